@@ -1,0 +1,1 @@
+"""Agents that the benchmarks run, one file each: the file becomes the entrypoint.py of a folder."""

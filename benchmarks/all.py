@@ -1,0 +1,15 @@
+"""Run every benchmark and rewrite docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import sys
+
+import dispatch
+import memory
+import probes
+import startup
+from rig.command import main
+
+if __name__ == "__main__":
+    scripts = [dispatch.run, startup.run, memory.run, probes.run]
+    sys.exit(main(scripts, __doc__))

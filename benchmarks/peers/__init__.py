@@ -1,0 +1,1 @@
+"""The same workload on other servers, each with the requirements of its own environment."""

@@ -1,0 +1,1 @@
+"""The workload on bare aiohttp."""

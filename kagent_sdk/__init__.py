@@ -1,0 +1,67 @@
+"""kagent_sdk: the agent-side runtime of kOS.
+
+The public names, imported on first use so that ``import kagent_sdk`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kagent_sdk.agent import Agent
+    from kagent_sdk.context import LoopContext, TaskContext
+    from kagent_sdk.errors import (
+        CallError,
+        ConfigError,
+        DeclarationError,
+        KagentError,
+        StartupError,
+        TaskError,
+        TaskInterrupted,
+        VaultError,
+    )
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Agent": "agent",
+    "LoopContext": "context",
+    "TaskContext": "context",
+    "CallError": "errors",
+    "ConfigError": "errors",
+    "DeclarationError": "errors",
+    "KagentError": "errors",
+    "StartupError": "errors",
+    "TaskError": "errors",
+    "TaskInterrupted": "errors",
+    "VaultError": "errors",
+}
+
+__all__ = [
+    "Agent",
+    "CallError",
+    "ConfigError",
+    "DeclarationError",
+    "KagentError",
+    "LoopContext",
+    "StartupError",
+    "TaskContext",
+    "TaskError",
+    "TaskInterrupted",
+    "VaultError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'kagent_sdk' has no attribute {name!r}")
+    value = getattr(import_module(f"kagent_sdk.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,149 @@
+"""kos-agent call."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kagent_sdk.cli.boundary import CommandError, report
+from kagent_sdk.cli.inputs import read_input
+from kagent_sdk.cli.item_sink import ItemSink
+from kagent_sdk.cli.options import AgentOptions, agent_options
+from kagent_sdk.cli.outcomes import TaskFailedError, check_completed
+from kagent_sdk.cli.output import print_document, print_json, print_screen, say
+from kagent_sdk.cli.problems import ProblemError
+from kagent_sdk.cli.text import clean_line
+
+if TYPE_CHECKING:
+    from kagent_sdk.cli.client import AgentClient
+
+CANCEL_TIMEOUT_S = 5.0
+ID_BYTES = 8
+"""64 random bits: ids of one agent's tasks do not meet, and can still be typed."""
+
+
+@click.command("call")
+@click.argument("capability")
+@click.argument("words", metavar="[INPUT]...", nargs=-1)
+@click.option(
+    "--stream", is_flag=True, help="Print each item of a stream as it comes, one to a line."
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    metavar="S",
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds that the task may take.",
+)
+@click.option(
+    "--id", "task_id", metavar="ID", help="The task's id: the same id and input are the same task."
+)
+@click.option(
+    "--async", "is_async", is_flag=True, help="Print the task's id and do not wait for its end."
+)
+@agent_options
+def command(  # noqa: PLR0913 - click hands over one argument per option
+    options: AgentOptions,
+    *,
+    capability: str,
+    words: tuple[str, ...],
+    stream: bool,
+    timeout_s: float | None,
+    task_id: str | None,
+    is_async: bool,
+) -> int:
+    r"""Call a capability of the agent and print its output.
+
+    INPUT is JSON, @FILE, - for stdin, or plain words: key=text and key:=JSON.
+
+    \b
+      kos-agent call greet name=Ada count:=3
+      kos-agent call greet '{"name": "Ada", "count": 3}'
+      kos-agent call greet @input.json
+      echo '{"name": "Ada"}' | kos-agent call greet -
+
+    Ctrl-C cancels the task. Exit codes: 0 completed, 1 failed, 2 wrong input, 3 no agent there.
+    """
+    document = request_document(capability, read_input(words), task_id, timeout_s)
+    client = options.connect()
+    try:
+        if is_async:
+            return _start(client, document, options)
+        return _run(client, document, options, stream=stream)
+    except (ProblemError, TaskFailedError) as exc:
+        if not exc.is_invalid_input or options.as_json:
+            raise
+        code = report(exc)
+        _show_expected(client, capability)
+        return code
+
+
+def request_document(
+    capability: str, task_input: object, task_id: str | None, timeout_s: float | None
+) -> dict[str, Any]:
+    """Return the body of ``POST /v1/tasks``; a task without an id gets one, to cancel it by."""
+    document = {
+        "id": task_id or f"call-{os.urandom(ID_BYTES).hex()}",
+        "capability": capability,
+        "input": task_input,
+    }
+    return document if timeout_s is None else {**document, "timeout_s": timeout_s}
+
+
+def _start(client: AgentClient, document: dict[str, Any], options: AgentOptions) -> int:
+    task = client.post("/v1/tasks", document, {"Prefer": "respond-async"})
+    if options.as_json:
+        print_json(task)
+        return 0
+    task_id = clean_line(task.get("id", document["id"]))
+    click.echo(task_id)
+    say(f"follow it: kos-agent tasks {task_id} --watch")
+    return 0
+
+
+def _run(
+    client: AgentClient, document: dict[str, Any], options: AgentOptions, *, stream: bool
+) -> int:
+    from kagent_sdk.cli.progress import ProgressBar  # noqa: PLC0415 - not for --async
+    from kagent_sdk.cli.task_stream import send_task  # noqa: PLC0415
+
+    try:
+        with ProgressBar() as bar, closing(send_task(client, document)) as updates:
+            sink = ItemSink(bar, prints=stream)
+            task = sink.drain(updates)
+    except KeyboardInterrupt:
+        _cancel(client, str(document["id"]))
+        raise
+    check_completed(task)
+    if sink.has_printed:
+        return 0
+    print_document(sink.output_of(task), as_json=options.as_json or stream)
+    return 0
+
+
+def _cancel(client: AgentClient, task_id: str) -> None:
+    """Cancel the task of an interrupted call; the user wants to leave, so nothing is awaited."""
+    from kagent_sdk.cli.client import path_of  # noqa: PLC0415 - not for a call that ends well
+
+    path = f"{path_of('v1', 'tasks', task_id)}/cancel"
+    try:
+        client.request("POST", path, b"", timeout_s=CANCEL_TIMEOUT_S)
+    except CommandError as exc:
+        say(f"could not cancel task {task_id}: {clean_line(exc)}")
+    else:
+        say(f"canceled task {task_id}")
+
+
+def _show_expected(client: AgentClient, capability: str) -> None:
+    """Show what the capability takes, below the error that the input does not fit."""
+    from kagent_sdk.cli.commands.capabilities import fetch_capabilities, pick  # noqa: PLC0415
+    from kagent_sdk.cli.screens.capabilities import expected_input  # noqa: PLC0415
+
+    try:
+        manifest = pick(fetch_capabilities(client), capability)
+    except CommandError:
+        return  # the error that matters has been shown
+    print_screen(expected_input(manifest), stderr=True)

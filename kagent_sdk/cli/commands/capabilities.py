@@ -1,0 +1,67 @@
+"""kos-agent capabilities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kagent_sdk.cli.boundary import UsageError
+from kagent_sdk.cli.options import AgentOptions, agent_options
+from kagent_sdk.cli.output import print_json, print_screen, say
+from kagent_sdk.cli.text import clean_line, nearest
+
+if TYPE_CHECKING:
+    from kagent_sdk.cli.client import AgentClient
+
+
+@click.command("capabilities")
+@click.argument("name", required=False)
+@agent_options
+def command(options: AgentOptions, *, name: str | None) -> None:
+    """List what the agent can do; with NAME describe that capability, with an example call."""
+    found = fetch_capabilities(options.connect())
+    if name is not None:
+        found = [pick(found, name)]
+    if options.as_json:
+        print_json({"capabilities": found} if name is None else found[0])
+        return
+    from kagent_sdk.cli.screens.capabilities import (  # noqa: PLC0415 - rich is for people
+        capability_detail,
+        capability_table,
+    )
+
+    if name is not None:
+        print_screen(capability_detail(found[0]))
+    elif found:
+        print_screen(capability_table(found))
+    else:
+        say("the agent has no capabilities")
+
+
+def fetch_capabilities(client: AgentClient) -> list[dict[str, Any]]:
+    """Return the manifests of all capabilities of an agent.
+
+    Raises:
+        ProblemError, UnreachableError: it does not say.
+    """
+    listed = client.get("/v1/capabilities").get("capabilities")
+    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+
+
+def pick(capabilities: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Return the capability of a name.
+
+    Raises:
+        UsageError: there is none; the message has the nearest name.
+    """
+    by_name = {str(one.get("name")): one for one in capabilities}
+    if name in by_name:
+        return by_name[name]
+    near = nearest(name, by_name)
+    way_out = (
+        f"did you mean '{clean_line(near)}'?"
+        if near
+        else "see what there is: kos-agent capabilities"
+    )
+    raise UsageError(f"no capability '{clean_line(name)}'; {way_out}", code="unknown_capability")

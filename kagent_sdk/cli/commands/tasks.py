@@ -1,0 +1,165 @@
+"""kos-agent tasks."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kagent_sdk.cli.boundary import UsageError
+from kagent_sdk.cli.options import AgentOptions, agent_options
+from kagent_sdk.cli.outcomes import check_completed
+from kagent_sdk.cli.output import print_json, print_screen, say
+from kagent_sdk.cli.text import clean_line
+from kagent_sdk.protocol.tasks import FINAL_STATES, TaskState
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from kagent_sdk.cli.client import AgentClient
+
+    Task = dict[str, Any]
+
+PAGE = 100
+"""Tasks per request."""
+
+
+@click.command("tasks")
+@click.argument("task_id", metavar="[ID]", required=False)
+@click.option(
+    "--state",
+    type=click.Choice([str(state) for state in TaskState]),
+    help="Only tasks in that state.",
+)
+@click.option("--capability", metavar="NAME", help="Only tasks of that capability.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="At most so many, the newest.",
+)
+@click.option("--cancel", "to_cancel", metavar="ID", help="Cancel that task.")
+@click.option("--watch", is_flag=True, help="Keep showing the list; of one task, wait for its end.")
+@agent_options
+def command(  # noqa: PLR0913 - click hands over one argument per option
+    options: AgentOptions,
+    *,
+    task_id: str | None,
+    state: str | None,
+    capability: str | None,
+    limit: int,
+    to_cancel: str | None,
+    watch: bool,
+) -> int:
+    """List the tasks that the agent knows; with ID show that one.
+
+    With ID and --watch the exit code is 1 when the task did not complete.
+    """
+    if to_cancel is not None:
+        _refuse_both(task_id, to_cancel)
+        return _cancel(options, to_cancel)
+    client = options.connect()
+    if task_id is not None:
+        return _show_one(client, options, task_id, watch=watch)
+    filters = {"state": state, "capability": capability}
+    query = {name: value for name, value in filters.items() if value is not None}
+    return _show_list(client, options, query, limit, watch=watch)
+
+
+def fetch_tasks(client: AgentClient, query: dict[str, str], limit: int) -> list[Task]:
+    """Return up to ``limit`` tasks, the newest first.
+
+    Raises:
+        ProblemError, UnreachableError: the agent does not say.
+    """
+    found: list[Task] = []
+    after: dict[str, str] = {}
+    while len(found) < limit:
+        page = client.get("/v1/tasks", {**query, **after, "limit": str(min(PAGE, limit))})
+        listed = page.get("tasks")
+        tasks = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+        found += tasks
+        following = page.get("next")
+        if not tasks or not isinstance(following, str):
+            break
+        after = {"after": following}
+    return found[:limit]
+
+
+def _refuse_both(task_id: str | None, to_cancel: str) -> None:
+    if task_id is not None:
+        raise UsageError(f"to cancel a task its id is enough: kos-agent tasks --cancel {to_cancel}")
+
+
+def _cancel(options: AgentOptions, task_id: str) -> int:
+    from kagent_sdk.cli.client import path_of  # noqa: PLC0415 - http.client comes with connect()
+
+    task = options.connect().post(f"{path_of('v1', 'tasks', task_id)}/cancel")
+    if options.as_json:
+        print_json(task)
+    elif task.get("state") in FINAL_STATES:
+        click.echo(f"task {clean_line(task_id)} is {clean_line(task['state'])}")
+    else:
+        click.echo(f"task {clean_line(task_id)} is being canceled")
+    return 0
+
+
+def _show_list(
+    client: AgentClient, options: AgentOptions, query: dict[str, str], limit: int, *, watch: bool
+) -> int:
+    from kagent_sdk.cli.watching import watch_json, watch_screen  # noqa: PLC0415
+
+    def fetch() -> dict[str, Any]:
+        return {"tasks": fetch_tasks(client, query, limit)}
+
+    def render() -> RenderableType:
+        from rich.text import Text  # noqa: PLC0415 - rich is for people
+
+        from kagent_sdk.cli.screens.tasks import task_table  # noqa: PLC0415
+
+        tasks = fetch()["tasks"]
+        return task_table(tasks, datetime.now(UTC)) if tasks else Text("no tasks", "bright_black")
+
+    if watch:
+        watch_json(fetch) if options.as_json else watch_screen(render)
+    elif options.as_json:
+        print_json(fetch())
+    else:
+        print_screen(render())
+    return 0
+
+
+def _show_one(client: AgentClient, options: AgentOptions, task_id: str, *, watch: bool) -> int:
+    from kagent_sdk.cli.client import path_of  # noqa: PLC0415
+
+    if watch:
+        _wait(client, task_id)
+    task = client.get(path_of("v1", "tasks", task_id))
+    if options.as_json:
+        print_json(task)
+    else:
+        from kagent_sdk.cli.screens.tasks import task_detail  # noqa: PLC0415
+
+        print_screen(task_detail(task, datetime.now(UTC)))
+    if watch:
+        check_completed(task)
+    return 0
+
+
+def _wait(client: AgentClient, task_id: str) -> None:
+    """Follow a task to its end, with its progress on stderr; leaving does not cancel it."""
+    from kagent_sdk.cli.progress import ProgressBar  # noqa: PLC0415
+    from kagent_sdk.cli.task_stream import follow_task  # noqa: PLC0415
+
+    try:
+        with ProgressBar() as bar, closing(follow_task(client, task_id)) as updates:
+            for update in updates:
+                if update.kind == "progress":
+                    bar.show(update.data)
+    except KeyboardInterrupt:
+        say(f"task {clean_line(task_id)} goes on")
+        raise

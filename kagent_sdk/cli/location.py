@@ -1,0 +1,206 @@
+"""Find the agent that a command talks to: by its folder, or by its address.
+
+A host writes ``runtime/host.json`` into its folder (pid, url), so that nobody types ports.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from kagent_sdk.cli.boundary import UnreachableError, UsageError
+from kagent_sdk.cli.text import clean_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HOST_FILE = Path("runtime", "host.json")
+VAULT_FILE = Path("secrets", "vault.json")
+TOKEN_KEY = "agent_token"  # noqa: S105 - the name of a key of the vault, not its value
+TOKEN_FILE_VARIABLE = "AGENT_TOKEN_FILE"  # noqa: S105 - the name of a variable
+MAX_FILE_BYTES = 1024 * 1024
+"""Over any real host.json, token or vault; a file beyond it is another kind of file."""
+
+# A host that listens everywhere is reached here (host addresses: RFC 1122 3.2.1.3, RFC 4291 2.5.2).
+_REACHABLE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, never bound
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An agent to talk to.
+
+    Attributes:
+        url: its base address, without a slash at the end.
+        token: the bearer token, or None when there is none to send.
+        directory: its folder, when it was found by it.
+    """
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    directory: Path | None = None
+
+
+def remote_target(url: str, token_file: Path | None, environ: Mapping[str, str]) -> Target:
+    """Return the agent at an address; its token comes from a file that the caller names.
+
+    Raises:
+        UsageError: the address or the token file cannot be used.
+    """
+    return Target(check_url(url), named_token(token_file, environ))
+
+
+def local_target(directory: Path, token_file: Path | None, environ: Mapping[str, str]) -> Target:
+    """Return the agent that runs in a folder; without a token file its own vault has the token.
+
+    Raises:
+        UnreachableError: none runs there.
+        UsageError: the token file cannot be used.
+    """
+    url = running_url(directory)
+    token = named_token(token_file, environ) or vault_token(directory)
+    return Target(url, token, directory)
+
+
+def check_url(url: str) -> str:
+    """Return a base address without a slash at the end.
+
+    Raises:
+        UsageError: it is no address of an agent, or holds a password.
+    """
+    try:
+        parts = urlsplit(url)
+        has_host = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        has_host = False
+        parts = urlsplit("")
+    if not has_host or not url.isascii() or not url.isprintable() or " " in url:
+        raise UsageError(
+            f"'{clean_line(url)}' is not an address of an agent; write http://HOST:PORT"
+        )
+    if parts.username is not None or parts.query or parts.fragment:
+        raise UsageError(
+            "the address of an agent has no user, query or fragment; "
+            "put the token into a file and name it with --token-file FILE"
+        )
+    return url.rstrip("/")
+
+
+def running_url(directory: Path) -> str:
+    """Return the address of the agent that runs in a folder.
+
+    Raises:
+        UnreachableError: none runs there.
+    """
+    shown = show_path(directory)
+    start = f"start it with: kos-agent run {shown}"
+    document = _read_host_file(directory)
+    if document is None:
+        if not directory.is_dir():
+            raise UnreachableError(f"there is no folder {shown}", code="not_running")
+        raise UnreachableError(f"no agent is running in {shown}; {_way_out(directory, start)}")
+    pid, url = document.get("pid"), document.get("url")
+    if type(pid) is not int or not isinstance(url, str) or not url:
+        raise UnreachableError(
+            f"{shown}/{HOST_FILE} is damaged; restart the agent, or name its address with --url URL"
+        )
+    if not is_alive(pid):
+        raise UnreachableError(
+            f"no agent is running in {shown} (the last one, process {pid}, is gone); {start}",
+            code="not_running",
+        )
+    return reachable_url(check_url(url))
+
+
+def show_path(path: Path) -> str:
+    """Return a path for a message; the current folder by its whole name."""
+    return clean_line(path.absolute() if path == Path() else path)
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process of that id exists."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
+
+
+def reachable_url(url: str) -> str:
+    """Return the address with which to reach a host on this machine that listens everywhere."""
+    parts = urlsplit(url)
+    instead = _REACHABLE.get(parts.hostname or "")
+    if instead is None:
+        return url
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{instead}{port}{parts.path}"
+
+
+def named_token(token_file: Path | None, environ: Mapping[str, str]) -> str | None:
+    """Return the token from the file that the option or the environment names.
+
+    Raises:
+        UsageError: the file cannot be read or holds no token.
+    """
+    name = token_file or environ.get(TOKEN_FILE_VARIABLE)
+    if not name:
+        return None
+    try:
+        token = _read_bounded(Path(name)).decode().strip()
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is not a text file"
+        raise UsageError(f"cannot read the token file {clean_line(name)}: {reason}") from None
+    return _check_token(token, f"the token file {clean_line(name)}")
+
+
+def vault_token(directory: Path) -> str | None:
+    """Return the token from an agent's own vault, or None when there is none to read."""
+    try:
+        vault = json.loads(_read_bounded(directory / VAULT_FILE))
+    except (OSError, ValueError, RecursionError):
+        return None
+    token = vault.get(TOKEN_KEY) if isinstance(vault, dict) else None
+    return _check_token(token, TOKEN_KEY) if isinstance(token, str) and token else None
+
+
+def _check_token(token: str, where: str) -> str:
+    # RFC 6750 2.1: a token is printable ASCII; anything else would break out of the header.
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise UsageError(f"{where} holds no usable token: it must be one line of printable ASCII")
+    return token
+
+
+def _way_out(directory: Path, start: str) -> str:
+    if (directory / "config.yaml").exists() or (directory / "entrypoint.py").exists():
+        return start
+    return "name an agent's folder with -C DIR, or an address with --url URL"
+
+
+def _read_host_file(directory: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads(_read_bounded(directory / HOST_FILE))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError:
+        raise UnreachableError(
+            f"{show_path(directory)}/{HOST_FILE} may only be read by the user that runs the "
+            "agent; become that user, or name the address with --url URL"
+        ) from None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _read_bounded(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise ValueError("too large")
+    return content

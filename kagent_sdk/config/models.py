@@ -1,0 +1,173 @@
+"""config.yaml as frozen models. Every key has a default: no file at all is fine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MEBIBYTE = 1024 * 1024
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WorkerConfig(Section):
+    """The processes that run the author's code."""
+
+    count: int = Field(1, ge=1, le=64, description="How many workers share the tasks.")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Threads for sync functions; tasks.max_concurrency if unset.",
+    )
+    start_timeout_s: float = Field(
+        60, gt=0, description="A worker that is not ready by then is replaced."
+    )
+    heartbeat_s: float = Field(0.5, gt=0, le=60, description="How often a worker shows its pulse.")
+    stable_s: float = Field(
+        2, gt=0, description="A worker that was ready this long, or finished a task, is stable."
+    )
+    crash_limit: int = Field(
+        5, ge=1, description="Crashes in a row without a stable worker: then exit code 75."
+    )
+    backoff_initial_s: float = Field(0.1, gt=0, description="Wait before the first restart.")
+    backoff_max_s: float = Field(10, gt=0, description="The longest wait before a restart.")
+    max_frame_bytes: int = Field(
+        16 * MEBIBYTE, ge=64 * 1024, description="The largest message a worker may send."
+    )
+
+
+class TasksConfig(Section):
+    """How many tasks, for how long, and what is kept of them."""
+
+    max_concurrency: int = Field(
+        16, ge=1, le=10_000, description="Tasks that one worker runs at a time."
+    )
+    max_queue: int = Field(1000, ge=0, description="Tasks that wait for a place; more get 429.")
+    max_queue_bytes: int = Field(
+        64 * MEBIBYTE, ge=0, description="Input bytes that wait for a place; more get 429."
+    )
+    default_timeout_s: float | None = Field(
+        300, gt=0, description="For a task whose caller and capability set none; null: no limit."
+    )
+    max_timeout_s: float = Field(86_400, gt=0, description="The longest that a caller may ask for.")
+    cancel_grace_s: float = Field(
+        5, gt=0, description="Between the steps of a cancellation: ask, interrupt, kill."
+    )
+    max_output_bytes: int = Field(
+        8 * MEBIBYTE, ge=1024, description="The largest output of a task."
+    )
+    max_events: int = Field(
+        10_000, ge=1, description="Events of a task that can be replayed; older ones are dropped."
+    )
+    max_event_bytes: int = Field(
+        4 * MEBIBYTE, ge=1024, description="Bytes of a task's events that can be replayed."
+    )
+    retention_s: float = Field(3600, ge=0, description="How long a finished task stays readable.")
+    retention_count: int = Field(10_000, ge=0, description="How many finished tasks stay readable.")
+    retention_bytes: int = Field(
+        64 * MEBIBYTE, ge=0, description="Bytes of finished tasks that stay readable."
+    )
+
+
+class TlsConfig(Section):
+    """TLS for the control plane; all paths are relative to the agent's folder."""
+
+    certificate: str = Field(description="PEM file with the certificate chain.")
+    key: str = Field(description="PEM file with the private key.")
+    client_ca: str | None = Field(
+        None, description="PEM file; if set, a client must show a certificate signed by it."
+    )
+
+
+class HttpConfig(Section):
+    """The control plane."""
+
+    host: str | None = Field(
+        None, description="Address to listen on; 0.0.0.0 in a container, else 127.0.0.1."
+    )
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    auth: Literal["token", "none"] | None = Field(
+        None,
+        description="token: a bearer token is required; none: anyone may call. "
+        "Unset: token when there is one, and only on loopback without.",
+    )
+    tls: TlsConfig | None = Field(None, description="Serve HTTPS.")
+    max_body_bytes: int = Field(8 * MEBIBYTE, ge=1024, description="The largest request body.")
+    max_connections: int = Field(1000, ge=1, description="Connections at a time.")
+    read_timeout_s: float = Field(
+        30,
+        gt=0,
+        description="A client that takes longer to send a request, or to read an event, is cut off.",
+    )
+
+
+class HealthConfig(Section):
+    """When a worker counts as stuck."""
+
+    stall_warn_s: float = Field(
+        5, gt=0, description="Silence after which the stuck stack is logged and readiness falls."
+    )
+    stall_fail_s: float = Field(
+        60, gt=0, description="Silence after which /healthz fails and the worker is replaced."
+    )
+
+    @model_validator(mode="after")
+    def _warn_before_fail(self) -> Self:
+        if self.stall_warn_s > self.stall_fail_s:
+            raise ValueError("stall_warn_s must not be greater than stall_fail_s")
+        return self
+
+
+class LimitsConfig(Section):
+    """What the agent may use."""
+
+    memory_bytes: int | None = Field(
+        None, ge=16 * MEBIBYTE, description="Memory of host and workers; unset: the cgroup's limit."
+    )
+    memory_soft_ratio: float = Field(
+        0.9, gt=0, le=1, description="Share of the memory limit from which no task is taken."
+    )
+
+
+class ShutdownConfig(Section):
+    """How the agent stops."""
+
+    grace_s: float = Field(25, gt=0, description="From the signal to the exit, all steps included.")
+
+
+class SecretsConfig(Section):
+    """What of secrets/vault.json reaches the worker."""
+
+    file: str = Field("secrets/vault.json", description="Relative to the agent's folder.")
+    expose: tuple[str, ...] = Field((), description="Keys of the vault that the worker may read.")
+
+
+class LogsConfig(Section):
+    """Logging."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class AgentConfig(Section):
+    """The whole of config.yaml."""
+
+    name: (
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")] | None
+    ) = Field(None, description="The agent's name; the folder's name if unset.")
+    version: str = Field("0.1.0", max_length=100, description="The agent's version.")
+    description: str = Field("", max_length=10_000, description="One sentence on the agent.")
+    entrypoint: str = Field("entrypoint.py", description="The worker's script, inside the folder.")
+    worker: WorkerConfig = WorkerConfig()
+    tasks: TasksConfig = TasksConfig()
+    http: HttpConfig = HttpConfig()
+    health: HealthConfig = HealthConfig()
+    limits: LimitsConfig = LimitsConfig()
+    shutdown: ShutdownConfig = ShutdownConfig()
+    secrets: SecretsConfig = SecretsConfig()
+    logs: LogsConfig = LogsConfig()

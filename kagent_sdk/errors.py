@@ -1,0 +1,154 @@
+"""Every error that kagent_sdk raises, in one tree.
+
+::
+
+    Exception
+    └── KagentError                 base of all of ours: `except KagentError` catches the lot
+        ├── DeclarationError        an author's function cannot become a capability, loop or hook
+        ├── ConfigError             config.yaml or the environment is wrong (exit code 78)
+        │   └── VaultError          secrets/vault.json is missing a key, malformed or unsafe (78)
+        ├── StartupError            the agent cannot start for another reason (exit code 3)
+        ├── CrashLoopError          the worker keeps crashing (exit code 75)
+        ├── SecretMissingError      the agent has no such secret (also a KeyError)
+        ├── InvalidTransition       the agent cannot go from one lifecycle state to another
+        ├── ProtocolError           the other process broke the frame protocol
+        │   └── FrameTooLargeError  a frame announced more bytes than the receiver allows
+        └── TaskError               a task failed in a way that its caller should understand
+            └── CallError           a task that this agent sent to another capability failed
+
+    BaseException
+    └── TaskInterrupted             injected into sync code that ignores a cancellation
+
+This module imports nothing, so that every layer may use it.
+"""
+
+
+class KagentError(Exception):
+    """Base class of every error raised by this library."""
+
+
+class DeclarationError(KagentError):
+    """An author's function cannot be declared as a capability, loop or hook.
+
+    Raised at import. The message names the function and the parameter and says what to write
+    instead.
+    """
+
+
+class ConfigError(KagentError):
+    """The configuration is wrong; the message names file, line, key and the nearest right key."""
+
+    exit_code = 78  # EX_CONFIG, sysexits.h
+
+
+class VaultError(ConfigError):
+    """The vault cannot be used as it is; the message never contains a value of it."""
+
+
+class StartupError(KagentError):
+    """The agent cannot start: a port that is taken, a folder that is not writable, and the like."""
+
+    exit_code = 3
+
+
+class CrashLoopError(KagentError):
+    """The worker crashed again and again without becoming stable.
+
+    Attributes:
+        traceback_text: the last lines that the worker wrote to stderr, possibly empty.
+    """
+
+    exit_code = 75  # EX_TEMPFAIL, sysexits.h
+
+    def __init__(self, message: str, traceback_text: str = "") -> None:
+        super().__init__(message)
+        self.traceback_text = traceback_text
+
+
+class SecretMissingError(KagentError, KeyError):
+    """The author's code asked for a secret that the vault or the configuration does not give it.
+
+    Attributes:
+        key: the name that was asked for.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f'no secret {key!r}: add "{key}" to secrets.expose in config.yaml')
+        self.key = key
+
+    # KeyError shows its argument's repr, which would quote the whole sentence.
+    __str__ = Exception.__str__
+
+
+class InvalidTransition(KagentError):
+    """The agent was asked to enter a lifecycle state that cannot follow its present one.
+
+    Attributes:
+        before: the present state.
+        after: the state that was asked for.
+    """
+
+    def __init__(self, before: str, after: str) -> None:
+        super().__init__(f"lifecycle cannot go from {before} to {after}")
+        self.before = before
+        self.after = after
+
+
+class ProtocolError(KagentError):
+    """The peer of a frame connection sent something that the protocol does not allow."""
+
+
+class FrameTooLargeError(ProtocolError):
+    """A frame announced more bytes than the receiver allows.
+
+    Attributes:
+        size_bytes: what the header announced.
+        limit_bytes: what the receiver allows.
+    """
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(f"frame of {size_bytes} bytes is over the limit of {limit_bytes}")
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
+class TaskError(KagentError):
+    """Raise this in a capability for a failure that the caller should understand.
+
+    Args:
+        code: a stable, machine-readable name, such as ``"quota_exceeded"``.
+        message: one sentence for a person.
+        retryable: whether the same request may succeed later.
+        details: JSON-compatible data for the caller's program.
+        status: the HTTP status that the fast path answers with (400 to 599).
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        retryable: bool = False,
+        details: object = None,
+        status: int = 500,
+    ) -> None:
+        super().__init__(f"{code}: {message}")
+        if not 400 <= status <= 599:
+            raise ValueError(f"status of a TaskError must be 400 to 599, not {status}")
+        self.code = code
+        self.message = message
+        self.retryable = retryable
+        self.details = details
+        self.status = status
+
+
+class CallError(TaskError):
+    """A task that was sent with `ctx.call` failed; carries the other task's error."""
+
+
+class TaskInterrupted(BaseException):
+    """Injected into the thread of a sync capability that ignored its cancellation.
+
+    It derives from BaseException, as KeyboardInterrupt does, so that ``except Exception`` in the
+    author's code does not swallow it.
+    """

@@ -1,0 +1,1 @@
+"""The process that never runs the author's code: it admits, dispatches, supervises and answers."""

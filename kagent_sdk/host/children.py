@@ -1,0 +1,84 @@
+"""The host as a parent: it learns of every exit, and reaps what others left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+
+from kagent_sdk.host.worker_process import WorkerProcess
+
+PR_SET_CHILD_SUBREAPER = 36  # prctl(2), <linux/prctl.h>
+
+
+class Children:
+    """Waits for the host's own children, and reaps orphans that fell to it.
+
+    As PID 1, or as a subreaper, the host inherits every process that loses its parent; one that
+    nobody waits for stays a zombie. Uses the loop's SIGCHLD handler: there is one per process.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._exits: dict[int, tuple[WorkerProcess, asyncio.Future[int]]] = {}
+        self.reaped = 0
+
+    def start(self) -> None:
+        """Become a subreaper where the kernel has it, and listen for SIGCHLD."""
+        become_subreaper()
+        self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._loop.remove_signal_handler(signal.SIGCHLD)
+
+    def watch(self, process: WorkerProcess) -> asyncio.Future[int]:
+        """Return a future of the worker's return code; the same one when asked again."""
+        known = self._exits.get(process.pid)
+        if known is not None:
+            return known[1]
+        exited: asyncio.Future[int] = self._loop.create_future()
+        if process.popen.returncode is not None:
+            exited.set_result(process.popen.returncode)
+            return exited
+        self._exits[process.pid] = process, exited
+        self._check(process.pid)
+        return exited
+
+    def _check(self, pid: int) -> None:
+        process, exited = self._exits[pid]
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return
+        # While the zombie holds the number, the group cannot be another one's: end what is left.
+        process.kill()
+        returncode = process.popen.wait()
+        del self._exits[pid]
+        if not exited.done():
+            exited.set_result(returncode)
+
+    def _reap(self) -> None:
+        for pid in list(self._exits):
+            self._check(pid)
+        while (pid := _next_zombie()) is not None:
+            if pid in self._exits:
+                self._check(pid)
+                continue
+            os.waitpid(pid, os.WNOHANG)
+            self.reaped += 1
+
+
+def become_subreaper() -> None:
+    """Make orphaned descendants fall to this process instead of to PID 1 (Linux; else nothing)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _next_zombie() -> int | None:
+    # WNOWAIT leaves the zombie where it is: one of our own is for its Popen to collect.
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return None if found is None else found.si_pid

@@ -1,0 +1,1 @@
+"""The control plane: HTTP in, problem documents and task documents out."""

@@ -1,0 +1,165 @@
+"""Taking tasks over HTTP: the plain call of a capability, and ``POST /v1/tasks``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from kagent_sdk.host.admission import Refusal, retry_after_s
+from kagent_sdk.host.engine import Engine, IdConflict, Refused, Submission, UnknownCapability
+from kagent_sdk.host.http.answers import json_response, problem_response
+from kagent_sdk.host.http.bodies import BodyReader
+from kagent_sdk.host.http.streams import EventStream
+from kagent_sdk.host.task import CancelReason, Task
+from kagent_sdk.protocol import problems
+from kagent_sdk.protocol.envelope import EnvelopeError, parse_envelope
+from kagent_sdk.protocol.headers import (
+    Trace,
+    new_task_id,
+    parse_idempotency_key,
+    parse_prefer,
+    parse_traceparent,
+    wants_event_stream,
+)
+from kagent_sdk.protocol.problem import Problem, RequestError
+from kagent_sdk.protocol.tasks import ErrorCode, TaskFailure, TaskState
+
+
+class Calls:
+    """The two routes that start tasks.
+
+    Args:
+        engine: runs them.
+        bodies: reads the requests.
+        streams: answers callers that want events.
+    """
+
+    def __init__(self, engine: Engine, bodies: BodyReader, streams: EventStream) -> None:
+        self._engine = engine
+        self._bodies = bodies
+        self._streams = streams
+
+    async def call(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
+        """``POST /v1/capabilities/{name}``: the body is the input, the answer the output."""
+        body = await self._bodies.read(request)
+        headers = request.headers
+        submission = Submission(new_task_id(), name, body)
+        key = headers.get("Idempotency-Key")
+        if key is not None:
+            submission.task_id = parse_idempotency_key(key)
+            submission.kept = True
+        _trace(headers, submission)
+        task = self._submit(submission)
+        if wants_event_stream(headers.get("Accept")):
+            return await self._stream(request, task)
+        await self._wait_or_cancel(task)
+        if task.state is not TaskState.COMPLETED or task.output is None:
+            return problem_response(problems.from_failure(_failure_of(task)))
+        return json_response(task.output)
+
+    async def create(self, request: web.BaseRequest) -> web.StreamResponse:
+        """``POST /v1/tasks``: the body is an envelope, the answer the task."""
+        body = await self._bodies.read(request)
+        headers = request.headers
+        try:
+            envelope = parse_envelope(body)
+        except EnvelopeError as error:
+            return problem_response(error.problem)
+        prefer = parse_prefer(headers.get("Prefer"))
+        submission = Submission(
+            envelope.id or new_task_id(),
+            envelope.capability,
+            envelope.input,
+            timeout_s=envelope.timeout_s,
+            metadata=envelope.metadata,
+            kept=True,
+        )
+        _trace(headers, submission)
+        task = self._submit(submission)
+        if task.safe is not None:
+            await asyncio.shield(task.safe)
+        if wants_event_stream(headers.get("Accept")):
+            return await self._stream(request, task)
+        if prefer.respond_async:
+            return _accepted(task)
+        if prefer.wait_s is None:
+            await self._wait_or_cancel(task)
+        else:
+            try:
+                async with asyncio.timeout(prefer.wait_s):
+                    await task.wait()
+            except TimeoutError:
+                return _accepted(task)
+        return json_response(task.document())
+
+    def _submit(self, submission: Submission) -> Task:
+        try:
+            return self._engine.submit(submission)
+        except Refused as refused:
+            raise RequestError(self._refusal(refused.refusal)) from None
+        except UnknownCapability:
+            known = self._engine.capabilities
+            raise RequestError(problems.unknown_capability(submission.capability, known)) from None
+        except IdConflict:
+            raise RequestError(problems.id_conflict(submission.task_id)) from None
+
+    def _refusal(self, refusal: Refusal) -> Problem:
+        engine = self._engine
+        wait_s = retry_after_s(
+            refusal, queued=len(engine.queue), finished_per_s=engine.finished_per_s
+        )
+        match refusal:
+            case Refusal.QUEUE_FULL | Refusal.QUEUE_BYTES:
+                return problems.queue_full(wait_s)
+            case Refusal.STARTING:
+                return problems.starting(wait_s)
+            case Refusal.DRAINING:
+                return problems.draining(wait_s)
+            case Refusal.MEMORY:
+                return problems.memory_short(wait_s)
+            case Refusal.WORKER_DOWN | Refusal.STALLED:
+                return problems.worker_down(wait_s)
+
+    async def _stream(self, request: web.BaseRequest, task: Task) -> web.StreamResponse:
+        try:
+            return await self._streams.send(request, task)
+        except (asyncio.CancelledError, ConnectionError):
+            self._leave(task)
+            raise
+
+    async def _wait_or_cancel(self, task: Task) -> None:
+        try:
+            await task.wait()
+        except asyncio.CancelledError:
+            self._leave(task)
+            raise
+
+    def _leave(self, task: Task) -> None:
+        """The client is gone: cancel what nobody else waits for, unless it is to go on."""
+        if task.capability.on_disconnect == "cancel" and not task.is_watched:
+            self._engine.cancel(task, CancelReason.DISCONNECT)
+
+
+def _accepted(task: Task) -> web.Response:
+    headers = {"Location": f"/v1/tasks/{task.id}", "Preference-Applied": "respond-async"}
+    return json_response(task.document(), 202, headers)
+
+
+def _failure_of(task: Task) -> TaskFailure:
+    if task.failure is not None:
+        return task.failure
+    return TaskFailure(
+        ErrorCode.OUTPUT_TOO_LARGE,
+        "the stream is longer than what is kept of it; ask for text/event-stream",
+    )
+
+
+def _trace(headers: Mapping[str, str], submission: Submission) -> None:
+    value = headers.get("traceparent")
+    if value is not None:
+        trace: Trace | None = parse_traceparent(value)
+        if trace is not None:
+            submission.traceparent = value
+            submission.trace_id = trace.trace_id

@@ -1,0 +1,158 @@
+"""Which handler answers which request, and who may ask."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from kagent_sdk.host.counters import Counters
+from kagent_sdk.host.engine import Engine
+from kagent_sdk.host.health import Health
+from kagent_sdk.host.http.answers import json_response, problem_response
+from kagent_sdk.host.http.auth import Gatekeeper
+from kagent_sdk.host.http.calls import Calls
+from kagent_sdk.host.http.routing import Router
+from kagent_sdk.host.http.tasks import Tasks
+from kagent_sdk.host.log_pump import LogPump
+from kagent_sdk.protocol import problems
+from kagent_sdk.protocol.problem import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """What the control plane asks of the host.
+
+    Attributes:
+        health: judged at the moment of the call; never blocks.
+        status: the whole ``/status`` document as JSON.
+        metrics: Prometheus text and its content type.
+        openapi: the description of this API as JSON.
+        shut_down: begins a shutdown and returns at once.
+    """
+
+    health: Callable[[], Health]
+    status: Callable[[], Awaitable[bytes]]
+    metrics: Callable[[], Awaitable[tuple[bytes, str]]]
+    openapi: Callable[[], bytes]
+    shut_down: Callable[[], None]
+
+
+class ControlPlane:
+    """Answers every request of the HTTP API.
+
+    Args:
+        engine: the tasks.
+        calls, tasks: the handlers of the routes that are about tasks.
+        probes: the host's own answers.
+        gatekeeper: who may ask.
+        counters: counts requests by route and status.
+        pump: told of handlers that fail.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        calls: Calls,
+        tasks: Tasks,
+        probes: Probes,
+        gatekeeper: Gatekeeper,
+        counters: Counters,
+        pump: LogPump,
+    ) -> None:
+        self._engine = engine
+        self._calls = calls
+        self._tasks = tasks
+        self._probes = probes
+        self._gatekeeper = gatekeeper
+        self._counters = counters
+        self._pump = pump
+        self._router = self._routes()
+
+    def _routes(self) -> Router[Callable[..., Awaitable[web.StreamResponse]]]:
+        router: Router[Callable[..., Awaitable[web.StreamResponse]]] = Router()
+        for method, path, handler in (
+            ("GET", "/healthz", self._healthz),
+            ("GET", "/readyz", self._readyz),
+            ("GET", "/status", self._status),
+            ("GET", "/metrics", self._metrics),
+            ("GET", "/openapi.json", self._openapi),
+            ("GET", "/v1/capabilities", self._capabilities),
+            ("POST", "/v1/capabilities/{name}", self._calls.call),
+            ("POST", "/v1/tasks", self._calls.create),
+            ("GET", "/v1/tasks", self._tasks.list),
+            ("GET", "/v1/tasks/{id}", self._tasks.read),
+            ("GET", "/v1/tasks/{id}/events", self._tasks.events),
+            ("POST", "/v1/tasks/{id}/cancel", self._tasks.cancel),
+            ("POST", "/v1/shutdown", self._shutdown),
+            ("POST", "/v1/reload", self._reload),
+            ("POST", "/v1/snapshots", self._snapshots),
+        ):
+            router.add(method, path, handler)
+        return router
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; its cancellation means that the client is gone."""
+        route = "none"
+        try:
+            path = request.raw_path
+            match = self._router.match(request.method, path)
+            route = match.route
+            self._gatekeeper.check(route, request.headers)
+            response = await match.handler(request, *match.params)
+        except RequestError as error:
+            response = problem_response(error.problem)
+        except (asyncio.CancelledError, ConnectionError):
+            self._counters.answered(route, 499)
+            raise
+        except Exception as error:
+            self._pump.log_exception("request_failed", error, route=route)
+            response = problem_response(problems.internal_error())
+        self._counters.answered(route, response.status)
+        return response
+
+    async def _healthz(self, request: web.BaseRequest) -> web.Response:
+        health = self._probes.health()
+        return _probe(health.live, "ok" if health.live else "stuck", health.live_detail)
+
+    async def _readyz(self, request: web.BaseRequest) -> web.Response:
+        health = self._probes.health()
+        return _probe(health.ready, str(health.reason or "ready"), health.detail)
+
+    async def _status(self, request: web.BaseRequest) -> web.Response:
+        return json_response(await self._probes.status())
+
+    async def _metrics(self, request: web.BaseRequest) -> web.Response:
+        text, content_type = await self._probes.metrics()
+        return web.Response(body=text, headers={"Content-Type": content_type})
+
+    async def _openapi(self, request: web.BaseRequest) -> web.Response:
+        return json_response(self._probes.openapi())
+
+    async def _capabilities(self, request: web.BaseRequest) -> web.Response:
+        manifests = [
+            manifest.model_dump(mode="json") for manifest in self._engine.capabilities.values()
+        ]
+        return json_response(json.dumps({"capabilities": manifests}).encode())
+
+    async def _shutdown(self, request: web.BaseRequest) -> web.Response:
+        self._probes.shut_down()
+        return json_response(b'{"lifecycle":"draining"}', 202)
+
+    async def _reload(self, request: web.BaseRequest) -> web.Response:
+        return problem_response(problems.not_implemented("reload"))
+
+    async def _snapshots(self, request: web.BaseRequest) -> web.Response:
+        return problem_response(problems.not_implemented("a snapshot"))
+
+
+def _probe(is_ok: bool, word: str, detail: str) -> web.Response:
+    body = json.dumps({"status": word, "detail": detail or None}).encode()
+    headers = {"Cache-Control": "no-store"}
+    if not is_ok:
+        headers["Retry-After"] = "1"
+    return json_response(body, 200 if is_ok else 503, headers)

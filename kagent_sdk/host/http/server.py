@@ -1,0 +1,168 @@
+"""aiohttp's low-level server with our bounds: connections, slow readers, problem documents."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from kagent_sdk.config.models import HttpConfig
+from kagent_sdk.errors import StartupError
+from kagent_sdk.host.http.answers import problem_response
+from kagent_sdk.protocol.problems import internal_error, malformed_request
+
+SWEEP_S = 1.0
+IDLE_S = 75.0
+"""An open connection without a request is closed then; longer than common proxies keep theirs."""
+
+LAST_ANSWERS_S = 1.0
+"""At the end, when every task has ended, answers get this long to leave."""
+
+MAX_UNSENT_BYTES = 256 * 1024 * 1024
+"""Over this, what clients have not read yet is dropped, the longest-standing first."""
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class _Protocol(web.RequestHandler):
+    """One connection: errors below HTTP are answered with problem documents too."""
+
+    __slots__ = ("_refuse",)
+
+    def __init__(self, manager: _Server, refuse: Callable[[], bool], **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._refuse = refuse
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self._refuse():
+            assert isinstance(transport, asyncio.Transport)
+            transport.abort()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer a request that could not be parsed, or whose handler failed."""
+        problem = malformed_request() if 400 <= status < 500 else internal_error()
+        response = problem_response(problem)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    """Makes our protocol, and counts connections."""
+
+    def __init__(self, handler: Handler, *, max_connections: int, body_bytes: int) -> None:
+        super().__init__(handler, request_factory=self._request, handler_cancellation=True)
+        self._max_connections = max_connections
+        self._body_bytes = body_bytes
+
+    def _request(
+        self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any
+    ) -> web.BaseRequest:
+        return web.BaseRequest(
+            message, payload, protocol, writer, task, self._loop, client_max_size=self._body_bytes
+        )
+
+    def __call__(self) -> web.RequestHandler:
+        return _Protocol(
+            self,
+            self._is_full,
+            loop=self._loop,
+            keepalive_timeout=IDLE_S,
+            access_log=None,
+            auto_decompress=False,
+            lingering_time=1.0,
+        )
+
+    def _is_full(self) -> bool:
+        return len(self.connections) > self._max_connections
+
+
+class HttpServer:
+    """Listens, and closes connections that stand still.
+
+    Args:
+        config: address, TLS and bounds.
+        host: the address to bind.
+        handler: answers every request; its cancellation means that the client is gone.
+        tls: serve HTTPS with it.
+    """
+
+    def __init__(
+        self, config: HttpConfig, *, host: str, handler: Handler, tls: ssl.SSLContext | None
+    ) -> None:
+        self._config = config
+        self._host = host
+        self._tls = tls
+        self._server = _Server(
+            handler, max_connections=config.max_connections, body_bytes=config.max_body_bytes
+        )
+        self._runner = web.ServerRunner(self._server, shutdown_timeout=LAST_ANSWERS_S)
+        self._unsent: dict[asyncio.Transport, tuple[int, float]] = {}
+        self.port = config.port
+
+    @property
+    def url(self) -> str:
+        """The address for a client on this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._host, self._host)
+        if ":" in host and not host.startswith("["):
+            host = f"[{host}]"
+        return f"{'https' if self._tls else 'http'}://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Bind and listen.
+
+        Raises:
+            StartupError: the address cannot be bound.
+        """
+        await self._runner.setup()
+        site = web.TCPSite(
+            self._runner, self._host, self._config.port, ssl_context=self._tls, backlog=1024
+        )
+        try:
+            await site.start()
+        except (OSError, socket.gaierror) as exc:
+            raise StartupError(
+                f"cannot listen on {self._host}:{self._config.port}: {exc.strerror or exc}; "
+                "set http.port in config.yaml or AGENT_HTTP__PORT (0 takes a free port)"
+            ) from exc
+        self.port = self._runner.addresses[0][1]
+
+    async def close(self) -> None:
+        """Stop listening, let open answers leave for `LAST_ANSWERS_S`, close every connection."""
+        await self._runner.cleanup()
+
+    async def sweep(self) -> None:
+        """Abort connections whose client has stopped reading, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self._sweep_once(loop.time())
+
+    def _sweep_once(self, now_s: float) -> None:
+        seen: dict[asyncio.Transport, tuple[int, float]] = {}
+        for protocol in self._server.connections:
+            transport = protocol.transport
+            if not isinstance(transport, asyncio.Transport):
+                continue
+            size = transport.get_write_buffer_size()
+            if size:
+                before = self._unsent.get(transport)
+                since_s = before[1] if before is not None and before[0] <= size else now_s
+                seen[transport] = size, since_s
+        total = sum(size for size, _ in seen.values())
+        for transport, (size, since_s) in sorted(seen.items(), key=lambda item: item[1][1]):
+            if now_s - since_s >= self._config.read_timeout_s or total > MAX_UNSENT_BYTES:
+                transport.abort()
+                total -= size
+                del seen[transport]
+        self._unsent = seen

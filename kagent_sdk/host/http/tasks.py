@@ -1,0 +1,125 @@
+"""Reading and cancelling kept tasks over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from kagent_sdk.host.engine import Engine
+from kagent_sdk.host.http.answers import json_response
+from kagent_sdk.host.http.streams import EventStream
+from kagent_sdk.host.task import CancelReason, Task
+from kagent_sdk.protocol.headers import parse_last_event_id
+from kagent_sdk.protocol.problem import RequestError
+from kagent_sdk.protocol.problems import invalid_query, unknown_task
+from kagent_sdk.protocol.tasks import TaskState
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1000
+MAX_WAIT_S = 60.0
+
+
+class Tasks:
+    """The routes under ``/v1/tasks`` that start nothing.
+
+    Args:
+        engine: where the tasks are.
+        streams: answers callers that want events.
+    """
+
+    def __init__(self, engine: Engine, streams: EventStream) -> None:
+        self._engine = engine
+        self._streams = streams
+
+    async def list(self, request: web.BaseRequest) -> web.Response:
+        """``GET /v1/tasks``: the newest first, filtered, a page at a time."""
+        query = _query(request, ("state", "capability", "limit", "after"))
+        state = _parse_state(query.get("state"))
+        limit = int(_parse_number("limit", query.get("limit"), DEFAULT_LIMIT, 1, MAX_LIMIT))
+        page: list[bytes] = []
+        following: str | None = None
+        is_behind = "after" not in query
+        last_id = ""
+        for record in self._engine.journal.newest_first():
+            if not is_behind:
+                is_behind = record.id == query["after"]
+                continue
+            if state is not None and record.state is not state:
+                continue
+            if query.get("capability") not in (None, record.capability.name):
+                continue
+            if len(page) == limit:
+                following = last_id
+                break
+            page.append(record.document(with_output=False))
+            last_id = record.id
+        body = b'{"tasks":[%b],"next":%b}' % (b",".join(page), json.dumps(following).encode())
+        return json_response(body)
+
+    async def read(self, request: web.BaseRequest, task_id: str) -> web.Response:
+        """``GET /v1/tasks/{id}``: the task; with ``wait_s`` not before its end or that time."""
+        query = _query(request, ("wait_s",))
+        wait_s = _parse_number("wait_s", query.get("wait_s"), 0, 0, MAX_WAIT_S)
+        task = self._find(task_id)
+        if wait_s and not task.is_finished:
+            try:
+                async with asyncio.timeout(wait_s):
+                    await task.wait()
+            except TimeoutError:
+                pass  # the answer says how far it is
+        return json_response(task.document())
+
+    async def events(self, request: web.BaseRequest, task_id: str) -> web.StreamResponse:
+        """``GET /v1/tasks/{id}/events``: replay from ``Last-Event-ID``, then follow."""
+        _query(request, ())
+        task = self._find(task_id)
+        after_id = parse_last_event_id(request.headers.get("Last-Event-ID"))
+        return await self._streams.send(request, task, after_id=after_id)
+
+    async def cancel(self, request: web.BaseRequest, task_id: str) -> web.Response:
+        """``POST /v1/tasks/{id}/cancel``: ask for it; the answer shows the task as it is now."""
+        task = self._find(task_id)
+        self._engine.cancel(task, CancelReason.CALLER)
+        return json_response(task.document(), 200 if task.is_finished else 202)
+
+    def _find(self, task_id: str) -> Task:
+        task = self._engine.find(task_id)
+        if task is None:
+            raise RequestError(unknown_task(task_id))
+        assert isinstance(task, Task)
+        return task
+
+
+def _query(request: web.BaseRequest, known: tuple[str, ...]) -> Mapping[str, str]:
+    query = request.query
+    for name in query:
+        if name not in known:
+            raise RequestError(invalid_query(name, "is not known here", known))
+        if len(query.getall(name)) > 1:
+            raise RequestError(invalid_query(name, "is given more than once"))
+    return query
+
+
+def _parse_state(value: str | None) -> TaskState | None:
+    if value is None:
+        return None
+    try:
+        return TaskState(value)
+    except ValueError:
+        states = ", ".join(TaskState)
+        raise RequestError(invalid_query("state", f"is not one of {states}")) from None
+
+
+def _parse_number(name: str, value: str | None, default: float, low: float, high: float) -> float:
+    if value is None:
+        return default
+    try:
+        number = float(value) if name.endswith("_s") else int(value)
+    except ValueError:
+        number = low - 1
+    if not low <= number <= high or not value.isascii():
+        raise RequestError(invalid_query(name, f"is not a number from {low:g} to {high:g}"))
+    return number

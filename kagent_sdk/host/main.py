@@ -1,0 +1,72 @@
+"""``kos-agent run``: the host process from its first line to its exit code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kagent_sdk.host.signals import EarlySignals
+
+if TYPE_CHECKING:
+    from kagent_sdk.config.models import AgentConfig
+    from kagent_sdk.host.vault import Vault
+
+EXIT_OK = 0
+EXIT_INTERNAL = 70  # EX_SOFTWARE, sysexits.h
+
+
+def run(directory: Path, overrides: dict[str, Any]) -> int:
+    """Run the agent in ``directory`` until it is told to stop, and return the exit code.
+
+    Args:
+        directory: the agent's folder.
+        overrides: configuration keys set on the command line, such as ``{"http": {"port": 0}}``.
+
+    Raises:
+        ConfigError: the configuration or the vault is wrong (exit code 78).
+        StartupError: the agent cannot start (3).
+        CrashLoopError: the worker keeps crashing (75).
+    """
+    signals = EarlySignals()
+    signals.install()
+    # Imported here, so that a signal in the meantime is not lost.
+    from kagent_sdk.config import load_config  # noqa: PLC0415
+    from kagent_sdk.errors import StartupError  # noqa: PLC0415
+    from kagent_sdk.host.vault import read_vault  # noqa: PLC0415
+
+    directory = directory.resolve()
+    config = load_config(directory, environ=os.environ, overrides=overrides).config
+    if not (directory / config.entrypoint).is_file():
+        raise StartupError(
+            f"{config.entrypoint} is not in {directory}; write one (kos-agent init NAME makes a "
+            "working agent) or name it with entrypoint: in config.yaml"
+        )
+    vault = read_vault(directory, config.secrets)
+    _prepare_folders(directory)
+    return _serve(directory, config, vault, signals)
+
+
+def _prepare_folders(directory: Path) -> None:
+    from kagent_sdk.errors import StartupError  # noqa: PLC0415
+
+    for name in ("runtime", "runtime/cache", "runtime/data", "logs"):
+        folder = directory / name
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as exc:
+            raise StartupError(f"cannot make the folder {folder}: {exc.strerror}") from exc
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise StartupError(f"cannot write to the folder {folder}; run as its owner")
+
+
+def _serve(directory: Path, config: AgentConfig, vault: Vault, signals: EarlySignals) -> int:
+    import asyncio  # noqa: PLC0415
+
+    from kagent_sdk.host.host import Host  # noqa: PLC0415
+
+    async def serve() -> None:
+        await Host(directory, config, vault).serve(signals)
+
+    asyncio.run(serve())
+    return EXIT_OK

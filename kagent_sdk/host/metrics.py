@@ -1,0 +1,279 @@
+"""``/metrics``: the counters and one ``/status`` snapshot as Prometheus text.
+
+prometheus_client is imported with the first scrape. It gets a registry of its own for each, so its
+global one, which belongs to whoever else uses the library, stays as it is. What is not known has no
+sample. Names follow https://prometheus.io/docs/practices/naming/: base units, ``_total``.
+
+The work grows with the number of capabilities (about 35 µs each): call `render_metrics` in a thread.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING, cast, get_args
+
+from kagent_sdk.host.counters import DURATION_BOUNDS_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from prometheus_client import Metric
+    from prometheus_client.registry import Collector
+
+    from kagent_sdk.host.counters import Counters, Histogram
+    from kagent_sdk.protocol.status import PressuresInfo, Status
+
+    Row = tuple[Sequence[object], float | None]
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Of what `render_metrics` returns: the text format that every Prometheus reads."""
+
+
+def render_metrics(counters: Counters, status: Status) -> bytes:
+    """Return the whole page."""
+    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - see above
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(cast("Collector", _Page(counters, status)))
+    return generate_latest(registry)
+
+
+class _Page:
+    """A collector, as prometheus_client wants one."""
+
+    def __init__(self, counters: Counters, status: Status) -> None:
+        self._counters = counters
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        for families in (
+            _collect_agent(self._status),
+            _collect_tasks(self._counters, self._status),
+            _collect_workers(self._status),
+            _collect_processes(self._status),
+            _collect_cgroup(self._status),
+            _collect_loops(self._status),
+            _collect_requests(self._counters),
+        ):
+            for family in families:
+                if family.samples:
+                    yield family
+
+
+def _collect_agent(status: Status) -> Iterator[Metric]:
+    from kagent_sdk.protocol.status import Lifecycle  # noqa: PLC0415 - imports pydantic
+
+    agent, state = status.agent, status.lifecycle.state
+    build = (agent.sdk_version, agent.python_version, agent.name, agent.version)
+    yield _gauge(
+        "kagent_build_info",
+        "Versions of the library, the interpreter and the agent.",
+        ("version", "python_version", "agent", "agent_version"),
+        [(build, 1)],
+    )
+    started_s = agent.started_at.timestamp()
+    yield _gauge(
+        "kagent_start_time_seconds", "When the host started (Unix).", (), [((), started_s)]
+    )
+    yield _gauge("kagent_live", "Whether /healthz answers 200.", (), [((), status.health.live)])
+    yield _gauge("kagent_ready", "Whether /readyz answers 200.", (), [((), status.health.ready)])
+    yield _gauge(
+        "kagent_lifecycle_state",
+        "1 for the state that the agent is in.",
+        ("state",),
+        [((name,), name == state) for name in get_args(Lifecycle)],
+    )
+
+
+def _collect_tasks(counters: Counters, status: Status) -> Iterator[Metric]:
+    all_counters = counters.capabilities()
+    if not counters.undeclared.is_empty:
+        all_counters.append(counters.undeclared)
+    yield _counter(
+        "kagent_tasks_submitted",
+        "Tasks that were taken.",
+        ("capability",),
+        [((one.name,), one.submitted) for one in all_counters],
+    )
+    yield _counter(
+        "kagent_tasks",
+        "Tasks by the state in which they ended.",
+        ("capability", "state"),
+        [
+            ((one.name, state), getattr(one, state))
+            for one in all_counters
+            for state in ("completed", "failed", "canceled", "rejected")
+        ],
+    )
+    yield _histogram(
+        "kagent_task_duration_seconds",
+        "From the start of a task's last attempt to its end.",
+        ("capability",),
+        [((one.name,), one.duration) for one in all_counters],
+    )
+    yield _histogram(
+        "kagent_task_queue_seconds",
+        "How long tasks waited for a place.",
+        (),
+        [((), counters.queue)],
+    )
+    yield _gauge(
+        "kagent_tasks_running",
+        "Tasks that run now.",
+        ("capability",),
+        [((one.name,), one.running) for one in status.capabilities],
+    )
+    tasks = status.tasks
+    for name, text, value in (
+        ("kagent_tasks_running_limit", "Tasks that may run at a time.", tasks.working_limit),
+        ("kagent_tasks_queued", "Tasks that wait for a place.", tasks.queued),
+        ("kagent_tasks_queued_limit", "Tasks that may wait for a place.", tasks.queued_limit),
+        ("kagent_tasks_queued_bytes", "Input bytes that wait for a place.", tasks.queued_bytes),
+        ("kagent_tasks_kept", "Finished tasks that can still be read.", tasks.kept),
+        ("kagent_tasks_kept_bytes", "Bytes of finished tasks that are kept.", tasks.kept_bytes),
+    ):
+        yield _gauge(name, text, (), [((), value)])
+
+
+def _collect_workers(status: Status) -> Iterator[Metric]:
+    workers = [process for process in status.processes if process.role == "worker"]
+    yield _counter(
+        "kagent_worker_restarts",
+        "How often a worker was replaced.",
+        ("index",),
+        [((worker.index,), worker.restarts) for worker in workers],
+    )
+    yield _gauge(
+        "kagent_worker_loop_lag_seconds",
+        "How late a worker's event loop runs.",
+        ("index",),
+        [((worker.index,), _to_seconds(worker.lag_ms)) for worker in workers],
+    )
+    yield _gauge(
+        "kagent_worker_threads_busy",
+        "Threads of a worker that run sync functions.",
+        ("index",),
+        [((worker.index,), worker.threads_busy) for worker in workers],
+    )
+    yield _gauge(
+        "kagent_host_loop_lag_seconds",
+        "How late the host's event loop runs.",
+        (),
+        [((), _to_seconds(one.lag_ms)) for one in status.processes if one.role == "host"],
+    )
+
+
+def _collect_processes(status: Status) -> Iterator[Metric]:
+    labels = ("role", "index")
+    found = [((process.role, process.index), process) for process in status.processes]
+    for name, text, member in (
+        ("kagent_process_resident_memory_bytes", "Resident memory.", "rss_bytes"),
+        (
+            "kagent_process_proportional_memory_bytes",
+            "Resident memory, shared pages divided by their users.",
+            "pss_bytes",
+        ),
+        ("kagent_process_threads", "Threads.", "threads"),
+        ("kagent_process_open_fds", "Open file descriptors.", "fds"),
+    ):
+        yield _gauge(name, text, labels, [(key, getattr(one, member)) for key, one in found])
+    yield _counter(
+        "kagent_process_cpu_seconds",
+        "User and system time.",
+        labels,
+        [(key, one.cpu_s) for key, one in found],
+    )
+
+
+def _collect_cgroup(status: Status) -> Iterator[Metric]:
+    resources = status.resources
+    for name, text, value in (
+        ("kagent_memory_limit_bytes", "Memory limit.", resources.memory_limit_bytes),
+        ("kagent_memory_used_bytes", "Memory that counts against it.", resources.memory_used_bytes),
+        ("kagent_cpu_limit_cores", "Processor quota.", resources.cpu_limit_cores),
+        ("kagent_pids", "Processes and threads in the cgroup.", resources.pids),
+        ("kagent_pids_limit", "Limit on them.", resources.pids_limit),
+    ):
+        yield _gauge(name, text, (), [((), value)])
+    for name, text, total in (
+        ("kagent_oom_kills", "Processes killed for memory.", resources.oom_kills),
+        ("kagent_cpu_usage_seconds", "Processor time of the cgroup.", resources.cpu_usage_s),
+        ("kagent_cpu_throttled_seconds", "Time lost to the quota.", resources.cpu_throttled_s),
+        (
+            "kagent_cpu_throttled_periods",
+            "Periods in which the quota was used up.",
+            resources.cpu_throttled_periods,
+        ),
+    ):
+        yield _counter(name, text, (), [((), total)])
+    yield _counter(
+        "kagent_pressure_waiting_seconds",
+        "Time in which at least one process waited for the resource (PSI).",
+        ("resource", "scope"),
+        _list_pressures(resources.pressure),
+    )
+
+
+def _list_pressures(pressures: PressuresInfo) -> Iterator[Row]:
+    for resource in ("memory", "cpu", "io"):
+        pressure = getattr(pressures, resource)
+        if pressure is not None:
+            yield (resource, pressures.scope), pressure.some_total_s
+
+
+def _collect_loops(status: Status) -> Iterator[Metric]:
+    found = [((loop.name, loop.worker), loop) for loop in status.loops]
+    labels = ("loop", "index")
+    runs, crashes = "Runs of an author's loop.", "Crashes of an author's loop."
+    yield _counter("kagent_loop_runs", runs, labels, [(key, loop.runs) for key, loop in found])
+    yield _counter(
+        "kagent_loop_crashes", crashes, labels, [(key, loop.crashes) for key, loop in found]
+    )
+
+
+def _collect_requests(counters: Counters) -> Iterator[Metric]:
+    # The event loop's thread may add a key meanwhile: a copy is made in one piece.
+    yield _counter(
+        "kagent_http_requests",
+        "Answers of the control plane.",
+        ("route", "status"),
+        counters.requests.copy().items(),
+    )
+
+
+def _gauge(name: str, text: str, labels: Sequence[str], rows: Iterable[Row]) -> Metric:
+    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415 - see the module
+
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for values, number in rows:
+        if number is not None:
+            family.add_metric([str(value) for value in values], number)
+    return family
+
+
+def _counter(name: str, text: str, labels: Sequence[str], rows: Iterable[Row]) -> Metric:
+    """Make a counter; ``_total`` is added to its name."""
+    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415 - see the module
+
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, number in rows:
+        if number is not None:
+            family.add_metric([str(value) for value in values], number)
+    return family
+
+
+def _histogram(
+    name: str, text: str, labels: Sequence[str], rows: Iterable[tuple[Sequence[str], Histogram]]
+) -> Metric:
+    from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415 - see the module
+
+    family = HistogramMetricFamily(name, text, labels=labels)
+    bounds = [*map(str, DURATION_BOUNDS_S), "+Inf"]
+    for values, histogram in rows:
+        counts = map(float, accumulate(histogram.buckets))
+        family.add_metric(values, list(zip(bounds, counts, strict=True)), histogram.sum_s)
+    return family
+
+
+def _to_seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000

@@ -1,0 +1,349 @@
+"""The pool of workers: starts them, watches them, and puts a new one where one died."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from kagent_sdk.config.models import AgentConfig
+from kagent_sdk.errors import CrashLoopError, ProtocolError
+from kagent_sdk.host.backoff import is_stable, restart_delay_s
+from kagent_sdk.host.children import Children
+from kagent_sdk.host.engine import EVENT_WINDOW, Engine
+from kagent_sdk.host.health import AwakeClock, Pulse
+from kagent_sdk.host.log_pump import LogPump, WorkerOutput
+from kagent_sdk.host.place import Crash, Place
+from kagent_sdk.host.stack_reader import StackReader
+from kagent_sdk.host.worker_connection import FrameHandler, WorkerConnection
+from kagent_sdk.host.worker_frames import WorkerFrames
+from kagent_sdk.host.worker_process import WorkerProcess, describe_exit, spawn_worker
+from kagent_sdk.protocol.frames import Kind
+from kagent_sdk.protocol.manifest import PROTOCOL_VERSION, Heartbeat, Hello, Welcome
+from kagent_sdk.protocol.messages import SECONDS
+
+MAX_HELLO_BYTES = 8 * 1024 * 1024
+MAX_HEARTBEAT_BYTES = 256 * 1024
+_Message = TypeVar("_Message", Hello, Heartbeat)
+
+LAST_FRAMES_S = 1.0
+"""After a worker's exit its last frames are read until its end of the socket is closed. A child
+that it left behind may hold that end open; then this long."""
+
+LAST_WORDS_S = 2.0
+"""A worker that closed its socket may still write a traceback and exit by itself; then it is
+killed."""
+
+LAST_OUTPUT_S = 0.5
+"""The same for its last lines on stderr, which tell of the crash."""
+
+
+class Pool:
+    """Keeps `worker.count` workers running.
+
+    Args:
+        directory: the agent's folder.
+        config: the agent's configuration.
+        secrets: what of the vault the workers may know.
+        engine: given the tasks' frames, and told of workers that come and go.
+        children: learns of exits.
+        pump: takes what the workers print.
+        clock: of all stamps and verdicts.
+        on_change: called when a worker became ready, stalled, recovered or was lost.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: AgentConfig,
+        *,
+        secrets: dict[str, object],
+        engine: Engine,
+        children: Children,
+        pump: LogPump,
+        clock: AwakeClock,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._directory = directory
+        self._config = config
+        self._secrets = secrets
+        self._engine = engine
+        self._children = children
+        self._pump = pump
+        self._clock = clock
+        self._on_change = on_change
+        self._loop = asyncio.get_running_loop()
+        self._frames = WorkerFrames(
+            engine, max_output_bytes=config.tasks.max_output_bytes, agent_name=config.name or ""
+        )
+        self._stopping = False
+        self.places = [Place(index) for index in range(config.worker.count)]
+
+    def start_first(self) -> list[WorkerProcess]:
+        """Start the processes, before anything else of the host is up: both start side by side."""
+        return [self._spawn() for _ in self.places]
+
+    async def run(self, started: list[WorkerProcess]) -> None:
+        """Keep every place filled until `stop`.
+
+        Raises:
+            CrashLoopError: in an exception group, when a place cannot be filled.
+        """
+        async with asyncio.TaskGroup() as group:
+            for place, process in zip(self.places, started, strict=True):
+                group.create_task(self._hold(place, process), name=f"worker-{place.index}")
+
+    def kill(self, connection: WorkerConnection, reason: str) -> None:
+        """End the worker behind a connection; its place gets a new one."""
+        for place in self.places:
+            if place.connection is connection:
+                self.kill_worker(place, reason)
+
+    def kill_worker(self, place: Place, reason: str) -> None:
+        """End the worker of a place, and everything in its process group."""
+        if place.process is not None:
+            place.kill_reason = place.kill_reason or reason
+            self._pump.log("warning", "worker_killed", worker=place.index, reason=reason)
+            place.process.kill()
+
+    async def stop(self, within_s: float) -> None:
+        """Let every worker run its ``on_shutdown`` hooks, kill those still there, and wait."""
+        self._stopping = True
+        for place in self.places:
+            if place.connection is not None:
+                place.connection.is_open = False
+                place.connection.send(Kind.STOP, 0, SECONDS.pack(within_s))
+            if not place.is_ready and place.process is not None:
+                place.process.kill()
+        async with asyncio.TaskGroup() as group:
+            for place in self.places:
+                group.create_task(self._kill_after(place, within_s))
+
+    async def _kill_after(self, place: Place, within_s: float) -> None:
+        process = place.process
+        if process is None:
+            return
+        exited = self._children.watch(process)
+        done, _ = await asyncio.wait([exited], timeout=within_s)
+        if not done:
+            self.kill_worker(place, "shutdown")
+            await asyncio.shield(exited)
+
+    # One place
+
+    def _spawn(self) -> WorkerProcess:
+        return spawn_worker(self._directory, self._config.entrypoint, os.environ)
+
+    async def _hold(self, place: Place, process: WorkerProcess) -> None:
+        while True:
+            await self._run_worker(place, process)
+            if self._stopping:
+                return
+            limits = self._config.worker
+            if place.history.is_loop(limits.crash_limit):
+                assert place.last_crash is not None
+                raise CrashLoopError(
+                    f"the worker crashed {place.history.unstable} times in a row "
+                    f"without becoming stable; last: {place.last_crash.how}",
+                    place.last_crash.traceback_text,
+                )
+            delay_s = restart_delay_s(
+                max(1, place.history.unstable),
+                initial_s=limits.backoff_initial_s,
+                max_s=limits.backoff_max_s,
+                random=random.random,
+            )
+            await asyncio.sleep(delay_s)
+            if self._stopping:
+                return
+            place.restarts += 1
+            process = self._spawn()
+
+    async def _run_worker(self, place: Place, process: WorkerProcess) -> None:
+        exited = self._children.watch(process)
+        self._occupy(place, process)
+        stacks = StackReader(process.stacks_fd, lambda dump: self._on_stacks(place, dump))
+        try:
+            await self._loop.create_unix_connection(
+                lambda: self._connect(place), sock=process.socket
+            )
+            returncode = await asyncio.shield(exited)
+            await self._bury(place, process, returncode)
+        finally:
+            process.kill()
+            if place.connection is not None:
+                place.connection.abort()
+            stacks.close()
+            place.vacate()
+            self._on_change()
+
+    def _occupy(self, place: Place, process: WorkerProcess) -> None:
+        place.process = process
+        place.started_at = time.time()
+        place.pulse = Pulse(self._clock.read(self._loop.time()))
+        place.connection_lost.clear()
+        place.output_ended.clear()
+
+        def ended() -> None:
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(place.output_ended.set)
+
+        place.errors = WorkerOutput(
+            process.stderr_fd, stream="stderr", pid=process.pid, on_end=ended
+        )
+        self._pump.attach(place.errors)
+        self._pump.attach(WorkerOutput(process.stdout_fd, stream="stdout", pid=process.pid))
+        self._pump.log("info", "worker_started", worker=place.index, worker_pid=process.pid)
+
+    async def _bury(self, place: Place, process: WorkerProcess, returncode: int) -> None:
+        await _wait_for(place.connection_lost, LAST_FRAMES_S)
+        await _wait_for(place.output_ended, LAST_OUTPUT_S)
+        how = place.kill_reason or describe_exit(returncode)
+        connection = place.connection
+        if self._stopping and place.kill_reason is None:
+            self._pump.log("info", "worker_stopped", worker=place.index, how=how)
+        else:
+            self._note_crash(place, process, how, returncode)
+        if connection is not None:
+            self._frames.forget(connection)
+            self._engine.lose(connection, how)
+
+    def _note_crash(self, place: Place, process: WorkerProcess, how: str, returncode: int) -> None:
+        now_s = self._clock.read(self._loop.time())
+        ready_at_s = None if place.pulse is None else place.pulse.ready_at_s
+        was_stable = is_stable(
+            None if ready_at_s is None else now_s - ready_at_s,
+            finished_a_task=place.connection is not None and place.connection.answered > 0,
+            stable_s=self._config.worker.stable_s,
+        )
+        place.history = place.history.after_crash(was_stable=was_stable)
+        tail = "" if place.errors is None else place.errors.tail
+        place.last_crash = Crash(time.time(), how, process.pid, returncode, tail)
+        self._pump.log(
+            "error",
+            "worker_crashed",
+            worker=place.index,
+            worker_pid=process.pid,
+            how=how,
+            was_stable=was_stable,
+        )
+
+    # Frames that are about the worker itself
+
+    def _connect(self, place: Place) -> WorkerConnection:
+        handlers: dict[int, FrameHandler] = {
+            **self._frames.handlers(),
+            Kind.HELLO: lambda _connection, _number, payload: self._on_hello(place, payload),
+            Kind.READY: lambda _connection, _number, _payload: self._on_ready(place),
+            Kind.HEARTBEAT: lambda _connection, _number, payload: self._on_beat(place, payload),
+        }
+        place.connection = WorkerConnection(
+            limit_bytes=self._config.worker.max_frame_bytes,
+            places=self._config.tasks.max_concurrency,
+            handlers=handlers,
+            on_lost=lambda _connection, error: self._on_lost(place, error),
+        )
+        return place.connection
+
+    def _on_hello(self, place: Place, payload: bytes) -> None:
+        if place.hello is not None or len(payload) > MAX_HELLO_BYTES:
+            raise ProtocolError("unexpected HELLO frame")
+        hello = _parse(Hello, payload)
+        if hello.protocol != PROTOCOL_VERSION:
+            raise ProtocolError(f"worker speaks protocol {hello.protocol}, not {PROTOCOL_VERSION}")
+        manifests = {manifest.name: manifest for manifest in hello.capabilities}
+        if len(manifests) != len(hello.capabilities):
+            raise ProtocolError("two capabilities of the same name")
+        connection = place.connection
+        assert connection is not None
+        place.hello = hello
+        connection.capabilities = {
+            manifest.name: index for index, manifest in enumerate(hello.capabilities)
+        }
+        if manifests != self._engine.capabilities:
+            self._engine.capabilities = manifests
+            self._engine.counters.declare(manifests)
+        connection.send(Kind.WELCOME, 0, self._welcome(place).model_dump_json().encode())
+
+    def _welcome(self, place: Place) -> Welcome:
+        tasks = self._config.tasks
+        return Welcome(
+            agent_name=self._config.name or "agent",
+            agent_version=self._config.version,
+            worker_index=place.index,
+            log_level=self._config.logs.level,
+            heartbeat_s=self._config.worker.heartbeat_s,
+            threads=self._config.worker.threads or tasks.max_concurrency,
+            max_output_bytes=tasks.max_output_bytes,
+            event_window=EVENT_WINDOW,
+            secrets=self._secrets,
+        )
+
+    def _on_ready(self, place: Place) -> None:
+        connection = place.connection
+        if place.hello is None or place.is_ready or connection is None or place.pulse is None:
+            raise ProtocolError("unexpected READY frame")
+        now_s = self._clock.read(self._loop.time())
+        place.pulse = replace(place.pulse, ready_at_s=now_s)
+        place.was_stuck = False
+        if not self._stopping:
+            connection.is_open = True
+            self._engine.connections.append(connection)
+        self._pump.log("info", "worker_ready", worker=place.index)
+        self._on_change()
+        self._engine.dispatch()
+
+    def _on_beat(self, place: Place, payload: bytes) -> None:
+        if place.pulse is None or len(payload) > MAX_HEARTBEAT_BYTES:
+            raise ProtocolError("unexpected HEARTBEAT frame")
+        now_s = self._clock.read(self._loop.time())
+        last_s = place.pulse.beat_at_s
+        place.pulse = replace(place.pulse, beat_at_s=now_s)
+        if place.stack is not None or (place.connection and place.connection.is_stalled):
+            self._recover(place)
+        if last_s is None or now_s - last_s >= self._config.worker.heartbeat_s / 4:
+            place.heartbeat = _parse(Heartbeat, payload)
+
+    def _recover(self, place: Place) -> None:
+        place.stack = None
+        if place.connection is not None and place.connection.is_stalled:
+            place.connection.is_stalled = False
+            self._pump.log("info", "worker_recovered", worker=place.index)
+            self._on_change()
+            self._engine.dispatch()
+
+    def _on_lost(self, place: Place, error: ProtocolError | None) -> None:
+        place.connection_lost.set()
+        if error is not None:
+            self._pump.log("error", "worker_broke_protocol", worker=place.index, error=str(error))
+            place.kill_reason = place.kill_reason or "protocol_error"
+        if place.process is not None and not self._stopping:
+            self._loop.call_later(0 if error else LAST_WORDS_S, place.process.kill)
+
+    def _on_stacks(self, place: Place, dump: str) -> None:
+        place.stack = dump
+        self._pump.log("warning", "worker_stack", worker=place.index, stack=dump)
+
+
+def _parse(model: type[_Message], payload: bytes) -> _Message:
+    try:
+        return model.model_validate_json(payload)
+    except ValidationError as exc:
+        # Names the place of the fault, not the worker's bytes.
+        where = ".".join(str(part) for part in exc.errors(include_input=False)[0]["loc"])
+        raise ProtocolError(f"malformed {model.__name__} frame: {where}") from None
+
+
+async def _wait_for(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,231 @@
+"""Builds the ``/status`` document from what the parts of the host know."""
+
+from __future__ import annotations
+
+import platform
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from kagent_sdk import __version__
+from kagent_sdk.host.cgroup import CgroupSample
+from kagent_sdk.host.health import Verdict
+from kagent_sdk.host.lifecycle import LifecycleState
+from kagent_sdk.host.monitor import Monitor
+from kagent_sdk.host.place import Place
+from kagent_sdk.host.processes import ProcessSample
+from kagent_sdk.protocol import status
+
+if TYPE_CHECKING:
+    from kagent_sdk.host.host import Host
+
+
+def build_status(host: Host, monitor: Monitor) -> status.Status:
+    """Return the whole document; reads memory only, so sample before."""
+    places = host.pool.places
+    return status.Status(
+        agent=_agent(host),
+        lifecycle=status.LifecycleInfo(
+            state=host.lifecycle.state.value, since=_time(host.lifecycle.since_s)
+        ),
+        health=_health(host),
+        processes=(_host_process(host, monitor), *(_worker(host, monitor, p) for p in places)),
+        resources=_resources(host, monitor),
+        tasks=_tasks(host),
+        capabilities=_capabilities(host),
+        loops=tuple(
+            status.LoopInfo(**loop.model_dump(), worker=place.index)
+            for place in places
+            if place.heartbeat is not None
+            for loop in place.heartbeat.loops
+        ),
+        workers=_workers(host),
+        logs=status.LogsInfo(
+            level=host.config.logs.level,
+            file="logs/runtime.log",
+            lines=host.pump.lines,
+            lost_lines=host.pump.write_errors,
+        ),
+        vault=status.VaultInfo(
+            present=host.vault.is_present, exposed=tuple(host.config.secrets.expose)
+        ),
+    )
+
+
+def _time(at_s: float) -> datetime:
+    return datetime.fromtimestamp(at_s, UTC)
+
+
+def _agent(host: Host) -> status.AgentInfo:
+    return status.AgentInfo(
+        name=host.config.name or "agent",
+        version=host.config.version,
+        description=host.config.description,
+        sdk_version=__version__,
+        python_version=platform.python_version(),
+        started_at=_time(host.started_at),
+        uptime_s=time.time() - host.started_at,
+    )
+
+
+def _health(host: Host) -> status.HealthInfo:
+    health = host.watchdog.health()
+    stalled = tuple(
+        status.StalledWorker(
+            index=place.index,
+            pid=place.pid,
+            silent_s=host.watchdog.silent_s(place) or 0.0,
+            stuck=host.watchdog.verdict(place) is Verdict.STUCK,
+            stack=place.stack,
+        )
+        for place in host.pool.places
+        if host.watchdog.verdict(place) in (Verdict.STALLED, Verdict.STUCK)
+    )
+    return status.HealthInfo(
+        live=health.live,
+        ready=health.ready,
+        reason=None if health.reason is None else health.reason.value,
+        detail=health.detail or health.live_detail or None,
+        stalled=stalled,
+    )
+
+
+def _measured(sample: ProcessSample | None) -> dict[str, float | int | None]:
+    if sample is None:
+        return {}
+    return {
+        "rss_bytes": sample.rss_bytes,
+        "pss_bytes": sample.pss_bytes,
+        "uss_bytes": sample.uss_bytes,
+        "cpu_percent": sample.cpu_percent,
+        "cpu_s": sample.cpu_s,
+        "threads": sample.threads,
+        "fds": sample.fds,
+    }
+
+
+def _host_process(host: Host, monitor: Monitor) -> status.ProcessInfo:
+    pid = host.pids()[0]
+    return status.ProcessInfo(
+        role="host",
+        pid=pid,
+        state=host.lifecycle.state.value,
+        lag_ms=host.watchdog.lag_ms,
+        started_at=_time(host.started_at),
+        **_measured(monitor.processes.get(pid)),
+    )
+
+
+def _worker(host: Host, monitor: Monitor, place: Place) -> status.ProcessInfo:
+    beat = place.heartbeat
+    return status.ProcessInfo(
+        role="worker",
+        index=place.index,
+        pid=place.pid,
+        state=_worker_state(host, place),
+        lag_ms=None if beat is None else beat.lag_ms,
+        restarts=place.restarts,
+        started_at=_time(place.started_at) if place.pid is not None else None,
+        running=None if place.connection is None else len(place.connection.calls),
+        threads_busy=None if beat is None else beat.threads_busy,
+        **_measured(None if place.pid is None else monitor.processes.get(place.pid)),
+    )
+
+
+def _worker_state(host: Host, place: Place) -> str:
+    if place.pulse is None:
+        return "stopped" if host.lifecycle.is_ending else "backing_off"
+    if host.lifecycle.state is LifecycleState.STOPPING:
+        return "stopping"
+    verdict = host.watchdog.verdict(place)
+    return "ready" if verdict is Verdict.ALIVE else str(verdict)
+
+
+def _resources(host: Host, monitor: Monitor) -> status.ResourcesInfo:
+    use = monitor.memory.use
+    sample = monitor.cgroup
+    limit = host.config.limits.memory_bytes
+    facts = status.ResourcesInfo(
+        memory_limit_bytes=limit if use is None else use.limit_bytes,
+        memory_used_bytes=None if use is None else use.used_bytes,
+        memory_ratio=monitor.memory.ratio,
+        memory_soft_ratio=host.config.limits.memory_soft_ratio,
+        memory_near_limit=monitor.memory.is_near_limit,
+    )
+    return facts if sample is None else facts.model_copy(update=_cgroup(facts, sample))
+
+
+def _cgroup(facts: status.ResourcesInfo, sample: CgroupSample) -> dict[str, object]:
+    memory, cpu, pids, pressure = sample.memory, sample.cpu, sample.pids, sample.pressure
+    used, limit = facts.memory_used_bytes, facts.memory_limit_bytes
+    return {
+        "cgroup": sample.version,
+        "memory_limit_bytes": memory.limit_bytes if limit is None else limit,
+        "memory_used_bytes": memory.used_bytes if used is None else used,
+        "oom_kills": memory.oom_kills,
+        "cpu_limit_cores": cpu.limit_cores,
+        "cpu_usage_s": cpu.usage_s,
+        "cpu_throttled_periods": cpu.throttled_periods,
+        "cpu_throttled_s": cpu.throttled_s,
+        "pids": pids.current,
+        "pids_limit": pids.limit,
+        "pressure": status.PressuresInfo.model_validate(pressure, from_attributes=True),
+    }
+
+
+def _tasks(host: Host) -> status.TasksInfo:
+    engine, total = host.engine, host.counters.total()
+    return status.TasksInfo(
+        working=engine.running,
+        working_limit=host.config.tasks.max_concurrency * host.config.worker.count,
+        queued=len(engine.queue),
+        queued_limit=host.config.tasks.max_queue,
+        queued_bytes=engine.queue.size_bytes,
+        submitted=total.submitted,
+        completed=total.completed,
+        failed=total.failed,
+        canceled=total.canceled,
+        rejected=total.rejected,
+        kept=engine.journal.kept,
+        kept_bytes=engine.journal.kept_bytes,
+    )
+
+
+def _capabilities(host: Host) -> tuple[status.CapabilityInfo, ...]:
+    engine = host.engine
+    waiting: dict[str, int] = engine.queue.count_by_name()
+    return tuple(
+        status.CapabilityInfo(
+            name=name,
+            running=engine.running_of(name),
+            queued=waiting.get(name, 0),
+            limit=manifest.max_concurrency,
+            completed=counted.completed,
+            failed=counted.failed,
+            canceled=counted.canceled,
+        )
+        for name, manifest in engine.capabilities.items()
+        for counted in (host.counters.capability(name),)
+    )
+
+
+def _workers(host: Host) -> status.WorkersInfo:
+    places = host.pool.places
+    crashes = [(place, place.last_crash) for place in places if place.last_crash is not None]
+    last: status.CrashInfo | None = None
+    if crashes:
+        place, crash = max(crashes, key=lambda item: item[1].at)
+        last = status.CrashInfo(
+            at=_time(crash.at),
+            worker=place.index,
+            how=crash.how,
+            exit_code=crash.returncode if crash.returncode >= 0 else None,
+            signal=crash.how if crash.how.startswith("SIG") else None,
+            traceback=crash.traceback_text or None,
+        )
+    return status.WorkersInfo(
+        count=len(places),
+        ready=sum(place.is_ready for place in places),
+        restarts=sum(place.restarts for place in places),
+        last_crash=last,
+    )

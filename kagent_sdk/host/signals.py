@@ -1,0 +1,45 @@
+"""The one place that touches signals.
+
+As PID 1 a process gets no default action for a signal without a handler (kill(2), NOTES): a SIGTERM
+that comes while modules are still being imported would be lost. So handlers are installed first
+thing, note what came, and pass it on when the loop is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class EarlySignals:
+    """Catches signals from the first moment, and hands them to the loop later."""
+
+    def __init__(self) -> None:
+        self._early: list[signal.Signals] = []
+
+    def install(self) -> None:
+        """Catch the stop signals and SIGHUP from now on."""
+        for number in (*STOP_SIGNALS, signal.SIGHUP):
+            signal.signal(number, self._note)
+
+    def hand_over(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_stop: Callable[[str], None],
+        on_reload: Callable[[], None],
+    ) -> None:
+        """Let the loop handle signals, those that came before included."""
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, on_stop, number.name)
+        loop.add_signal_handler(signal.SIGHUP, on_reload)
+        early, self._early = self._early, []
+        for number in early:
+            if number in STOP_SIGNALS:
+                on_stop(number.name)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._early.append(signal.Signals(number))

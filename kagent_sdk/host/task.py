@@ -1,0 +1,113 @@
+"""A task while the host works on it: the record, and who waits for it, runs it, reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from kagent_sdk.journal.record import TaskRecord
+
+if TYPE_CHECKING:
+    from kagent_sdk.host.follower import Followers
+    from kagent_sdk.host.worker_connection import WorkerConnection
+    from kagent_sdk.protocol.manifest import CapabilityManifest
+
+
+class CancelReason(StrEnum):
+    """Why a task is being cancelled, as the worker is told."""
+
+    CALLER = "caller"
+    TIMEOUT = "timeout"
+    DISCONNECT = "disconnect"
+    SHUTDOWN = "shutdown"
+
+
+class Task(TaskRecord):
+    """A `TaskRecord` with the host's own book-keeping.
+
+    Attributes:
+        sequence: order of arrival.
+        kept: whether the journal keeps it (a plain call is not kept).
+        safe: what to wait for before the task may be acknowledged; None: nothing.
+        timeout_s: the effective timeout; inf for none.
+        deadline_at: on the loop's clock; inf for none.
+        worker: the connection that runs the current attempt.
+        number: the call number of the current attempt on that connection.
+        cancel_reason: set once, when a cancellation was asked for.
+        followers: readers of its events, created with the event log.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "cancel_reason",
+        "deadline_at",
+        "followers",
+        "kept",
+        "number",
+        "queued_at",
+        "safe",
+        "sequence",
+        "timeout_s",
+        "traceparent",
+        "waiters",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        task_id: str,
+        capability: CapabilityManifest,
+        input: bytes,
+        *,
+        created_at: float,
+        sequence: int,
+        kept: bool,
+        metadata: bytes = b"{}",
+        traceparent: str = "",
+        trace_id: str | None = None,
+    ) -> None:
+        super().__init__(
+            task_id, capability, input, created_at=created_at, metadata=metadata, trace_id=trace_id
+        )
+        self.sequence = sequence
+        self.kept = kept
+        self.traceparent = traceparent
+        self.safe: Awaitable[None] | None = None
+        self.timeout_s = math.inf
+        self.deadline_at = math.inf
+        self.queued_at = 0.0
+        self.worker: WorkerConnection | None = None
+        self.number = 0
+        self.cancel_reason: CancelReason | None = None
+        self.waiters: list[asyncio.Future[None]] | None = None
+        self.followers: Followers | None = None
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anyone waits for the end or follows the events."""
+        return bool(self.waiters) or (self.followers is not None and len(self.followers) > 0)
+
+    async def wait(self) -> None:
+        """Return when the task has finished; cancelling the wait leaves the task alone."""
+        if self.is_finished:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        if self.waiters is None:
+            self.waiters = [waiter]
+        else:
+            self.waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if self.waiters is not None and waiter in self.waiters:
+                self.waiters.remove(waiter)
+
+    def wake(self) -> None:
+        """Let everyone go who waits for the end."""
+        waiters, self.waiters = self.waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)

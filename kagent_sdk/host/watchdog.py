@@ -1,0 +1,137 @@
+"""Watches the workers' pulse and the agent's memory, and acts on what the pure judges say."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from kagent_sdk.config.models import AgentConfig
+from kagent_sdk.host.admission import Refusal
+from kagent_sdk.host.engine import Engine
+from kagent_sdk.host.health import (
+    AwakeClock,
+    Facts,
+    Health,
+    StallLimits,
+    Verdict,
+    WorkerFacts,
+    judge_agent,
+    judge_worker,
+    measure_silence_s,
+)
+from kagent_sdk.host.lifecycle import Lifecycle, LifecycleState
+from kagent_sdk.host.log_pump import LogPump
+from kagent_sdk.host.place import Place
+from kagent_sdk.host.pool import Pool
+
+TICK_S = 0.25
+
+
+class Watchdog:
+    """Judges every worker each `TICK_S`, and keeps the engine's gate in step with the verdicts.
+
+    Attributes:
+        memory_message: why memory allows no new task; set by the monitor, empty if it does.
+        lag_ms: how late the host's own loop ran the last tick.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        *,
+        lifecycle: Lifecycle,
+        pool: Pool,
+        engine: Engine,
+        pump: LogPump,
+        clock: AwakeClock,
+    ) -> None:
+        self._limits = StallLimits(
+            config.health.stall_warn_s, config.health.stall_fail_s, config.worker.start_timeout_s
+        )
+        self._max_queue = config.tasks.max_queue
+        self._lifecycle = lifecycle
+        self._pool = pool
+        self._engine = engine
+        self._pump = pump
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self.memory_message = ""
+        self.lag_ms: float | None = None
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            self.refresh()
+            due_s = self._loop.time() + TICK_S
+            await asyncio.sleep(TICK_S)
+            self.lag_ms = (self._loop.time() - due_s) * 1000
+
+    def verdict(self, place: Place) -> Verdict | None:
+        """Return what the worker of a place is thought of now; None when there is none."""
+        return self._facts_of(place, self._clock.read(self._loop.time())).verdict
+
+    def silent_s(self, place: Place) -> float | None:
+        """Return for how long the worker of a place has shown no pulse."""
+        return self._facts_of(place, self._clock.read(self._loop.time())).silent_s
+
+    def health(self) -> Health:
+        """Return what the probes answer now."""
+        now_s = self._clock.read(self._loop.time())
+        facts = Facts(
+            self._lifecycle.state,
+            tuple(self._facts_of(place, now_s) for place in self._pool.places),
+            is_queue_full=len(self._engine.queue) >= max(1, self._max_queue),
+            memory_message=self.memory_message,
+        )
+        return judge_agent(facts)
+
+    def refresh(self) -> None:
+        """Judge the workers, act on silent ones, and set the lifecycle and the engine's gate."""
+        now_s = self._clock.read(self._loop.time())
+        for place in self._pool.places:
+            if place.pulse is not None:
+                self._act(place, judge_worker(now_s, place.pulse, self._limits))
+        if self._lifecycle.state is LifecycleState.STARTING and self._engine.connections:
+            self._lifecycle.enter(LifecycleState.READY, time.time())
+        self._lifecycle.mark_busy(time.time(), busy=self._engine.running > 0)
+        self._engine.gate = self._gate()
+
+    def _act(self, place: Place, verdict: Verdict) -> None:
+        process, connection = place.process, place.connection
+        if process is None:
+            return
+        if verdict in (Verdict.ALIVE, Verdict.STARTING):
+            place.was_asked_for_stacks = False
+            return
+        if not place.was_asked_for_stacks:
+            place.was_asked_for_stacks = True
+            process.ask_for_stacks()
+            if connection is not None:
+                connection.is_stalled = True
+            self._pump.log(
+                "warning", f"worker_{verdict}", worker=place.index, worker_pid=process.pid
+            )
+        elif verdict is not Verdict.STALLED and place.kill_reason is None:
+            place.was_stuck = verdict is Verdict.STUCK
+            self._pool.kill_worker(place, str(verdict))
+
+    def _facts_of(self, place: Place, now_s: float) -> WorkerFacts:
+        if place.pulse is None:
+            return WorkerFacts(place.index, Verdict.STUCK if place.was_stuck else None)
+        verdict = judge_worker(now_s, place.pulse, self._limits)
+        if place.was_stuck and verdict is Verdict.STARTING:
+            verdict = Verdict.STUCK
+        return WorkerFacts(place.index, verdict, measure_silence_s(now_s, place.pulse))
+
+    def _gate(self) -> Refusal | None:
+        if self._lifecycle.state is LifecycleState.STARTING:
+            return Refusal.STARTING
+        if not self._lifecycle.is_serving:
+            return Refusal.DRAINING
+        if self.memory_message:
+            return Refusal.MEMORY
+        if not self._engine.connections:
+            return Refusal.WORKER_DOWN
+        if all(connection.is_stalled for connection in self._engine.connections):
+            return Refusal.STALLED
+        return None

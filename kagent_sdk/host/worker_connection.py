@@ -1,0 +1,148 @@
+"""The host's end of the socketpair to one worker: frames in, batched frames out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, cast
+
+from kagent_sdk.errors import ProtocolError
+from kagent_sdk.protocol.frames import TO_HOST, FrameDecoder, encode
+
+if TYPE_CHECKING:
+    from kagent_sdk.host.task import Task
+
+READ_BYTES = 64 * 1024
+"""One read per loop iteration: a worker that floods the socket holds the loop for some
+milliseconds at most, then it is the probes' turn."""
+
+WRITE_HIGH_BYTES = 1024 * 1024
+"""Above this the worker does not read: it gets no new task until it has caught up."""
+
+FrameHandler = Callable[["WorkerConnection", int, bytes], None]
+
+
+class WorkerConnection(asyncio.BufferedProtocol):
+    """Reads and writes the frames of one worker process.
+
+    What is written within one iteration of the loop leaves with one ``send``.
+
+    Args:
+        limit_bytes: the largest payload that the worker may send.
+        handlers: what to call for each frame kind, with this connection, number and payload;
+            one that raises `ProtocolError` ends the connection.
+        on_lost: called once when the connection has ended, with the reason if it was ours.
+
+    Attributes:
+        calls: the attempts that this worker holds, by call number.
+        capabilities: name → index in the worker's manifest; empty until HELLO.
+        places: how many tasks it may hold.
+        is_open: takes new tasks: ready, not draining, not lost.
+        is_stalled: has shown no pulse for a while, and is given nothing until it does.
+        answered: how many attempts it has ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit_bytes: int,
+        places: int,
+        handlers: Mapping[int, FrameHandler],
+        on_lost: Callable[[WorkerConnection, ProtocolError | None], None],
+    ) -> None:
+        self.calls: dict[int, Task] = {}
+        self.capabilities: dict[str, int] = {}
+        self.places = places
+        self.is_open = False
+        self.is_paused = False
+        self.is_stalled = False
+        self.answered = 0
+        self._decoder = FrameDecoder(limit_bytes=limit_bytes, kinds=TO_HOST)
+        self._handlers = handlers
+        self._on_lost = on_lost
+        self._buffer = memoryview(bytearray(READ_BYTES))
+        self._transport: asyncio.Transport | None = None
+        self._pending: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+        self._error: ProtocolError | None = None
+        self._next_number = 0
+
+    @property
+    def has_place(self) -> bool:
+        """Whether it can be given a task now."""
+        return (
+            self.is_open
+            and not self.is_paused
+            and not self.is_stalled
+            and len(self.calls) < self.places
+        )
+
+    def next_number(self) -> int:
+        """Return a call number that this connection has never used."""
+        self._next_number += 1
+        return self._next_number
+
+    def send(self, kind: int, number: int, payload: bytes = b"") -> None:
+        """Write a frame with the next flush; silently dropped when the worker is gone."""
+        if self._transport is None:
+            return
+        if not self._pending:
+            self._loop.call_soon(self._flush)
+        self._pending.append(encode(kind, number, payload))
+
+    def close(self) -> None:
+        """Close the socket: a worker that finds it closed ends itself."""
+        self.is_open = False
+        if self._transport is not None:
+            self._flush()
+            self._transport.close()
+
+    def abort(self, error: ProtocolError | None = None) -> None:
+        """Close the socket at once and drop what was not sent."""
+        self.is_open = False
+        self._error = self._error or error
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _flush(self) -> None:
+        pending, self._pending = self._pending, []
+        if self._transport is not None and pending:
+            self._transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
+
+    # asyncio.BufferedProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport and bound its buffer."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Lend the one buffer that every read uses."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Cut what came into frames and hand them on."""
+        try:
+            for kind, number, payload in self._decoder.feed(bytes(self._buffer[:nbytes])):
+                self._handlers[kind](self, number, payload)
+        except ProtocolError as error:
+            self.abort(error)
+
+    def eof_received(self) -> bool:
+        """Close: a worker that closed its end will not answer any more."""
+        return False
+
+    def pause_writing(self) -> None:
+        """Stop giving it tasks: it does not read."""
+        self.is_paused = True
+
+    def resume_writing(self) -> None:
+        """Give it tasks again."""
+        self.is_paused = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the pool."""
+        self.is_open = False
+        self._transport = None
+        self._pending.clear()
+        self._on_lost(self, self._error)

@@ -1,0 +1,1 @@
+"""Where tasks are kept, behind a small port."""

@@ -1,0 +1,77 @@
+"""What happened in one task, in order, so that a reader can join late and replay it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+
+class Event(NamedTuple):
+    """One entry: its number within the task (from 1), its kind, and its JSON.
+
+    Kinds are ``state``, ``progress``, ``event`` and ``task``.
+    """
+
+    id: int
+    kind: str
+    data: bytes
+
+
+class EventLog:
+    """A bounded window over a task's events: the oldest fall out first.
+
+    Args:
+        max_events: how many to hold.
+        max_bytes: how many bytes of JSON to hold; the newest one is always held.
+    """
+
+    __slots__ = ("_events", "_last_id", "_max_bytes", "_max_events", "items_dropped", "size_bytes")
+
+    def __init__(self, *, max_events: int, max_bytes: int) -> None:
+        self._events: deque[Event] = deque()
+        self._last_id = 0
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self.size_bytes = 0
+        self.items_dropped = 0
+
+    @property
+    def last_id(self) -> int:
+        """The number of the newest event; 0 when there was none."""
+        return self._last_id
+
+    @property
+    def first_id(self) -> int:
+        """The number of the oldest event that is still held; ``last_id + 1`` when none is."""
+        return self._events[0].id if self._events else self._last_id + 1
+
+    def append(self, kind: str, data: bytes) -> Event:
+        """Add an event and return it, dropping the oldest ones that no longer fit."""
+        self._last_id += 1
+        event = Event(self._last_id, kind, data)
+        self._events.append(event)
+        self.size_bytes += len(data)
+        while len(self._events) > 1 and (
+            len(self._events) > self._max_events or self.size_bytes > self._max_bytes
+        ):
+            dropped = self._events.popleft()
+            self.size_bytes -= len(dropped.data)
+            self.items_dropped += dropped.kind == "event"
+        return event
+
+    def after(self, event_id: int, limit: int = 256) -> list[Event]:
+        """Return up to ``limit`` held events with a number above ``event_id``, in order."""
+        first = self.first_id
+        start = max(event_id + 1, first) - first
+        stop = min(start + limit, len(self._events))
+        return [self._events[index] for index in range(start, stop)]
+
+    def items(self) -> list[bytes]:
+        """Return the JSON of every held ``event`` entry: the items that a stream yielded."""
+        return [event.data for event in self._events if event.kind == "event"]
+
+    def trim_to_items_dropped(self) -> None:
+        """Let go of everything: the log stays readable, as one whose events all fell out."""
+        self.items_dropped += sum(event.kind == "event" for event in self._events)
+        self._events.clear()
+        self.size_bytes = 0

@@ -1,0 +1,79 @@
+"""A journal that lives in memory: bounded by age, number and bytes, gone with the process."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from kagent_sdk.journal.record import TaskRecord
+
+
+class MemoryJournal:
+    """Implements `kagent_sdk.journal.port.Journal` without a disk.
+
+    Open tasks are kept always (admission bounds them); of the finished ones the oldest go first.
+
+    Args:
+        retention_s: how long a finished task stays.
+        retention_count: how many finished tasks stay.
+        retention_bytes: how many bytes of finished tasks stay.
+    """
+
+    def __init__(self, *, retention_s: float, retention_count: int, retention_bytes: int) -> None:
+        self._retention_s = retention_s
+        self._retention_count = retention_count
+        self._retention_bytes = retention_bytes
+        self._records: OrderedDict[str, TaskRecord] = OrderedDict()
+        self._finished: OrderedDict[str, int] = OrderedDict()
+        self._finished_bytes = 0
+
+    @property
+    def kept(self) -> int:
+        """How many tasks are kept, open ones included."""
+        return len(self._records)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Roughly how many bytes the finished ones hold."""
+        return self._finished_bytes
+
+    def accepted(self, record: TaskRecord) -> None:
+        """Keep a new task; it is as safe as memory can be at once."""
+        self._records[record.id] = record
+
+    def finished(self, record: TaskRecord) -> None:
+        """Keep a task's end, and let go of the oldest ones over the bounds."""
+        if record.id not in self._records or record.id in self._finished:
+            return
+        size = record.size_bytes
+        self._finished[record.id] = size
+        self._finished_bytes += size
+        while self._finished and (
+            len(self._finished) > self._retention_count
+            or self._finished_bytes > self._retention_bytes
+        ):
+            self._forget_oldest()
+
+    def find(self, task_id: str) -> TaskRecord | None:
+        """Return a task that is open, or finished and still retained."""
+        return self._records.get(task_id)
+
+    def newest_first(self) -> Iterator[TaskRecord]:
+        """Iterate over all kept tasks, the newest accepted one first."""
+        return reversed(self._records.values())
+
+    def expire(self, now_s: float) -> int:
+        """Let go of finished tasks past their retention and return how many went."""
+        count = 0
+        while self._finished:
+            oldest = self._records[next(iter(self._finished))]
+            if oldest.finished_at is not None and oldest.finished_at > now_s - self._retention_s:
+                break
+            self._forget_oldest()
+            count += 1
+        return count
+
+    def _forget_oldest(self) -> None:
+        task_id, size = self._finished.popitem(last=False)
+        self._finished_bytes -= size
+        del self._records[task_id]

@@ -1,0 +1,163 @@
+"""What the payload of each frame holds.
+
+======== ========= ==================================================================
+kind     to        payload
+======== ========= ==================================================================
+WELCOME  worker    JSON of `manifest.Welcome`
+RUN      worker    `encode_run`: how to run it, then the task's input as raw JSON
+CANCEL   worker    the reason in UTF-8: ``caller``, ``timeout``, ``disconnect``, ``shutdown``
+INTERRUPT worker   empty: inject `TaskInterrupted` into the sync function's thread
+ACK      worker    u32: how many events of this task the host has taken since the last ACK
+ANSWER   worker    number = the CALL's number; JSON ``{"output": …}`` or ``{"error": …}``
+STOP     worker    f64: seconds for ``on_shutdown``; the worker then closes and exits
+HELLO    host      JSON of `manifest.Hello`
+READY    host      empty: ``on_startup`` is done
+HEARTBEAT host     JSON of `manifest.Heartbeat`
+RESULT   host      the task's output as raw JSON; empty for a capability that streams
+ERROR    host      `encode_failure`
+PROGRESS host      JSON ``{"fraction": 0..1 or null, "message": str or null}``
+EVENT    host      one streamed item as raw JSON
+CALL     host      number = the worker's own; JSON ``{agent, capability, input, timeout_s}``
+======== ========= ==================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from kagent_sdk.errors import ProtocolError
+from kagent_sdk.protocol.tasks import TaskFailure
+
+RUN_HEAD = struct.Struct("!HHdH")
+"""Capability's index in the manifest, attempt, seconds left (inf: none), length of the text."""
+
+COUNT = struct.Struct("!I")
+SECONDS = struct.Struct("!d")
+MAX_RUN_TEXT_BYTES = 0xFFFF
+MAX_MESSAGE_CHARS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A RUN frame, decoded. ``metadata`` and ``input`` are raw JSON."""
+
+    capability_index: int
+    attempt: int
+    timeout_s: float
+    task_id: str
+    traceparent: str
+    metadata: bytes
+    input: bytes
+
+
+def encode_run(
+    capability_index: int,
+    attempt: int,
+    timeout_s: float,
+    *,
+    task_id: str,
+    traceparent: str,
+    metadata: bytes,
+    input: bytes,
+) -> bytes:
+    """Return the payload of a RUN frame.
+
+    ``task_id`` and ``traceparent`` must be free of newlines (the control plane checks both);
+    text and metadata together must fit `MAX_RUN_TEXT_BYTES`.
+    """
+    text = b"%b\n%b\n%b" % (task_id.encode(), traceparent.encode(), metadata)
+    return RUN_HEAD.pack(capability_index, attempt, timeout_s, len(text)) + text + input
+
+
+def decode_run(payload: bytes) -> Run:
+    """Read the payload of a RUN frame.
+
+    Raises:
+        ProtocolError: the payload is shorter than it says or lacks a separator.
+    """
+    try:
+        index, attempt, timeout_s, text_bytes = RUN_HEAD.unpack_from(payload)
+        start = RUN_HEAD.size
+        stop = start + text_bytes
+        if stop > len(payload):
+            raise ValueError("text is cut short")
+        task_id, traceparent, metadata = payload[start:stop].split(b"\n", 2)
+        return Run(
+            index,
+            attempt,
+            timeout_s,
+            task_id.decode(),
+            traceparent.decode(),
+            metadata,
+            payload[stop:],
+        )
+    except (struct.error, ValueError) as exc:
+        raise ProtocolError(f"malformed RUN frame: {exc}") from exc
+
+
+def encode_failure(failure: TaskFailure) -> bytes:
+    """Return the payload of an ERROR frame; details that are not JSON become their ``repr``."""
+    document = {**failure.as_dict(), "status": failure.status}
+    return json.dumps(document, default=repr, skipkeys=True).encode()
+
+
+def decode_failure(payload: bytes) -> TaskFailure:
+    """Read the payload of an ERROR frame, trusting nothing in it.
+
+    Raises:
+        ProtocolError: the payload is not such a document.
+    """
+    document = decode_object(payload)
+    code, message = document.get("code"), document.get("message")
+    retryable, status = document.get("retryable"), document.get("status")
+    if (
+        not isinstance(code, str)
+        or not isinstance(message, str)
+        or not isinstance(retryable, bool)
+        or type(status) is not int
+        or not 400 <= status <= 599
+    ):
+        raise ProtocolError("malformed ERROR frame")
+    return TaskFailure(
+        code[:100], message[:MAX_MESSAGE_CHARS], retryable, document.get("details"), status
+    )
+
+
+def encode_progress(fraction: float | None, message: str | None) -> bytes:
+    """Return the payload of a PROGRESS frame."""
+    return json.dumps({"fraction": fraction, "message": message}).encode()
+
+
+def decode_progress(payload: bytes) -> tuple[float | None, str | None]:
+    """Read the payload of a PROGRESS frame: a fraction within 0 to 1, and a short message.
+
+    Raises:
+        ProtocolError: the payload is not such a document.
+    """
+    document = decode_object(payload)
+    fraction, message = document.get("fraction"), document.get("message")
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float | None):
+        raise ProtocolError("malformed PROGRESS frame: fraction is not a number")
+    if fraction is not None and not 0 <= fraction <= 1:
+        raise ProtocolError("malformed PROGRESS frame: fraction is not within 0 and 1")
+    if not isinstance(message, str | None):
+        raise ProtocolError("malformed PROGRESS frame: message is not a string")
+    return fraction, message if message is None else message[:MAX_MESSAGE_CHARS]
+
+
+def decode_object(payload: bytes) -> dict[str, Any]:
+    """Read a small JSON object.
+
+    Raises:
+        ProtocolError: it is not one.
+    """
+    try:
+        document = json.loads(payload)
+    except (ValueError, RecursionError) as exc:
+        raise ProtocolError("payload is not JSON") from exc
+    if not isinstance(document, dict):
+        raise ProtocolError("payload is not a JSON object")
+    return document

@@ -1,0 +1,228 @@
+"""The ``/status`` document: built by the host, published in ``/openapi.json``, read by the CLI.
+
+Three rules hold everywhere in it. What is not known is null, never zero. Units stand in the names:
+``_bytes``, ``_s`` (seconds), ``_ms``, ``_percent`` (100 is one core). Times are RFC 3339 in UTC.
+
+Readers ignore members that they do not know, so an older command line can read a newer agent. This
+module costs a pydantic import and is therefore kept off the host's start path.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from kagent_sdk.protocol.manifest import LoopStatus
+
+Lifecycle = Literal["starting", "ready", "busy", "draining", "stopping", "stopped", "failed"]
+"""The states of `kagent_sdk.host.lifecycle.LifecycleState`, in their order."""
+
+
+class Part(BaseModel):
+    """A part of the document: frozen, and tolerant of members that a newer host adds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class AgentInfo(Part):
+    """Who this agent is."""
+
+    name: str
+    version: str
+    description: str = ""
+    sdk_version: str
+    python_version: str
+    started_at: AwareDatetime = Field(description="When the host started.")
+    uptime_s: float
+
+
+class LifecycleInfo(Part):
+    """Where the agent is in its life."""
+
+    state: Lifecycle
+    since: AwareDatetime = Field(description="When that state was entered.")
+
+
+class StalledWorker(Part):
+    """A worker whose event loop is silent, and where it hangs."""
+
+    index: int
+    pid: int | None = None
+    silent_s: float = Field(description="Seconds since its last heartbeat.")
+    stuck: bool = Field(description="Silent for so long that the worker is being replaced.")
+    stack: str | None = Field(
+        None, description="Stacks of its threads, the stuck one first, most recent call last."
+    )
+
+
+class HealthInfo(Part):
+    """What the probes answer, and why."""
+
+    live: bool = Field(description="/healthz answers 200.")
+    ready: bool = Field(description="/readyz answers 200.")
+    reason: str | None = Field(
+        None,
+        description="Why not ready, in one word: starting, restarting, draining, stopping, failed, "
+        "stalled, full, memory.",
+    )
+    detail: str | None = Field(None, description="The same as a sentence for people.")
+    stalled: tuple[StalledWorker, ...] = ()
+
+
+class ProcessInfo(Part):
+    """One process of the agent: the host or a worker."""
+
+    role: Literal["host", "worker"]
+    index: int = Field(0, description="Which worker; 0 for the host.")
+    pid: int | None = Field(None, description="null while a worker is not running.")
+    state: str = Field(
+        description="Of the host the lifecycle state; of a worker starting, ready, stalled, stuck, "
+        "draining, stopping, backing_off or stopped."
+    )
+    rss_bytes: int | None = Field(None, description="Resident memory, shared pages included.")
+    pss_bytes: int | None = Field(None, description="Resident memory, shared pages divided.")
+    uss_bytes: int | None = Field(None, description="Resident memory that no other process shares.")
+    cpu_percent: float | None = Field(None, description="Since the last sample; 100 is one core.")
+    cpu_s: float | None = Field(None, description="User and system time since it started.")
+    threads: int | None = None
+    fds: int | None = Field(None, description="Open file descriptors.")
+    lag_ms: float | None = Field(None, description="How late its event loop runs.")
+    restarts: int = Field(0, description="How often this worker was replaced.")
+    started_at: AwareDatetime | None = None
+    running: int | None = Field(None, description="Tasks that it holds.")
+    threads_busy: int | None = Field(None, description="Threads that run sync functions.")
+
+
+class PressureInfo(Part):
+    """Share of time that processes waited for a resource, in percent (kernel: PSI)."""
+
+    some_avg10: float | None = Field(None, description="At least one waited; last 10 s.")
+    some_avg60: float | None = None
+    some_avg300: float | None = None
+    some_total_s: float | None = Field(None, description="Total time that at least one waited.")
+    full_avg10: float | None = Field(None, description="All of them waited; last 10 s.")
+    full_avg60: float | None = None
+    full_avg300: float | None = None
+    full_total_s: float | None = None
+
+
+class PressuresInfo(Part):
+    """Pressure by resource."""
+
+    scope: Literal["cgroup", "system"] | None = Field(
+        None, description="Whether the numbers are the cgroup's or the whole machine's."
+    )
+    memory: PressureInfo | None = None
+    cpu: PressureInfo | None = None
+    io: PressureInfo | None = None
+
+
+class ResourcesInfo(Part):
+    """What the agent may use, and uses: the cgroup's numbers, or what the configuration says."""
+
+    cgroup: Literal["v1", "v2", "hybrid"] | None = None
+    memory_limit_bytes: int | None = Field(None, description="null: no limit, or not known.")
+    memory_used_bytes: int | None = Field(
+        None, description="Counted against the limit, without the cache that is free to go."
+    )
+    memory_ratio: float | None = Field(None, description="Used memory as a share of the limit.")
+    memory_soft_ratio: float | None = Field(None, description="Share from which no task is taken.")
+    memory_near_limit: bool = False
+    oom_kills: int | None = Field(None, description="Processes that the kernel killed for memory.")
+    cpu_limit_cores: float | None = Field(None, description="null: no limit, or not known.")
+    cpu_usage_s: float | None = None
+    cpu_throttled_periods: int | None = None
+    cpu_throttled_s: float | None = None
+    pids: int | None = Field(None, description="Processes and threads in the cgroup.")
+    pids_limit: int | None = None
+    pressure: PressuresInfo = PressuresInfo()
+
+
+class TasksInfo(Part):
+    """Tasks now, and since the host started."""
+
+    working: int = Field(0, description="Tasks that run now.")
+    working_limit: int | None = Field(None, description="Tasks that may run at a time.")
+    queued: int = Field(0, description="Tasks that wait for a place.")
+    queued_limit: int | None = None
+    queued_bytes: int = Field(0, description="Bytes of their inputs.")
+    submitted: int = Field(0, description="Taken since the start; not those rejected.")
+    completed: int = 0
+    failed: int = 0
+    canceled: int = 0
+    rejected: int = Field(0, description="Turned away: queue full, draining, no memory left.")
+    kept: int = Field(0, description="Finished tasks whose results can still be read.")
+    kept_bytes: int = 0
+
+
+class CapabilityInfo(Part):
+    """One capability's tasks."""
+
+    name: str
+    running: int = 0
+    queued: int | None = None
+    limit: int | None = Field(None, description="Tasks of it at a time; null: the agent's limit.")
+    completed: int = 0
+    failed: int = 0
+    canceled: int = 0
+
+
+class LoopInfo(LoopStatus):
+    """One of the author's loops, and the worker that runs it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    worker: int = Field(0, description="Index of the worker.")
+
+
+class CrashInfo(Part):
+    """How a worker ended that should not have."""
+
+    at: AwareDatetime
+    worker: int = 0
+    how: str = Field(description="Such as 'SIGSEGV', 'exit code 1', 'stuck for 60 s'.")
+    exit_code: int | None = None
+    signal: str | None = None
+    traceback: str | None = Field(None, description="The last lines that it wrote to stderr.")
+
+
+class WorkersInfo(Part):
+    """The pool of workers."""
+
+    count: int = 1
+    ready: int = 0
+    restarts: int = 0
+    last_crash: CrashInfo | None = None
+
+
+class LogsInfo(Part):
+    """Logging."""
+
+    level: str | None = None
+    file: str | None = Field(None, description="Relative to the agent's folder.")
+    lines: int | None = None
+    lost_lines: int | None = None
+
+
+class VaultInfo(Part):
+    """The vault: names of keys only, never a value."""
+
+    present: bool | None = None
+    exposed: tuple[str, ...] = Field((), description="Keys that the worker may read.")
+
+
+class Status(Part):
+    """The whole document."""
+
+    agent: AgentInfo
+    lifecycle: LifecycleInfo
+    health: HealthInfo
+    processes: tuple[ProcessInfo, ...] = ()
+    resources: ResourcesInfo = ResourcesInfo()
+    tasks: TasksInfo = TasksInfo()
+    capabilities: tuple[CapabilityInfo, ...] = ()
+    loops: tuple[LoopInfo, ...] = ()
+    workers: WorkersInfo = WorkersInfo()
+    logs: LogsInfo = LogsInfo()
+    vault: VaultInfo = VaultInfo()

@@ -1,0 +1,333 @@
+"""One task in the worker: from the RUN frame to the RESULT or ERROR frame.
+
+`Execution` holds what all kinds share and is the port of the `TaskContext`; its subclasses run an
+async function in a job, an async generator in a job, a sync function in a thread. One is made for
+every task: what only some tasks need (events, progress, the cancel flag) is made when it is needed.
+
+A ``sys.exit()`` or ``KeyboardInterrupt`` in a capability fails its task and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable
+from contextvars import copy_context
+from typing import Any
+
+from pydantic_core import to_json
+from typing_extensions import override
+
+from kagent_sdk.capability import Capability, Kind
+from kagent_sdk.context import CURRENT_TASK, Flag, PendingCall, Secrets, TaskContext
+from kagent_sdk.errors import TaskError
+from kagent_sdk.protocol.frames import Kind as FrameKind
+from kagent_sdk.protocol.messages import Run, encode_failure
+from kagent_sdk.protocol.tasks import ErrorCode
+from kagent_sdk.worker.events import EventStream
+from kagent_sdk.worker.failures import describe, is_expected
+from kagent_sdk.worker.progress import ProgressReport, check_progress
+from kagent_sdk.worker.services import Services
+from kagent_sdk.worker.tracebacks import print_exception
+from kagent_sdk.worker.turns import DONE
+
+# Plain ints: an IntEnum member costs a lookup of its value in every pack.
+RESULT = int(FrameKind.RESULT)
+ERROR = int(FrameKind.ERROR)
+
+
+class Execution(ABC):
+    """One attempt of one task, from RUN to its answer. It keeps itself in `Services.running`."""
+
+    __slots__ = (
+        "_cancel_reason",
+        "_capability",
+        "_events",
+        "_flag",
+        "_is_done",
+        "_number",
+        "_progress",
+        "_run",
+        "_services",
+    )
+
+    def __init__(self, services: Services, number: int, capability: Capability, run: Run) -> None:
+        self._services = services
+        self._number = number
+        self._capability = capability
+        self._run = run
+        self._cancel_reason = ""
+        self._is_done = False
+        self._flag: Flag | None = None
+        self._events: EventStream | None = None
+        self._progress: ProgressReport | None = None
+
+    # What the host asks; in the loop's thread.
+
+    @abstractmethod
+    def start(self) -> None:
+        """Begin."""
+
+    @abstractmethod
+    def cancel(self, reason: str) -> None:
+        """Ask the author's code to stop: ``reason`` is the CANCEL frame's."""
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Ask again, harder."""
+
+    def acknowledge(self, count: int) -> None:
+        """Take an ACK of the host for events."""
+        if self._events is not None:
+            self._events.acknowledge(count)
+
+    # What the context asks (`kagent_sdk.context.TaskPort`); in any thread.
+
+    @property
+    def secrets(self) -> Secrets:
+        """The secrets that the configuration exposes."""
+        return self._services.secrets
+
+    @property
+    def cancelled(self) -> Flag:
+        """The flag that CANCEL raises, made when it is first asked for."""
+        if self._flag is None:
+            with self._services.lock:
+                self._flag = self._flag or Flag()
+        if self._cancel_reason:
+            self._flag.set()
+        return self._flag
+
+    def progress(self, fraction: float | None, message: str | None) -> Awaitable[None]:
+        """Show progress; after the task's end it is ignored."""
+        checked = check_progress(fraction, message)
+        if self._is_done:
+            return DONE
+        report = self._progress or self._make_progress()
+        if self._services.mailbox.is_here:
+            return report.report(checked)
+        return report.report_from_thread(checked)
+
+    def emit(self, event: object) -> Awaitable[None]:
+        """Send one event."""
+        return self._emit(self._encode_event(event))
+
+    def call(
+        self, agent: str, capability: str, input: object, timeout_s: float | None
+    ) -> PendingCall:
+        """Send a task to another capability."""
+        return self._services.calls.send(
+            self,
+            agent=agent,
+            capability=capability,
+            input=input,
+            timeout_s=timeout_s,
+            traceparent=self._run.traceparent or None,
+        )
+
+    # What the subclasses share.
+
+    def _note_cancel(self, reason: str) -> None:
+        self._cancel_reason = reason or "caller"
+        if self._flag is not None:
+            self._flag.set()
+        if self._events is not None:
+            self._events.cancel()
+
+    def _encode_event(self, event: object) -> bytes:
+        try:
+            return to_json(event, inf_nan_mode="null")
+        except (ValueError, RecursionError) as exc:
+            message = f"the event cannot be written as JSON: {exc}"
+            raise TaskError(ErrorCode.INVALID_OUTPUT, message) from exc
+
+    def _emit(self, payload: bytes) -> Awaitable[None]:
+        if self._is_done:
+            raise RuntimeError(f"task {self._run.task_id} has ended: it can emit no more")
+        self._check_size("event", payload)
+        events = self._events or self._make_events()
+        if self._services.mailbox.is_here:
+            return events.emit(payload)
+        return events.emit_from_thread(payload)
+
+    def _make_events(self) -> EventStream:
+        services = self._services
+        # Under the lock: an author's threads may share the context of a task.
+        with services.lock:
+            if self._events is None:
+                self._events = EventStream(
+                    self._number, services.event_window, services.connection, services.mailbox
+                )
+                if self._cancel_reason:
+                    self._events.cancel()
+            return self._events
+
+    def _make_progress(self) -> ProgressReport:
+        services = self._services
+        with services.lock:
+            if self._progress is None:
+                self._progress = ProgressReport(
+                    self._number, services.loop, services.connection, services.mailbox
+                )
+            return self._progress
+
+    def _check_size(self, what: str, payload: bytes) -> None:
+        limit = self._services.max_output_bytes
+        if len(payload) > limit:
+            message = f"the {what} has {len(payload)} bytes, over the limit of {limit}"
+            raise TaskError(ErrorCode.OUTPUT_TOO_LARGE, message)
+
+    def _encode_failure(self, exc: BaseException) -> bytes:
+        if not is_expected(exc, self._cancel_reason):
+            title = f"capability {self._capability.name!r} failed in task {self._run.task_id}:"
+            print_exception(title, exc)
+        return encode_failure(describe(exc, self._cancel_reason))
+
+    def _answer(self, kind: int, payload: bytes) -> None:
+        self._is_done = True
+        if self._progress is not None:
+            self._progress.close()
+        if self._events is not None:
+            self._events.close()
+        self._services.connection.send(kind, self._number, payload)
+        del self._services.running[self._number]
+
+
+class JobExecution(Execution):
+    """An async capability, in a job of its own."""
+
+    __slots__ = ("_has_begun", "_job")
+
+    def __init__(self, services: Services, number: int, capability: Capability, run: Run) -> None:
+        super().__init__(services, number, capability, run)
+        self._has_begun = False
+        self._job: asyncio.Task[None] | None = None
+
+    @override
+    def start(self) -> None:
+        self._job = self._services.loop.create_task(self._live(), name=self._run.task_id)
+
+    @override
+    def cancel(self, reason: str) -> None:
+        self._note_cancel(reason)
+        self.interrupt()
+
+    @override
+    def interrupt(self) -> None:
+        # A job that is cancelled before its first step never runs at all: nobody would answer.
+        if self._has_begun and self._job is not None:
+            self._job.cancel()
+
+    async def _live(self) -> None:
+        self._has_begun = True
+        try:
+            if self._cancel_reason:
+                raise asyncio.CancelledError
+            context = TaskContext(self._run, self._capability.name, self)
+            CURRENT_TASK.set(context)
+            output = await self._work(context)
+            self._check_size("output", output)
+            if self._events is not None:
+                await self._events.drained()
+        except BaseException as exc:  # noqa: BLE001 - the boundary: whatever it is, the task ends
+            self._answer(ERROR, self._encode_failure(exc))
+        else:
+            self._answer(RESULT, output)
+
+    async def _work(self, context: TaskContext) -> bytes:
+        capability = self._capability
+        arguments = capability.validate(self._run.input)
+        return capability.dump(await capability.call(arguments, context))
+
+
+class StreamExecution(JobExecution):
+    """An async generator: every item is an event."""
+
+    __slots__ = ()
+
+    @override
+    async def _work(self, context: TaskContext) -> bytes:
+        capability = self._capability
+        stream = capability.call(capability.validate(self._run.input), context)
+        try:
+            async for item in stream:
+                await self._emit(capability.dump_event(item))
+        finally:
+            await stream.aclose()
+        return b""
+
+    @override
+    def _encode_event(self, event: object) -> bytes:
+        return self._capability.dump_event(event)
+
+
+class ThreadExecution(Execution):
+    """A sync capability, in a thread of the pool (`kagent_sdk.worker.threads.Work`)."""
+
+    __slots__ = (
+        "_outcome",
+        "_variables",
+        "has_begun",
+        "is_interrupted",
+        "is_withdrawn",
+        "thread_ident",
+    )
+
+    def __init__(self, services: Services, number: int, capability: Capability, run: Run) -> None:
+        super().__init__(services, number, capability, run)
+        self._variables = copy_context()
+        self._outcome: tuple[int, bytes] | None = None
+        self.thread_ident = 0
+        self.has_begun = False
+        self.is_withdrawn = False
+        self.is_interrupted = False
+
+    @override
+    def start(self) -> None:
+        self._services.threads.submit(self)
+
+    @override
+    def cancel(self, reason: str) -> None:
+        self._note_cancel(reason)
+        if self._services.threads.withdraw(self):
+            self._answer(ERROR, self._encode_failure(asyncio.CancelledError()))
+            return
+        self._services.calls.interrupt(self)
+
+    @override
+    def interrupt(self) -> None:
+        self._services.threads.interrupt(self)
+
+    def work(self) -> None:
+        """Do it, in the thread."""
+        try:
+            self._outcome = (RESULT, self._variables.run(self._work))
+        except BaseException as exc:  # noqa: BLE001 - the boundary: whatever it is, the task ends
+            self._outcome = (ERROR, self._encode_failure(exc))
+
+    def finish(self) -> None:
+        """Send the answer; without an outcome an interrupt has come between."""
+        if self._outcome is None:
+            self._outcome = (ERROR, self._encode_failure(asyncio.CancelledError()))
+        self._services.mailbox.post(self._answer, *self._outcome)
+
+    def _work(self) -> bytes:
+        capability = self._capability
+        context = TaskContext(self._run, capability.name, self)
+        CURRENT_TASK.set(context)
+        arguments = capability.validate(self._run.input)
+        output = capability.dump(capability.call(arguments, context))
+        self._check_size("output", output)
+        return output
+
+
+_KINDS: dict[Kind, type[Execution]] = {
+    Kind.ASYNC: JobExecution,
+    Kind.STREAM: StreamExecution,
+    Kind.SYNC: ThreadExecution,
+}
+
+
+def execution_type(capability: Capability) -> type[Execution]:
+    """Return the class that runs such a capability."""
+    return _KINDS[capability.kind]

@@ -1,0 +1,56 @@
+"""What all tasks and loops of a worker share."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kagent_sdk.context import Secrets
+from kagent_sdk.protocol.manifest import Welcome
+from kagent_sdk.worker.calls import Calls
+from kagent_sdk.worker.connection import Connection
+from kagent_sdk.worker.mailbox import Mailbox
+from kagent_sdk.worker.threads import Threads
+
+if TYPE_CHECKING:
+    from kagent_sdk.worker.execution import Execution
+
+
+@dataclass(slots=True)
+class Services:
+    """Made once, when the host has said WELCOME.
+
+    Attributes:
+        lock: held for an instant while a task makes what its threads share.
+        running: the tasks that have not been answered, by call number.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    connection: Connection
+    mailbox: Mailbox
+    threads: Threads
+    calls: Calls
+    secrets: Secrets
+    max_output_bytes: int
+    event_window: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    running: dict[int, Execution] = field(default_factory=dict)
+
+
+def make_services(
+    welcome: Welcome, loop: asyncio.AbstractEventLoop, connection: Connection
+) -> Services:
+    """Make what the host's WELCOME allows; in the loop's thread."""
+    mailbox = Mailbox(loop)
+    return Services(
+        loop,
+        connection,
+        mailbox,
+        Threads(welcome.threads, "task", mailbox),
+        Calls(connection, mailbox, welcome.max_output_bytes),
+        Secrets(welcome.secrets),
+        welcome.max_output_bytes,
+        welcome.event_window,
+    )
