@@ -31,6 +31,7 @@ KIBIBYTE = 1024.0
 MICROSECOND_S = 1e-6
 MILLISECOND_S = 1e-3
 MINUTE_S = 60.0
+WHOLE_UNITS = 100  # from here on tenths of a unit are noise
 WHOLE_MS = 10  # from here on tenths of a millisecond are noise
 LAST_BYTE = 0xFF
 
@@ -69,11 +70,14 @@ def format_bytes(count: float | None) -> str:
     if count is None:
         return UNKNOWN
     size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
+    if abs(size) < KIBIBYTE:
+        return f"{size:.0f} B"
+    unit = "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
         if abs(size) < KIBIBYTE:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= KIBIBYTE
-    return f"{size:.1f} TiB"
+            break
+        size, unit = size / KIBIBYTE, larger
+    return f"{size:.1f} {unit}" if abs(size) < WHOLE_UNITS else f"{size:.0f} {unit}"
 
 
 def format_duration(seconds: float | None) -> str:

@@ -61,11 +61,11 @@ class Children:
     def _reap(self) -> None:
         for pid in list(self._exits):
             self._check(pid)
-        while (pid := _next_zombie()) is not None:
-            if pid in self._exits:
-                self._check(pid)
+        while (zombie := _next_zombie()) is not None:
+            if zombie in self._exits:
+                self._check(zombie)
                 continue
-            os.waitpid(pid, os.WNOHANG)
+            os.waitpid(zombie, os.WNOHANG)
             self.reaped += 1
 
 

@@ -129,7 +129,9 @@ class Host:
         if self.lifecycle.state is not LifecycleState.FAILED:
             self.lifecycle.enter(LifecycleState.DRAINING, time.time())
         self.watchdog.refresh()
-        self.pump.log("info", "shutdown_started", why=why, open_tasks=self.engine.running)
+        self.pump.log(
+            "info", "shutdown_started", why=why, open_tasks=self.engine.dispatcher.running
+        )
         self._stop_asked.set()
 
     def _refuse_reload(self) -> None:
@@ -187,10 +189,10 @@ class Host:
         assert self._schedule is not None
         await self._finish_tasks()
         schedule = self._schedule
-        if not self.engine.is_idle:
+        if not self.engine.dispatcher.is_idle:
             self.engine.cancel_all(CancelReason.SHUTDOWN)
             await self._idle_until(schedule.interrupt_at_s)
-            for task in self.engine.open_attempts():
+            for task in self.engine.dispatcher.open_attempts():
                 if task.worker is not None:
                     task.worker.send(Kind.INTERRUPT, task.number)
             await self._idle_until(schedule.cancel_until_s)
@@ -202,7 +204,7 @@ class Host:
     async def _finish_tasks(self) -> None:
         assert self._schedule is not None
         hurry = asyncio.create_task(self._hurry_asked.wait())
-        idle = asyncio.create_task(self.engine.wait_idle())
+        idle = asyncio.create_task(self.engine.dispatcher.wait_idle())
         timeout_s = max(0.0, self._schedule.finish_until_s - self._loop.time())
         await asyncio.wait([hurry, idle], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         for job in (hurry, idle):
@@ -213,14 +215,14 @@ class Host:
     async def _idle_until(self, at_s: float) -> None:
         try:
             async with asyncio.timeout_at(at_s):
-                await self.engine.wait_idle()
+                await self.engine.dispatcher.wait_idle()
         except TimeoutError:
-            self.pump.log("warning", "tasks_still_open", count=self.engine.running)
+            self.pump.log("warning", "tasks_still_open", count=self.engine.dispatcher.running)
 
     def _end_all(self) -> None:
         """Give whatever is still open its definite end."""
         gone = TaskFailure(ErrorCode.INTERRUPTED, "the agent stopped", retryable=True, status=503)
-        for connection in list(self.engine.connections):
+        for connection in list(self.engine.dispatcher.connections):
             self.engine.lose(connection, "shutdown", may_run_again=False)
         self.engine.abandon_queue(gone)
 

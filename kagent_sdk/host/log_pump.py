@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import sys
 import threading
 import traceback
 from collections import deque
@@ -18,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+STDERR_FD = 2
 CHUNK_BYTES = 64 * 1024
 MAX_LINE_BYTES = 64 * 1024
 MAX_WAITING_RECORDS = 10_000
@@ -203,8 +203,8 @@ class LogPump:
             self.write_errors += 1
         if self._tee:
             try:
-                os.write(sys.__stderr__.fileno(), text.encode(errors="replace") + b"\n")
-            except (OSError, AttributeError, ValueError):
+                os.write(STDERR_FD, text.encode(errors="replace") + b"\n")
+            except OSError:
                 self._tee = False
 
 

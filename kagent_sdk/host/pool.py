@@ -17,7 +17,8 @@ from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.errors import CrashLoopError, ProtocolError
 from kagent_sdk.host.backoff import is_stable, restart_delay_s
 from kagent_sdk.host.children import Children
-from kagent_sdk.host.engine import EVENT_WINDOW, Engine
+from kagent_sdk.host.engine import Engine
+from kagent_sdk.host.event_flow import EVENT_WINDOW
 from kagent_sdk.host.health import AwakeClock, Pulse
 from kagent_sdk.host.log_pump import LogPump, WorkerOutput
 from kagent_sdk.host.place import Crash, Place
@@ -83,7 +84,7 @@ class Pool:
         self._frames = WorkerFrames(
             engine, max_output_bytes=config.tasks.max_output_bytes, agent_name=config.name or ""
         )
-        self._stopping = False
+        self._stop_asked = asyncio.Event()
         self.places = [Place(index) for index in range(config.worker.count)]
 
     def start_first(self) -> list[WorkerProcess]:
@@ -115,7 +116,7 @@ class Pool:
 
     async def stop(self, within_s: float) -> None:
         """Let every worker run its ``on_shutdown`` hooks, kill those still there, and wait."""
-        self._stopping = True
+        self._stop_asked.set()
         for place in self.places:
             if place.connection is not None:
                 place.connection.is_open = False
@@ -144,7 +145,7 @@ class Pool:
     async def _hold(self, place: Place, process: WorkerProcess) -> None:
         while True:
             await self._run_worker(place, process)
-            if self._stopping:
+            if self._stop_asked.is_set():
                 return
             limits = self._config.worker
             if place.history.is_loop(limits.crash_limit):
@@ -161,7 +162,7 @@ class Pool:
                 random=random.random,
             )
             await asyncio.sleep(delay_s)
-            if self._stopping:
+            if self._stop_asked.is_set():
                 return
             place.restarts += 1
             process = self._spawn()
@@ -207,7 +208,7 @@ class Pool:
         await _wait_for(place.output_ended, LAST_OUTPUT_S)
         how = place.kill_reason or describe_exit(returncode)
         connection = place.connection
-        if self._stopping and place.kill_reason is None:
+        if self._stop_asked.is_set() and place.kill_reason is None:
             self._pump.log("info", "worker_stopped", worker=place.index, how=how)
         else:
             self._note_crash(place, process, how, returncode)
@@ -267,8 +268,8 @@ class Pool:
         connection.capabilities = {
             manifest.name: index for index, manifest in enumerate(hello.capabilities)
         }
-        if manifests != self._engine.capabilities:
-            self._engine.capabilities = manifests
+        if manifests != self._engine.dispatcher.capabilities:
+            self._engine.dispatcher.capabilities = manifests
             self._engine.counters.declare(manifests)
         connection.send(Kind.WELCOME, 0, self._welcome(place).model_dump_json().encode())
 
@@ -293,12 +294,12 @@ class Pool:
         now_s = self._clock.read(self._loop.time())
         place.pulse = replace(place.pulse, ready_at_s=now_s)
         place.was_stuck = False
-        if not self._stopping:
+        if not self._stop_asked.is_set():
             connection.is_open = True
-            self._engine.connections.append(connection)
+            self._engine.dispatcher.connections.append(connection)
         self._pump.log("info", "worker_ready", worker=place.index)
         self._on_change()
-        self._engine.dispatch()
+        self._engine.dispatcher.settle()
 
     def _on_beat(self, place: Place, payload: bytes) -> None:
         if place.pulse is None or len(payload) > MAX_HEARTBEAT_BYTES:
@@ -317,14 +318,14 @@ class Pool:
             place.connection.is_stalled = False
             self._pump.log("info", "worker_recovered", worker=place.index)
             self._on_change()
-            self._engine.dispatch()
+            self._engine.dispatcher.settle()
 
     def _on_lost(self, place: Place, error: ProtocolError | None) -> None:
         place.connection_lost.set()
         if error is not None:
             self._pump.log("error", "worker_broke_protocol", worker=place.index, error=str(error))
             place.kill_reason = place.kill_reason or "protocol_error"
-        if place.process is not None and not self._stopping:
+        if place.process is not None and not self._stop_asked.is_set():
             self._loop.call_later(0 if error else LAST_WORDS_S, place.process.kill)
 
     def _on_stacks(self, place: Place, dump: str) -> None:

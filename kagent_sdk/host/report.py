@@ -176,11 +176,11 @@ def _cgroup(facts: status.ResourcesInfo, sample: CgroupSample) -> dict[str, obje
 def _tasks(host: Host) -> status.TasksInfo:
     engine, total = host.engine, host.counters.total()
     return status.TasksInfo(
-        working=engine.running,
+        working=engine.dispatcher.running,
         working_limit=host.config.tasks.max_concurrency * host.config.worker.count,
-        queued=len(engine.queue),
+        queued=len(engine.dispatcher.queue),
         queued_limit=host.config.tasks.max_queue,
-        queued_bytes=engine.queue.size_bytes,
+        queued_bytes=engine.dispatcher.queue.size_bytes,
         submitted=total.submitted,
         completed=total.completed,
         failed=total.failed,
@@ -193,18 +193,18 @@ def _tasks(host: Host) -> status.TasksInfo:
 
 def _capabilities(host: Host) -> tuple[status.CapabilityInfo, ...]:
     engine = host.engine
-    waiting: dict[str, int] = engine.queue.count_by_name()
+    waiting: dict[str, int] = engine.dispatcher.queue.count_by_name()
     return tuple(
         status.CapabilityInfo(
             name=name,
-            running=engine.running_of(name),
+            running=engine.dispatcher.running_of(name),
             queued=waiting.get(name, 0),
             limit=manifest.max_concurrency,
             completed=counted.completed,
             failed=counted.failed,
             canceled=counted.canceled,
         )
-        for name, manifest in engine.capabilities.items()
+        for name, manifest in engine.dispatcher.capabilities.items()
         for counted in (host.counters.capability(name),)
     )
 

@@ -102,8 +102,11 @@ class Task(TaskRecord):
         try:
             await waiter
         finally:
-            if self.waiters is not None and waiter in self.waiters:
-                self.waiters.remove(waiter)
+            self._drop(waiter)
+
+    def _drop(self, waiter: asyncio.Future[None]) -> None:
+        if self.waiters is not None and waiter in self.waiters:
+            self.waiters.remove(waiter)
 
     def wake(self) -> None:
         """Let everyone go who waits for the end."""

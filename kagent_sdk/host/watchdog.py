@@ -80,7 +80,7 @@ class Watchdog:
         facts = Facts(
             self._lifecycle.state,
             tuple(self._facts_of(place, now_s) for place in self._pool.places),
-            is_queue_full=len(self._engine.queue) >= max(1, self._max_queue),
+            is_queue_full=len(self._engine.dispatcher.queue) >= max(1, self._max_queue),
             memory_message=self.memory_message,
         )
         return judge_agent(facts)
@@ -91,9 +91,9 @@ class Watchdog:
         for place in self._pool.places:
             if place.pulse is not None:
                 self._act(place, judge_worker(now_s, place.pulse, self._limits))
-        if self._lifecycle.state is LifecycleState.STARTING and self._engine.connections:
+        if self._lifecycle.state is LifecycleState.STARTING and self._engine.dispatcher.connections:
             self._lifecycle.enter(LifecycleState.READY, time.time())
-        self._lifecycle.mark_busy(time.time(), busy=self._engine.running > 0)
+        self._lifecycle.mark_busy(time.time(), busy=self._engine.dispatcher.running > 0)
         self._engine.gate = self._gate()
 
     def _act(self, place: Place, verdict: Verdict) -> None:
@@ -130,8 +130,8 @@ class Watchdog:
             return Refusal.DRAINING
         if self.memory_message:
             return Refusal.MEMORY
-        if not self._engine.connections:
+        if not self._engine.dispatcher.connections:
             return Refusal.WORKER_DOWN
-        if all(connection.is_stalled for connection in self._engine.connections):
+        if all(connection.is_stalled for connection in self._engine.dispatcher.connections):
             return Refusal.STALLED
         return None

@@ -9,9 +9,8 @@ from kagent_sdk.errors import ProtocolError
 from kagent_sdk.host.engine import Engine, Refused, Submission, UnknownCapability
 from kagent_sdk.host.task import CancelReason, Task
 from kagent_sdk.host.worker_connection import FrameHandler, WorkerConnection
-from kagent_sdk.protocol.envelope import is_json
 from kagent_sdk.protocol.frames import Kind
-from kagent_sdk.protocol.headers import new_task_id
+from kagent_sdk.protocol.json_text import is_json
 from kagent_sdk.protocol.messages import decode_failure, decode_object, decode_progress
 from kagent_sdk.protocol.tasks import ErrorCode, TaskFailure, TaskState
 
@@ -51,7 +50,7 @@ class WorkerFrames:
         """End a task with its output."""
         task = self._ended(connection, number)
         if task.is_finished:
-            self._engine.settle()
+            self._engine.dispatcher.settle()
         elif task.capability.streams:
             self._complete_stream(task)
         elif len(payload) > self._max_output_bytes:
@@ -61,7 +60,7 @@ class WorkerFrames:
         elif len(payload) <= INLINE_CHECK_BYTES:
             self._complete_checked(task, payload, is_json(payload))
         else:
-            self._engine.own(asyncio.ensure_future(self._check_then_complete(task, payload)))
+            self._engine.own(self._check_then_complete(task, payload))
 
     def on_error(self, connection: WorkerConnection, number: int, payload: bytes) -> None:
         """End a task with its error."""
@@ -70,7 +69,7 @@ class WorkerFrames:
         failure = decode_failure(payload)
         task = self._ended(connection, number)
         if task.is_finished:
-            self._engine.settle()
+            self._engine.dispatcher.settle()
         else:
             self._engine.fail(task, failure)
 
@@ -85,7 +84,7 @@ class WorkerFrames:
         task.progress = progress
         if task.events is not None:
             document = {"fraction": progress[0], "message": progress[1]}
-            self._engine.announce(task, "progress", json.dumps(document).encode())
+            self._engine.events.announce(task, "progress", json.dumps(document).encode())
 
     def on_event(self, connection: WorkerConnection, number: int, payload: bytes) -> None:
         """Add an item to a task's stream; what comes after its end is dropped."""
@@ -94,8 +93,8 @@ class WorkerFrames:
             return
         if len(payload) > self._max_output_bytes or not is_json(payload):
             raise ProtocolError("EVENT frame is not JSON, or too large")
-        self._engine.open_events(task)
-        self._engine.announce(task, "event", payload)
+        self._engine.events.open(task)
+        self._engine.events.announce(task, "event", payload)
 
     def on_call(self, connection: WorkerConnection, number: int, payload: bytes) -> None:
         """Run a task that the author's code sent with `ctx.call`."""
@@ -104,8 +103,7 @@ class WorkerFrames:
             raise ProtocolError("too many open calls")
         request = decode_object(payload)
         self._open_calls[connection] = count + 1
-        job = asyncio.ensure_future(self._answer_call(connection, number, request))
-        self._engine.own(job)
+        self._engine.own(self._answer_call(connection, number, request))
 
     def forget(self, connection: WorkerConnection) -> None:
         """Drop what is known of a lost worker."""
@@ -164,7 +162,7 @@ class WorkerFrames:
                 f"agent {agent!r} cannot be reached: this agent has no link to an orchestrator",
             )
         raw = json.dumps(request.get("input")).encode()
-        submission = Submission(new_task_id(), name, raw, timeout_s=timeout_s)
+        submission = Submission(self._engine.ids.new(), name, raw, timeout_s=timeout_s)
         try:
             task = self._engine.submit(submission)
         except UnknownCapability:

@@ -69,9 +69,3 @@ class EventLog:
     def items(self) -> list[bytes]:
         """Return the JSON of every held ``event`` entry: the items that a stream yielded."""
         return [event.data for event in self._events if event.kind == "event"]
-
-    def trim_to_items_dropped(self) -> None:
-        """Let go of everything: the log stays readable, as one whose events all fell out."""
-        self.items_dropped += sum(event.kind == "event" for event in self._events)
-        self._events.clear()
-        self.size_bytes = 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 
 from kagent_sdk.journal.events import EventLog
+from kagent_sdk.protocol.headers import format_time
 from kagent_sdk.protocol.manifest import CapabilityManifest
 from kagent_sdk.protocol.tasks import FINAL_STATES, TaskFailure, TaskState
 
@@ -94,9 +94,9 @@ class TaskRecord:
                 None if progress is None else {"fraction": progress[0], "message": progress[1]}
             ),
             "attempt": self.attempt,
-            "created_at": timestamp(self.created_at),
-            "started_at": timestamp(self.started_at),
-            "finished_at": timestamp(self.finished_at),
+            "created_at": format_time(self.created_at),
+            "started_at": _format(self.started_at),
+            "finished_at": _format(self.finished_at),
             "trace_id": self.trace_id,
         }
         head = json.dumps(fields, separators=(",", ":")).encode()
@@ -107,8 +107,5 @@ class TaskRecord:
         return b"".join(parts)
 
 
-def timestamp(at_s: float | None) -> str | None:
-    """Return seconds since the epoch as RFC 3339 in UTC with microseconds."""
-    if at_s is None:
-        return None
-    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="microseconds")
+def _format(at_s: float | None) -> str | None:
+    return None if at_s is None else format_time(at_s)

@@ -20,14 +20,15 @@ from pydantic_core import from_json
 
 from kagent_sdk.errors import KagentError
 
-MAX_DEPTH = 128
-"""Pydantic's parser stops at about 200."""
+MAX_DEPTH = 199
+"""With the two levels that a pattern may add, where pydantic's parser stops: 201."""
 MAX_DIGITS = 4300
 """Of an integer; the default of `sys.set_int_max_str_digits`, which guards against quadratic time."""
 
-SMALL_BYTES = 64 * 1024
-"""Up to here a text may be checked on the loop: it takes about a millisecond. Over it, in a thread:
-the interpreter lock is let go often."""
+SMALL_BYTES = 32 * 1024
+"""Up to here a text may be checked on the loop: it takes well under a millisecond, and at worst, in a
+text made for it, 20. Over it use a thread: the scanner lets go of the interpreter lock often."""
+ESCAPE_BYTES = len(r"\ud800")
 
 
 class JsonTextError(KagentError):
@@ -65,17 +66,20 @@ _LEAF = rb"%b|%b|true|false|null" % (_STRING, _NUMBER)
 def _simple(item: bytes) -> bytes:
     """Return the pattern of an object or array of at most some items, or of a leaf."""
     # Behind an item stands a comma but then no closing bracket, or a closing bracket.
-    return rb"(?:\{%b(?:%b%b%b(?:,%b(?!\})|(?=\}))){0,%d}\}|\[%b(?:%b%b(?:,%b(?!\])|(?=\]))){0,%d}\]|%b)" % (
-        *(_WS, _KEY, item, _WS, _WS, _MOST_ITEMS),
-        *(_WS, item, _WS, _WS, _MOST_ITEMS),
-        _LEAF,
+    return (
+        rb"(?:\{%b(?:%b%b%b(?:,%b(?!\})|(?=\}))){0,%d}\}|\[%b(?:%b%b(?:,%b(?!\])|(?=\]))){0,%d}\]|%b)"
+        % (
+            *(_WS, _KEY, item, _WS, _WS, _MOST_ITEMS),
+            *(_WS, item, _WS, _WS, _MOST_ITEMS),
+            _LEAF,
+        )
     )
 
 
 class _Patterns:
     """The compiled patterns. They take some milliseconds and are not needed at the start."""
 
-    __slots__ = ("blank", "colon", "digits", "items", "key", "members", "part", "simple")
+    __slots__ = ("blank", "colon", "digits", "items", "member", "members", "part", "simple")
 
     def __init__(self) -> None:
         simple = _simple(_simple(rb"(?:%b)" % _LEAF))
@@ -83,7 +87,9 @@ class _Patterns:
         self.simple = re.compile(simple).match
         self.items = re.compile(rb"(?:%b%b){0,%d}" % (simple, comma, _MOST_ITEMS)).match
         self.members = re.compile(rb"(?:%b%b%b){0,%d}" % (_KEY, simple, comma, _MOST_ITEMS)).match
-        self.key = re.compile(_KEY).match
+        separator = rb'%b(?:,%b(?=")|(?=\}))' % (_WS, _WS)
+        member = rb"(%b)%b:%b(%b)%b" % (_STRING, _WS, _WS, simple, separator)
+        self.member = re.compile(member).match
         self.colon = re.compile(rb"%b:%b" % (_WS, _WS)).match
         self.blank = re.compile(_WS).match
         self.part = re.compile(rb"%b(?:%b){0,%d}" % (_PLAIN, _ESCAPED, _MOST_ESCAPES_ALONE)).match
@@ -105,9 +111,9 @@ def skip_blank(text: bytes, position: int) -> int:
 
 
 def skip_value(text: bytes, position: int, *, max_depth: int = MAX_DEPTH) -> int:
-    """Return the offset behind the JSON value that begins at ``position``, blanks not included.
+    r"""Return the offset behind the JSON value that begins at ``position``, blanks not included.
 
-    What stands behind ``\\u`` and whether the text is UTF-8 is not looked at: call `check_text` on
+    What stands behind ``\u`` and whether the text is UTF-8 is not looked at: call `check_text` on
     the whole text first. The depth may exceed ``max_depth`` by two.
 
     Raises:
@@ -133,20 +139,24 @@ def skip_value(text: bytes, position: int, *, max_depth: int = MAX_DEPTH) -> int
         position = _enter_item(text, position + 1, closers[-1])
 
 
-def skip_key(text: bytes, position: int) -> tuple[int, int]:
-    """Skip the key and the colon of an object's member that begins at ``position``.
+def read_member(text: bytes, position: int) -> tuple[bytes, bytes, int]:
+    """Read the member of an object whose key begins at ``position``; see `skip_value`.
 
     Returns:
-        The offset behind the key's string, and that of the member's value.
+        The key and the value, both as raw JSON, and the offset of the next key or, behind the last
+        member, of the object's closing bracket.
 
     Raises:
-        JsonTextError: no key with its colon begins there.
+        JsonTextError: no valid member begins there, or its value nests too deeply.
     """
-    end = _skip_string(text, position)
-    found = _patterns().colon(text, end)
-    if found is None:
-        raise _unexpected(text, skip_blank(text, end), "':'")
-    return end, found.end()
+    found = _patterns().member(text, position)
+    if found is not None:
+        key, value = found.groups()
+        return key, value, found.end()
+    key_end = _skip_string(text, position)
+    start = _skip_colon(text, key_end)
+    end = skip_value(text, start)
+    return text[position:key_end], text[start:end], _find_next_member(text, end)
 
 
 def check_text(text: bytes) -> None:
@@ -201,7 +211,26 @@ def _enter_item(text: bytes, position: int, closer: bytes) -> int:
     position = skip_blank(text, position)
     if closer == b"]":
         return _end(patterns.items(text, position))
-    return skip_key(text, _end(patterns.members(text, position)))[1]
+    return _skip_colon(text, _skip_string(text, _end(patterns.members(text, position))))
+
+
+def _skip_colon(text: bytes, position: int) -> int:
+    found = _patterns().colon(text, position)
+    if found is None:
+        raise _unexpected(text, skip_blank(text, position), "':'")
+    return found.end()
+
+
+def _find_next_member(text: bytes, position: int) -> int:
+    position = skip_blank(text, position)
+    byte = text[position : position + 1]
+    if byte == b",":
+        position = skip_blank(text, position + 1)
+        if text[position : position + 1] != b'"':
+            raise _unexpected(text, position, "a string")
+    elif byte != b"}":
+        raise _unexpected(text, position, "',' or '}'")
+    return position
 
 
 def _leave(text: bytes, position: int, closers: list[bytes]) -> int:
@@ -268,18 +297,18 @@ def _check_utf8(text: bytes) -> None:
 
 
 def _check_escapes(text: bytes) -> None:
-    """Check every ``\\u``, and that each surrogate has its other half right behind or before it."""
+    r"""Check every ``\u``, and that each half of a surrogate pair has the other one beside it."""
     low_expected_at = -1
     for found in _iterate_escapes(text):
-        digits = found.group(1)
-        unit = int(digits, 16) if digits else 0
-        is_second_half = found.start() == low_expected_at
-        if is_second_half != (unit in _LOW_SURROGATES):
-            raise JsonTextError("a lone surrogate escape in a string", found.start())
-        if not digits and text[found.start() + 1] == ord("u"):
-            raise JsonTextError("an unknown escape in a string", found.start())
-        if low_expected_at >= 0 and not is_second_half:
+        start, digits = found.start(), found.group(1)
+        if digits is None and text[start + 1] == ord("u"):
+            raise JsonTextError("an unknown escape in a string", start)
+        unit = 0 if digits is None else int(digits, 16)
+        is_low = unit in _LOW_SURROGATES
+        if low_expected_at >= 0 and not (is_low and start == low_expected_at):
             break
+        if is_low and low_expected_at < 0:
+            raise JsonTextError("a lone surrogate escape in a string", start)
         low_expected_at = found.end() if unit in _HIGH_SURROGATES else -1
     if low_expected_at >= 0:
-        raise JsonTextError("a lone surrogate escape in a string", low_expected_at - 6)
+        raise JsonTextError("a lone surrogate escape in a string", low_expected_at - ESCAPE_BYTES)

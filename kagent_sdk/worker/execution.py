@@ -16,7 +16,6 @@ from contextvars import copy_context
 from typing import Any
 
 from pydantic_core import to_json
-from typing_extensions import override
 
 from kagent_sdk.capability import Capability, Kind
 from kagent_sdk.context import CURRENT_TASK, Flag, PendingCall, Secrets, TaskContext
@@ -37,7 +36,11 @@ ERROR = int(FrameKind.ERROR)
 
 
 class Execution(ABC):
-    """One attempt of one task, from RUN to its answer. It keeps itself in `Services.running`."""
+    """One attempt of one task, from RUN to its answer, which takes it out of `Services.running`.
+
+    Attributes:
+        job: the asyncio job that it runs in, if any.
+    """
 
     __slots__ = (
         "_cancel_reason",
@@ -49,6 +52,7 @@ class Execution(ABC):
         "_progress",
         "_run",
         "_services",
+        "job",
     )
 
     def __init__(self, services: Services, number: int, capability: Capability, run: Run) -> None:
@@ -61,6 +65,7 @@ class Execution(ABC):
         self._flag: Flag | None = None
         self._events: EventStream | None = None
         self._progress: ProgressReport | None = None
+        self.job: asyncio.Task[None] | None = None
 
     # What the host asks; in the loop's thread.
 
@@ -196,27 +201,23 @@ class Execution(ABC):
 class JobExecution(Execution):
     """An async capability, in a job of its own."""
 
-    __slots__ = ("_has_begun", "_job")
+    __slots__ = ("_has_begun",)
 
     def __init__(self, services: Services, number: int, capability: Capability, run: Run) -> None:
         super().__init__(services, number, capability, run)
         self._has_begun = False
-        self._job: asyncio.Task[None] | None = None
 
-    @override
     def start(self) -> None:
-        self._job = self._services.loop.create_task(self._live(), name=self._run.task_id)
+        self.job = self._services.loop.create_task(self._live(), name=self._run.task_id)
 
-    @override
     def cancel(self, reason: str) -> None:
         self._note_cancel(reason)
         self.interrupt()
 
-    @override
     def interrupt(self) -> None:
         # A job that is cancelled before its first step never runs at all: nobody would answer.
-        if self._has_begun and self._job is not None:
-            self._job.cancel()
+        if self._has_begun and self.job is not None:
+            self.job.cancel()
 
     async def _live(self) -> None:
         self._has_begun = True
@@ -245,7 +246,6 @@ class StreamExecution(JobExecution):
 
     __slots__ = ()
 
-    @override
     async def _work(self, context: TaskContext) -> bytes:
         capability = self._capability
         stream = capability.call(capability.validate(self._run.input), context)
@@ -256,7 +256,6 @@ class StreamExecution(JobExecution):
             await stream.aclose()
         return b""
 
-    @override
     def _encode_event(self, event: object) -> bytes:
         return self._capability.dump_event(event)
 
@@ -282,11 +281,9 @@ class ThreadExecution(Execution):
         self.is_withdrawn = False
         self.is_interrupted = False
 
-    @override
     def start(self) -> None:
         self._services.threads.submit(self)
 
-    @override
     def cancel(self, reason: str) -> None:
         self._note_cancel(reason)
         if self._services.threads.withdraw(self):
@@ -294,7 +291,6 @@ class ThreadExecution(Execution):
             return
         self._services.calls.interrupt(self)
 
-    @override
     def interrupt(self) -> None:
         self._services.threads.interrupt(self)
 

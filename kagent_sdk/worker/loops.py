@@ -12,6 +12,7 @@ from typing import Literal
 from kagent_sdk.context import CURRENT_LOOP, Flag, LoopContext, PendingCall, Secrets
 from kagent_sdk.protocol.manifest import LoopStatus
 from kagent_sdk.worker.failures import glimpse
+from kagent_sdk.worker.hooks import is_cancelled_from_outside
 from kagent_sdk.worker.parts import LoopPart
 from kagent_sdk.worker.services import Services
 from kagent_sdk.worker.threads import Threads
@@ -150,7 +151,7 @@ class LoopRunner:
         finally:
             self._state = "stopped"
             if self._thread is not None:
-                self._thread.aclose()
+                self._thread.close()
 
     async def _run_once(self) -> float | None:
         """Run the function; return how long to wait for the next run, None when there is none."""
@@ -160,12 +161,9 @@ class LoopRunner:
         self._last_started_at = datetime.now(UTC).isoformat()
         try:
             await self._call()
-        except asyncio.CancelledError as exc:
-            job = asyncio.current_task()
-            if job is not None and job.cancelling():
+        except BaseException as exc:  # the boundary: a crash is logged and counted
+            if is_cancelled_from_outside(exc):
                 raise
-            return self._note_crash(exc, self._clock() - started_s)
-        except BaseException as exc:  # noqa: BLE001 - the boundary: a crash is logged and counted
             return self._note_crash(exc, self._clock() - started_s)
         return self._note_return(self._clock() - started_s)
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import platform
 import socket
+import sys
 from enum import Enum
 
 import kagent_sdk
 from kagent_sdk.context import Flag
-from kagent_sdk.errors import ProtocolError
 from kagent_sdk.protocol.frames import Kind
 from kagent_sdk.protocol.manifest import PROTOCOL_VERSION, Hello
-from kagent_sdk.worker.desk import Desk
+from kagent_sdk.worker.connection import Connection
 from kagent_sdk.worker.hooks import run_shutdown, run_startup
+from kagent_sdk.worker.inbox import Inbox
 from kagent_sdk.worker.loops import LoopRunner
 from kagent_sdk.worker.parts import AgentParts
 from kagent_sdk.worker.pulse import Pulse
@@ -63,60 +63,100 @@ class Runtime:
         cancelled, tasks and loops are cancelled and the connection is cut.
         """
         loop = asyncio.get_running_loop()
-        desk = Desk(self._parts.capabilities, loop)
-        await loop.create_unix_connection(lambda: desk.connection, sock=sock)
-        life = loop.create_task(self._live(desk), name="worker life")
+        inbox = Inbox(self._parts.capabilities, loop)
+        connection = inbox.connection
+        await loop.create_unix_connection(lambda: connection, sock=sock)
+        life = loop.create_task(self._live(inbox), name="worker life")
         try:
-            await asyncio.wait([life, desk.connection.lost], return_when=asyncio.FIRST_COMPLETED)
-        finally:
+            await asyncio.wait([life, connection.lost], return_when=asyncio.FIRST_COMPLETED)
             if not life.done():
-                await self._abandon(desk, life)
-        if life.cancelled():
-            return _why_lost(desk)
-        return life.result()
+                return _why_lost(connection)
+            connection.close()
+            await asyncio.wait([connection.lost], timeout=CLOSE_GRACE_S)
+            return life.result()
+        finally:
+            life.cancel()
+            connection.abort()
+            if inbox.services is not None:
+                await self._cancel_all(inbox.services, LOST_GRACE_S)
+                inbox.services.threads.close()
 
-    async def _live(self, desk: Desk) -> Ending:
-        desk.connection.send(Kind.HELLO, 0, self._hello().model_dump_json().encode())
-        services = await desk.services
-        if not await self._start_up(desk):
-            return Ending.STOPPED if desk.stop.done() else Ending.STARTUP_FAILED
+    async def _live(self, inbox: Inbox) -> Ending:
+        inbox.connection.send(Kind.HELLO, 0, make_hello(self._parts).model_dump_json().encode())
+        welcome = await inbox.welcome
+        services = inbox.services
+        assert services is not None
+        ending = await self._start_up(inbox)
+        if ending is not None:
+            return ending
         self._loops = [LoopRunner(part, services, self._stopping) for part in self._parts.loops]
         for runner in self._loops:
             runner.start()
-        desk.connection.send(Kind.READY, 0)
-        pulse = Pulse(services, self._loops, desk.heartbeat_s)
+        inbox.connection.send(Kind.READY, 0)
+        pulse = Pulse(services, self._loops, welcome.heartbeat_s)
         pulse.start()
         try:
-            await self._shut_down(services, await desk.stop)
+            await self._shut_down(services, await inbox.stop)
         finally:
             pulse.close()
-        await _close(desk)
         return Ending.STOPPED
 
-    async def _start_up(self, desk: Desk) -> bool:
-        """Run ``on_startup``; return whether it succeeded before a STOP came."""
-        job = asyncio.get_running_loop().create_task(
-            run_startup(self._parts.on_startup), name="on_startup"
-        )
+    async def _start_up(self, inbox: Inbox) -> Ending | None:
+        """Run ``on_startup``; return None when the agent is up, else how it ended."""
+        hooks = run_startup(self._parts.on_startup)
+        job = asyncio.get_running_loop().create_task(hooks, name="on_startup")
         try:
-            await asyncio.wait([job, desk.stop], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([job, inbox.stop], return_when=asyncio.FIRST_COMPLETED)
+            if not job.done():
+                job.cancel()
+                await asyncio.wait([job], timeout=inbox.stop.result())
+                return Ending.STOPPED
         finally:
             job.cancel()
-        failure = await job
-        return False
+        failure = job.result()
+        if failure is None:
+            return None
+        print_exception("an on_startup function failed:", failure)
+        return Ending.STARTUP_FAILED
 
     async def _shut_down(self, services: Services, seconds: float) -> None:
-        ...
+        clock = services.loop.time
+        deadline_s = clock() + seconds
+        await self._cancel_all(services, seconds * LOOPS_SHARE)
+        try:
+            async with asyncio.timeout(max(0.0, deadline_s - clock())):
+                await run_shutdown(reversed(self._parts.on_shutdown))
+        except TimeoutError:
+            print(f"on_shutdown did not end within its {seconds:g} s", file=sys.stderr)
 
-    def _hello(self) -> Hello:
-        parts = self._parts
-        return Hello(
-            protocol=PROTOCOL_VERSION,
-            sdk_version=kagent_sdk.__version__,
-            python_version=platform.python_version(),
-            pid=os.getpid(),
-            agent_name=parts.name,
-            agent_version=parts.version,
-            capabilities=tuple(capability.manifest() for capability in parts.capabilities),
-            loops=tuple(loop.name for loop in parts.loops),
-        )
+    async def _cancel_all(self, services: Services, grace_s: float) -> None:
+        """Cancel tasks and loops and give them ``grace_s`` to end."""
+        self._stopping.set()
+        for task in tuple(services.running.values()):
+            task.cancel("shutdown")
+        jobs = [task.job for task in services.running.values() if task.job is not None]
+        jobs += [services.loop.create_task(runner.aclose(grace_s)) for runner in self._loops]
+        if jobs:
+            await asyncio.wait(jobs, timeout=grace_s)
+
+
+def make_hello(parts: AgentParts) -> Hello:
+    """Return what the worker says first."""
+    return Hello(
+        protocol=PROTOCOL_VERSION,
+        sdk_version=kagent_sdk.__version__,
+        python_version=sys.version.split()[0],
+        pid=os.getpid(),
+        agent_name=parts.name,
+        agent_version=parts.version,
+        capabilities=tuple(capability.manifest() for capability in parts.capabilities),
+        loops=tuple(loop.name for loop in parts.loops),
+    )
+
+
+def _why_lost(connection: Connection) -> Ending:
+    error = connection.lost.exception()
+    if error is None:
+        return Ending.HOST_GONE
+    print(f"the host broke the frame protocol: {error}", file=sys.stderr)
+    return Ending.PROTOCOL_BROKEN

@@ -90,7 +90,7 @@ class Threads:
                 work.is_interrupted = True
                 _set_async_exception(work.thread_ident, TaskInterrupted)
 
-    def aclose(self) -> None:
+    def close(self) -> None:
         """Let the threads end when the queue is empty; nobody waits for them."""
         for _ in range(self._started):
             self._queue.put(None)

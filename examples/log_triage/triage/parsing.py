@@ -20,6 +20,7 @@ _TRACE_LINK = re.compile(
     r"(?:Caused by: |\.\.\. \d+ more|During handling of the above exception"
     r"|The above exception was the direct cause|goroutine \d+ \[|Suppressed: )"
 )
+_JAVA_EXCEPTION = re.compile(r"(?:[\w$]+\.)+[A-Z][\w$]*(?:Exception|Error|Throwable)(?:: |$)")
 _EXCEPTION = re.compile(r"(?:Caused by: )?((?:[\w$]+\.)*[A-Z][\w$]*)(?:: (.*)|$)")
 
 
@@ -106,14 +107,14 @@ class RecordAssembler:
             return True
         if self._in_trace and self._open is not None:
             return _TRACE_LINK.match(text) is not None or _expects_exception(self._open, text)
-        return _TRACE_LINK.match(text) is not None
+        return (
+            _TRACE_LINK.match(text) is not None or _JAVA_EXCEPTION.match(text) is not None
+        ) and _has_head(self._open)
 
     def _append(self, text: str) -> None:
         assert self._open is not None
-        if _TRACE_START.match(text):
+        if _TRACE_START.match(text) or _is_frame(text):
             self._in_trace = True
-        elif text.lstrip().startswith("at ") or text[0] in " \t":
-            self._in_trace = self._in_trace or _is_frame(text)
         extra = self._open.extra
         if len(extra) < MAX_EXTRA_LINES:
             extra.append(text)
@@ -136,9 +137,12 @@ class RecordAssembler:
         )
 
 
+def _has_head(record: Record | None) -> bool:
+    return record is not None and record.format != "text"
+
+
 def _is_frame(text: str) -> bool:
-    stripped = text.lstrip()
-    return stripped.startswith(("at ", 'File "', "... "))
+    return text.lstrip().startswith(("at ", 'File "', "... "))
 
 
 def _is_link(record: Record | None) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kagent_sdk.cli.boundary import EXIT_FAILED, UnreachableError
 from kagent_sdk.cli.options import AgentOptions, agent_options
-from kagent_sdk.cli.output import print_json, print_screen
+from kagent_sdk.cli.output import make_console, print_json, print_screen
+from kagent_sdk.cli.text import clean_line
+from kagent_sdk.cli.watching import watch_json, watch_screen
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,13 +27,40 @@ def command(options: AgentOptions, *, watch: bool) -> int:
     def fetch() -> dict[str, Any]:
         return client.get("/status")
 
-    def render() -> RenderableType:
-        from kagent_sdk.cli.screens.status import status_screen  # noqa: PLC0415 - rich
-
-        return status_screen(parse_status(fetch()))
-
-    from kagent_sdk.cli.watching import watch_json, watch_screen  # noqa: PLC0415
-
     if watch:
-        watch_json(fetch) if options.as_json else watch_screen(render)
+        watch_json(fetch) if options.as_json else watch_screen(lambda: render_status(fetch()))
+        return 0
     document = fetch()
+    if options.as_json:
+        print_json(document)
+    else:
+        print_screen(render_status(document))
+    return 0 if is_live(document) else EXIT_FAILED
+
+
+def is_live(document: dict[str, Any]) -> bool:
+    """Return whether a status document says that the agent is healthy."""
+    health = document.get("health")
+    return isinstance(health, dict) and health.get("live") is True
+
+
+def render_status(document: dict[str, Any]) -> RenderableType:
+    """Return a status document as a screen.
+
+    Raises:
+        UnreachableError: it is none that this version can read.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415 - not with --json
+
+    from kagent_sdk.cli.screens.status import status_screen  # noqa: PLC0415
+    from kagent_sdk.protocol.status import Status  # noqa: PLC0415
+
+    try:
+        status = Status.model_validate(document)
+    except ValidationError as exc:
+        where = ".".join(str(part) for part in exc.errors()[0]["loc"])
+        raise UnreachableError(
+            f"this version cannot read the agent's status ({clean_line(where)}); see it with --json",
+            code="unknown_status",
+        ) from None
+    return status_screen(status, datetime.now(UTC), width=make_console().width)

@@ -13,6 +13,7 @@ from kagent_sdk.cli.options import AgentOptions, agent_options
 from kagent_sdk.cli.outcomes import check_completed
 from kagent_sdk.cli.output import print_json, print_screen, say
 from kagent_sdk.cli.text import clean_line
+from kagent_sdk.cli.watching import watch_json, watch_screen
 from kagent_sdk.protocol.tasks import FINAL_STATES, TaskState
 
 if TYPE_CHECKING:
@@ -111,8 +112,6 @@ def _cancel(options: AgentOptions, task_id: str) -> int:
 def _show_list(
     client: AgentClient, options: AgentOptions, query: dict[str, str], limit: int, *, watch: bool
 ) -> int:
-    from kagent_sdk.cli.watching import watch_json, watch_screen  # noqa: PLC0415
-
     def fetch() -> dict[str, Any]:
         return {"tasks": fetch_tasks(client, query, limit)}
 

@@ -16,6 +16,7 @@ from kagent_sdk.cli.screens.style import (
     WARN,
     indented,
     plain_table,
+    styled,
     title,
     word,
     words,
@@ -75,22 +76,22 @@ def field_list(schema: dict[str, Any], *, is_input: bool = True) -> RenderableTy
     """Return the fields of a schema: name, type, description; of an input also what is required."""
     rows = fields(schema)
     if not rows:
-        return Text("nothing", QUIET)
+        return styled("nothing", QUIET)
     table = plain_table(fold=())
     table.show_header = False
     for fold in (False, True, False, True):
         table.add_column(no_wrap=not fold, overflow="fold")
     for field in rows:
-        name = Text("  " * field.depth + field.name, NAME if field.is_required else "")
+        name = styled("  " * field.depth + field.name, NAME if field.is_required else "")
         need = _need(field) if is_input else Text()
-        table.add_row(name, Text(field.type, TYPE), need, Text(field.description))
+        table.add_row(name, styled(field.type, TYPE), need, Text(field.description))
     return table
 
 
 def _need(field: SchemaField) -> Text:
     if field.default:
-        return Text(f"= {field.default}", QUIET)
-    return Text("required", WARN) if field.is_required and field.name else Text()
+        return styled(f"= {field.default}", QUIET)
+    return styled("required", WARN) if field.is_required and field.name else Text()
 
 
 def example_line(manifest: Manifest) -> str:
@@ -130,7 +131,7 @@ def _takes(schema: dict[str, Any]) -> Text:
 def _gives(manifest: Manifest) -> Text:
     schema = _result_schema(manifest)
     name = type_name(schema, schema)
-    return Text(f"stream of {name}" if manifest.get("streams") else name, TYPE)
+    return styled(f"stream of {name}" if manifest.get("streams") else name, TYPE)
 
 
 def _summary(manifest: Manifest) -> str:

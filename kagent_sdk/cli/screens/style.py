@@ -23,6 +23,8 @@ NAME = "bold"
 TITLE = "bold cyan"
 TYPE = "cyan"
 
+BAR_WIDTH = 20
+
 STATE_STYLES = {
     "submitted": QUIET,
     "working": "cyan",
@@ -35,16 +37,21 @@ STATE_STYLES = {
 """Colours of task states."""
 
 
+def styled(text: str, style: str = "") -> Text:
+    """Return text in a style that ends with it: what is appended is not in it."""
+    return Text().append(text, style)
+
+
 def word(value: object, style: str = "") -> Text:
     """Return anything as one line of text; what is not known is a quiet dash."""
     if value is None or value == UNKNOWN:
-        return Text(UNKNOWN, QUIET)
-    return Text(clean_line(value), style)
+        return styled(UNKNOWN, QUIET)
+    return styled(clean_line(value), style)
 
 
 def words(value: object, style: str = "") -> Text:
     """Return anything as text that may have several lines."""
-    return Text(clean(value), style)
+    return styled(clean(value), style)
 
 
 def state(name: object) -> Text:
@@ -52,15 +59,18 @@ def state(name: object) -> Text:
     return word(name, STATE_STYLES.get(str(name), ""))
 
 
-def plain_table(*columns: str, right: Sequence[str] = (), fold: Sequence[str] = ()) -> Table:
+def plain_table(
+    *columns: str, right: Sequence[str] = (), fold: Sequence[str] = (), gap: int = 2
+) -> Table:
     """Return a table without lines: column heads, and air between the columns.
 
     Args:
         columns: their heads; an empty one is allowed.
         right: heads of the columns to align to the right.
         fold: heads of the columns that may take several lines; the others are never broken.
+        gap: blanks between columns.
     """
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=QUIET)
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style=QUIET)
     for column in columns:
         table.add_column(
             column,
@@ -88,4 +98,16 @@ def indented(content: RenderableType) -> Padding:
 
 def title(text: str) -> Text:
     """Return the head of a part of a screen."""
-    return Text(text, TITLE)
+    return styled(text, TITLE)
+
+
+def joined(parts: Sequence[Text]) -> Text:
+    """Return parts on one line, with quiet dots between them."""
+    return styled(" · ", QUIET).join(parts)
+
+
+def bar(ratio: float, style: str) -> Text:
+    """Return a share as a bar of `BAR_WIDTH` columns; anything over zero shows."""
+    share = min(max(ratio, 0.0), 1.0)
+    filled = max(round(share * BAR_WIDTH), 1 if share else 0)
+    return styled("━" * filled, style).append("━" * (BAR_WIDTH - filled), QUIET)

@@ -16,6 +16,7 @@ from kagent_sdk.cli.screens.style import (
     pairs,
     plain_table,
     state,
+    styled,
     title,
     word,
     words,
@@ -98,7 +99,7 @@ def _note(task: Task) -> Text:
     if isinstance(error, dict):
         code, message = clean_line(error.get("code")), clean_line(error.get("message"))
         style = WARN if task.get("state") == "canceled" else BAD
-        return Text(code, style).append(f"  {message}", QUIET)
+        return styled(code, style).append(f"  {message}", QUIET)
     if isinstance(progress, dict) and task.get("finished_at") is None:
         return _progress(progress.get("fraction"), progress.get("message"))
     return Text()
@@ -107,7 +108,7 @@ def _note(task: Task) -> Text:
 def _progress(fraction: object, message: object) -> Text:
     percent = f"{fraction * WHOLE_PERCENT:.0f} %" if isinstance(fraction, int | float) else ""
     said = clean_line(message, limit_chars=MAX_NOTE_CHARS) if message else ""
-    return Text(percent, "cyan").append(f"  {said}" if percent and said else said, QUIET)
+    return styled(percent, "cyan").append(f"  {said}" if percent and said else said, QUIET)
 
 
 def _moment(at: object, now: datetime) -> Text:

@@ -14,16 +14,16 @@ from kagent_sdk.host.http.bodies import BodyReader
 from kagent_sdk.host.http.streams import EventStream
 from kagent_sdk.host.task import CancelReason, Task
 from kagent_sdk.protocol import problems
-from kagent_sdk.protocol.envelope import EnvelopeError, parse_envelope
+from kagent_sdk.protocol.envelope import Envelope, parse_envelope
 from kagent_sdk.protocol.headers import (
-    Trace,
-    new_task_id,
+    Preference,
+    accepts_events,
     parse_idempotency_key,
     parse_prefer,
     parse_traceparent,
-    wants_event_stream,
 )
 from kagent_sdk.protocol.problem import Problem, RequestError
+from kagent_sdk.protocol.json_text import SMALL_BYTES
 from kagent_sdk.protocol.tasks import ErrorCode, TaskFailure, TaskState
 
 
@@ -45,14 +45,11 @@ class Calls:
         """``POST /v1/capabilities/{name}``: the body is the input, the answer the output."""
         body = await self._bodies.read(request)
         headers = request.headers
-        submission = Submission(new_task_id(), name, body)
-        key = headers.get("Idempotency-Key")
-        if key is not None:
-            submission.task_id = parse_idempotency_key(key)
-            submission.kept = True
+        key = parse_idempotency_key(headers.get("Idempotency-Key"))
+        submission = Submission(key or self._engine.ids.new(), name, body, kept=key is not None)
         _trace(headers, submission)
         task = self._submit(submission)
-        if wants_event_stream(headers.get("Accept")):
+        if accepts_events(headers.get("Accept")):
             return await self._stream(request, task)
         await self._wait_or_cancel(task)
         if task.state is not TaskState.COMPLETED or task.output is None:
@@ -63,13 +60,10 @@ class Calls:
         """``POST /v1/tasks``: the body is an envelope, the answer the task."""
         body = await self._bodies.read(request)
         headers = request.headers
-        try:
-            envelope = parse_envelope(body)
-        except EnvelopeError as error:
-            return problem_response(error.problem)
+        envelope = await _parse(body)
         prefer = parse_prefer(headers.get("Prefer"))
         submission = Submission(
-            envelope.id or new_task_id(),
+            envelope.id or self._engine.ids.new(),
             envelope.capability,
             envelope.input,
             timeout_s=envelope.timeout_s,
@@ -80,10 +74,10 @@ class Calls:
         task = self._submit(submission)
         if task.safe is not None:
             await asyncio.shield(task.safe)
-        if wants_event_stream(headers.get("Accept")):
+        if accepts_events(headers.get("Accept")):
             return await self._stream(request, task)
         if prefer.respond_async:
-            return _accepted(task)
+            return _accepted(task, prefer)
         if prefer.wait_s is None:
             await self._wait_or_cancel(task)
         else:
@@ -91,7 +85,7 @@ class Calls:
                 async with asyncio.timeout(prefer.wait_s):
                     await task.wait()
             except TimeoutError:
-                return _accepted(task)
+                return _accepted(task, prefer)
         return json_response(task.document())
 
     def _submit(self, submission: Submission) -> Task:
@@ -100,7 +94,7 @@ class Calls:
         except Refused as refused:
             raise RequestError(self._refusal(refused.refusal)) from None
         except UnknownCapability:
-            known = self._engine.capabilities
+            known = self._engine.dispatcher.capabilities
             raise RequestError(problems.unknown_capability(submission.capability, known)) from None
         except IdConflict:
             raise RequestError(problems.id_conflict(submission.task_id)) from None
@@ -108,7 +102,7 @@ class Calls:
     def _refusal(self, refusal: Refusal) -> Problem:
         engine = self._engine
         wait_s = retry_after_s(
-            refusal, queued=len(engine.queue), finished_per_s=engine.finished_per_s
+            refusal, queued=len(engine.dispatcher.queue), finished_per_s=engine.finished_per_s
         )
         match refusal:
             case Refusal.QUEUE_FULL | Refusal.QUEUE_BYTES:
@@ -142,8 +136,14 @@ class Calls:
             self._engine.cancel(task, CancelReason.DISCONNECT)
 
 
-def _accepted(task: Task) -> web.Response:
-    headers = {"Location": f"/v1/tasks/{task.id}", "Preference-Applied": "respond-async"}
+async def _parse(body: bytes) -> Envelope:
+    if len(body) <= SMALL_BYTES:
+        return parse_envelope(body)
+    return await asyncio.to_thread(parse_envelope, body)
+
+
+def _accepted(task: Task, prefer: Preference) -> web.Response:
+    headers = {"Location": f"/v1/tasks/{task.id}", "Preference-Applied": prefer.applied}
     return json_response(task.document(), 202, headers)
 
 
@@ -159,7 +159,7 @@ def _failure_of(task: Task) -> TaskFailure:
 def _trace(headers: Mapping[str, str], submission: Submission) -> None:
     value = headers.get("traceparent")
     if value is not None:
-        trace: Trace | None = parse_traceparent(value)
+        trace = parse_traceparent(value)
         if trace is not None:
             submission.traceparent = value
             submission.trace_id = trace.trace_id

@@ -135,7 +135,8 @@ class ControlPlane:
 
     async def _capabilities(self, request: web.BaseRequest) -> web.Response:
         manifests = [
-            manifest.model_dump(mode="json") for manifest in self._engine.capabilities.values()
+            manifest.model_dump(mode="json")
+            for manifest in self._engine.dispatcher.capabilities.values()
         ]
         return json_response(json.dumps({"capabilities": manifests}).encode())
 

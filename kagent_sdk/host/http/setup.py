@@ -91,7 +91,7 @@ class Reports:
             name=config.name or "agent",
             version=config.version,
             description=config.description,
-            capabilities=list(self._host.engine.capabilities.values()),
+            capabilities=list(self._host.engine.dispatcher.capabilities.values()),
             secured=is_secured,
         )
         return json.dumps(document).encode()

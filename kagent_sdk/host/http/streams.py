@@ -36,7 +36,7 @@ class EventStream:
         self, request: web.BaseRequest, task: Task, *, after_id: int = 0
     ) -> web.StreamResponse:
         """Replay what is held after ``after_id``, follow until the task ends, and close."""
-        follower = self._engine.open_events(task).follow(after_id)
+        follower = self._engine.events.open(task).follow(after_id)
         response = web.StreamResponse(headers=STREAM_HEADERS)
         try:
             await response.prepare(request)

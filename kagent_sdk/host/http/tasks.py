@@ -76,7 +76,7 @@ class Tasks:
         """``GET /v1/tasks/{id}/events``: replay from ``Last-Event-ID``, then follow."""
         _query(request, ())
         task = self._find(task_id)
-        after_id = parse_last_event_id(request.headers.get("Last-Event-ID"))
+        after_id = parse_last_event_id(request.headers.get("Last-Event-ID")) or 0
         return await self._streams.send(request, task, after_id=after_id)
 
     async def cancel(self, request: web.BaseRequest, task_id: str) -> web.Response:

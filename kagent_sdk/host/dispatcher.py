@@ -1,0 +1,149 @@
+"""Which worker runs which task: places, limits, the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+
+from kagent_sdk.host.counters import Counters
+from kagent_sdk.host.event_flow import EventFlow
+from kagent_sdk.host.queue import TaskQueue
+from kagent_sdk.host.task import Task
+from kagent_sdk.host.worker_connection import WorkerConnection
+from kagent_sdk.protocol.frames import Kind
+from kagent_sdk.protocol.manifest import CapabilityManifest
+from kagent_sdk.protocol.messages import encode_run
+from kagent_sdk.protocol.tasks import TaskState
+
+MAX_SHOWN_ATTEMPT = 0xFFFF  # a u16 on the wire
+
+
+class Dispatcher:
+    """Starts tasks on workers as long as there are places, the oldest first.
+
+    Attributes:
+        queue: tasks that wait.
+        capabilities: the manifests of the present workers, by name.
+        connections: the workers that may be given tasks.
+        running: attempts that workers hold.
+    """
+
+    def __init__(self, counters: Counters, events: EventFlow) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._counters = counters
+        self._events = events
+        self._running_by_name: dict[str, int] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.queue = TaskQueue()
+        self.capabilities: dict[str, CapabilityManifest] = {}
+        self.connections: list[WorkerConnection] = []
+        self.running = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no task runs or waits."""
+        return not self.running and not len(self.queue)
+
+    def running_of(self, name: str) -> int:
+        """Return how many attempts of a capability workers hold."""
+        return self._running_by_name.get(name, 0)
+
+    async def wait_idle(self) -> None:
+        """Return when no task runs or waits."""
+        await self._idle.wait()
+
+    def free_connection(self, name: str) -> WorkerConnection | None:
+        """Return the least busy worker that can start a task of this capability now."""
+        best: WorkerConnection | None = None
+        for connection in self.connections:
+            if connection.has_place and (best is None or len(connection.calls) < len(best.calls)):
+                best = connection
+        if best is None or name not in best.capabilities or not self._has_room(name):
+            return None
+        return best
+
+    def enqueue(self, task: Task, *, front: bool = False) -> None:
+        """Let a task wait."""
+        task.queued_at = self._loop.time()
+        self.queue.push(task, front=front)
+        self._idle.clear()
+
+    def start(self, task: Task, connection: WorkerConnection) -> None:
+        """Give a task to a worker."""
+        name = task.capability.name
+        task.attempt += 1
+        task.state = TaskState.WORKING
+        task.started_at = time.time()
+        task.worker = connection
+        task.number = number = connection.next_number()
+        connection.calls[number] = task
+        self.running += 1
+        self._running_by_name[name] = self._running_by_name.get(name, 0) + 1
+        self._idle.clear()
+        if task.queued_at:
+            self._counters.started(self._loop.time() - task.queued_at)
+            task.queued_at = 0.0
+        remaining_s = (
+            math.inf if task.deadline_at == math.inf else task.deadline_at - self._loop.time()
+        )
+        run = encode_run(
+            connection.capabilities[name],
+            min(task.attempt, MAX_SHOWN_ATTEMPT),
+            remaining_s,
+            task_id=task.id,
+            traceparent=task.traceparent,
+            metadata=task.metadata,
+            input=task.input,
+        )
+        connection.send(Kind.RUN, number, run)
+        if task.events is not None:
+            self._events.announce_state(task)
+
+    def release(self, connection: WorkerConnection, number: int) -> Task | None:
+        """Take an attempt off a worker that has ended it; None when it holds no such attempt."""
+        task = connection.calls.pop(number, None)
+        if task is None:
+            return None
+        self.running -= 1
+        name = task.capability.name
+        left = self._running_by_name[name] - 1
+        if left:
+            self._running_by_name[name] = left
+        else:
+            del self._running_by_name[name]
+        return task
+
+    def settle(self) -> None:
+        """Go on after something has ended: start what waits, or note that nothing is left."""
+        if len(self.queue):
+            self._start_waiting()
+        elif not self.running:
+            self._idle.set()
+
+    def open_attempts(self) -> list[Task]:
+        """Return the tasks that workers hold and that have not ended."""
+        return [
+            task
+            for connection in self.connections
+            for task in connection.calls.values()
+            if not task.is_finished
+        ]
+
+    def _start_waiting(self) -> None:
+        while len(self.queue) and any(connection.has_place for connection in self.connections):
+            task = self.queue.pop(self._can_start)
+            if task is None:
+                return
+            connection = self.free_connection(task.capability.name)
+            assert connection is not None
+            self.start(task, connection)
+
+    def _can_start(self, name: str) -> bool:
+        return self.free_connection(name) is not None
+
+    def _has_room(self, name: str) -> bool:
+        manifest = self.capabilities.get(name)
+        limit = None if manifest is None else manifest.max_concurrency
+        return limit is None or self._running_by_name.get(name, 0) < limit

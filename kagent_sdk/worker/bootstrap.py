@@ -1,0 +1,122 @@
+"""``python -m kagent_sdk.worker.bootstrap ENTRYPOINT``: prepare the process, run the author's file.
+
+Imports next to nothing: whatever is imported here is paid for before the author's first line.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+from importlib.machinery import SourceFileLoader
+from types import FrameType, ModuleType
+
+from kagent_sdk.worker.environment import STACKS_FD, STACKS_SIGNAL, WORKER_FD
+
+EXIT_RAISED = 1
+EXIT_USAGE = 2
+EXIT_NEVER_RAN = 3
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main() -> None:
+    """Run the entrypoint that the command line names, as ``__main__``.
+
+    Exit codes: what the entrypoint or `agent.run()` says, 1 when it raises, 2 without an
+    entrypoint, 3 when it ends without having called ``agent.run()``.
+    """
+    if len(sys.argv) != 2:
+        sys.stderr.write("usage: python -m kagent_sdk.worker.bootstrap ENTRYPOINT\n")
+        sys.exit(EXIT_USAGE)
+    prepare_process()
+    path = os.path.abspath(sys.argv[1])
+    run_entrypoint(path)
+    if WORKER_FD in os.environ:
+        sys.stderr.write(
+            f"{os.path.basename(path)} ended without calling agent.run(): "
+            'write `if __name__ == "__main__": agent.run()` at its end\n'
+        )
+        sys.exit(EXIT_NEVER_RAN)
+
+
+def prepare_process() -> None:
+    """Die with the host, show stacks on demand, leave signals to the host, print line by line."""
+    _die_with_parent()
+    _show_stacks()
+    # The host drives the shutdown with STOP frames; a terminal's Ctrl-C reaches it as well. Not
+    # SIG_IGN: the author's subprocesses would inherit that and could not be terminated.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave_to_host)
+    os.register_at_fork(after_in_child=_restore_signals)
+    # Into a pipe Python writes blocks of 8 KiB: lines would come late, and die with a crash.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def run_entrypoint(path: str) -> None:
+    """Run a file as ``python path`` would: as ``__main__``, with its folder first on the path.
+
+    Not with `runpy`, which takes the module away again: what pickles, spawns or resolves hints
+    looks it up in ``sys.modules`` for as long as the process lives.
+
+    Raises:
+        SystemExit: with 1 when the file cannot be read or raises; its traceback is on stderr,
+            without our frames.
+    """
+    sys.argv = [path]
+    _put_first_on_path(os.path.dirname(path))
+    module = ModuleType("__main__")
+    module.__file__ = path
+    module.__loader__ = SourceFileLoader("__main__", path)
+    module.__dict__["__cached__"] = None
+    sys.modules["__main__"] = module
+    try:
+        with open(path, "rb") as file:
+            code = compile(file.read(), path, "exec", dont_inherit=True)
+        exec(code, module.__dict__)  # noqa: S102 - running the author's file is what we are for
+    except Exception as exc:  # noqa: BLE001 - the boundary of the process
+        from kagent_sdk.worker.tracebacks import format_exception  # noqa: PLC0415
+
+        sys.stderr.write(format_exception(exc))
+        sys.exit(EXIT_RAISED)
+
+
+def _die_with_parent() -> None:
+    """Let the kernel kill this process when the host's main thread ends (prctl(2))."""
+    if sys.platform != "linux":
+        return
+    import ctypes  # noqa: PLC0415
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _show_stacks() -> None:
+    """Write all stacks to the host's pipe on its signal: works while C code holds the GIL."""
+    faulthandler.enable()
+    fd = os.environ.pop(STACKS_FD, None)
+    number = os.environ.pop(STACKS_SIGNAL, None)
+    if fd is not None and number is not None:
+        os.set_inheritable(int(fd), False)
+        faulthandler.register(int(number), file=int(fd), all_threads=True, chain=False)
+
+
+def _leave_to_host(number: int, frame: FrameType | None) -> None:
+    """Do nothing."""
+
+
+def _restore_signals() -> None:
+    """Give a forked child Python's own handlers: `multiprocessing` ends its children with SIGTERM."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _put_first_on_path(folder: str) -> None:
+    if sys.flags.safe_path:
+        sys.path.insert(0, folder)
+    else:
+        sys.path[0] = folder
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Check the author's loops and hooks when they are declared. Pure."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from kagent_sdk.capability.hints import find_names, resolve, show
+from kagent_sdk.capability.signature import locate
+from kagent_sdk.context import LoopContext
+from kagent_sdk.errors import DeclarationError
+from kagent_sdk.protocol.manifest import NAME_PATTERN
+from kagent_sdk.worker.parts import Hook, LoopPart
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def declare_loop(function: Callable[..., Any], every_s: float | None, name: str | None) -> LoopPart:
+    """Declare a function as a loop.
+
+    Raises:
+        DeclarationError: it is no plain or async function of one `LoopContext` at most, the name
+            is not one, or ``every_s`` is not above 0.
+    """
+    if not isinstance(function, FunctionType):
+        raise DeclarationError(
+            f"{function!r:.200} is not a plain function: write one with `def` or `async def`"
+        )
+    where = locate(function)
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise DeclarationError(
+            f"{where}: a loop does not yield: remove the `yield`, or declare a capability to stream"
+        )
+    return LoopPart(
+        _check_name(where, name or function.__name__),
+        function,
+        _check_period(where, every_s),
+        inspect.iscoroutinefunction(function),
+        _takes_context(where, function),
+    )
+
+
+def check_hook(kind: str, hook: Hook) -> Hook:
+    """Return the function if it can be called without arguments.
+
+    Args:
+        kind: ``on_startup`` or ``on_shutdown``, for the message.
+        hook: the function.
+
+    Raises:
+        DeclarationError: it cannot.
+    """
+    if not callable(hook):
+        raise DeclarationError(f"@agent.{kind} takes a function, not {hook!r:.200}")
+    where = locate(hook) if isinstance(hook, FunctionType) else repr(hook)
+    if inspect.isasyncgenfunction(hook) or inspect.isgeneratorfunction(hook):
+        raise DeclarationError(
+            f"{where}: an {kind} function does not yield: write two functions, one for on_startup "
+            f"and one for on_shutdown"
+        )
+    for parameter in inspect.signature(hook).parameters.values():
+        is_variable = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if parameter.default is parameter.empty and not is_variable:
+            raise DeclarationError(
+                f"{where}: parameter {parameter.name!r}: an {kind} function is given nothing: "
+                f"remove it, or give it a default"
+            )
+    return hook
+
+
+def _check_name(where: str, name: str) -> str:
+    if not isinstance(name, str) or re.match(NAME_PATTERN, name) is None:
+        raise DeclarationError(
+            f"{where}: name {name!r:.200} must begin with a letter or _ and go on with at most 63 "
+            f"letters, digits, _, . or -"
+        )
+    return name
+
+
+def _check_period(where: str, every_s: float | None) -> float | None:
+    if every_s is None:
+        return None
+    is_number = isinstance(every_s, int | float) and not isinstance(every_s, bool)
+    if not is_number or not math.isfinite(every_s) or every_s <= 0:
+        raise DeclarationError(
+            f"{where}: every_s must be a number of seconds above 0, not {every_s!r}; leave it out "
+            f"for a loop that runs for the agent's life"
+        )
+    return float(every_s)
+
+
+def _takes_context(where: str, function: FunctionType) -> bool:
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters:
+        return False
+    first = parameters[0]
+    if len(parameters) > 1 or first.kind not in _POSITIONAL:
+        names = ", ".join(str(parameter).partition(":")[0] for parameter in parameters)
+        raise DeclarationError(
+            f"{where}: a loop takes one `ctx: LoopContext` or nothing, not ({names})"
+        )
+    if not _is_loop_context(function, first.annotation):
+        raise DeclarationError(
+            f"{where}: parameter {first.name!r}: a loop is given a LoopContext, not "
+            f"{show(first.annotation)}: write `{first.name}: LoopContext`"
+        )
+    return True
+
+
+def _is_loop_context(function: FunctionType, annotation: Any) -> bool:
+    if annotation is inspect.Parameter.empty:
+        return True
+    try:
+        hint = resolve(annotation, {"LoopContext": LoopContext, **find_names(function)})
+    except Exception:  # noqa: BLE001 - the text of a hint is the author's code
+        return False
+    return hint is LoopContext

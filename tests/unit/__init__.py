@@ -1,0 +1,1 @@
+"""Mirrors the package: one test module for each, no sockets, no sleeps."""

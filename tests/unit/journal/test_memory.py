@@ -1,0 +1,102 @@
+"""Finished tasks stay readable within bounds; open ones always."""
+
+from __future__ import annotations
+
+import json
+
+from kagent_sdk.journal.memory import MemoryJournal
+from kagent_sdk.journal.record import RECORD_OVERHEAD_BYTES, TaskRecord
+from kagent_sdk.protocol.manifest import CapabilityManifest
+from kagent_sdk.protocol.tasks import TaskFailure, TaskState
+
+MANIFEST = CapabilityManifest(name="digest", input_schema={}, output_schema={})
+
+
+def make_record(task_id: str, *, finished_at: float | None = None) -> TaskRecord:
+    record = TaskRecord(task_id, MANIFEST, b'{"a":1}', created_at=1.0, metadata=b'{"m":1}')
+    if finished_at is not None:
+        record.state = TaskState.COMPLETED
+        record.finished_at = finished_at
+        record.output = b"[1]"
+    return record
+
+
+def keep(journal: MemoryJournal, *records: TaskRecord) -> None:
+    for record in records:
+        assert journal.accepted(record) is None
+        if record.is_finished:
+            assert journal.finished(record) is None
+
+
+def make_journal(**bounds: float) -> MemoryJournal:
+    settings = {"retention_s": 60, "retention_count": 100, "retention_bytes": 10**6} | bounds
+    return MemoryJournal(**settings)  # type: ignore[arg-type] # floats stand for counts here
+
+
+def test_the_oldest_finished_task_goes_first_by_number() -> None:
+    """A busy agent forgets old results, not new ones, and never an open task."""
+    journal = make_journal(retention_count=2)
+    keep(journal, make_record("open"), *(make_record(f"t{n}", finished_at=n) for n in range(4)))
+
+    assert [record.id for record in journal.newest_first()] == ["t3", "t2", "open"]
+    assert journal.find("t0") is None
+    assert journal.kept == 3
+
+
+def test_bytes_of_finished_tasks_are_bounded() -> None:
+    """Large results cannot grow the host."""
+    size = make_record("x", finished_at=1).size_bytes
+    journal = make_journal(retention_bytes=2 * size)
+    keep(journal, *(make_record(f"t{n}", finished_at=n) for n in range(4)))
+
+    assert journal.kept_bytes == 2 * size
+    assert size == RECORD_OVERHEAD_BYTES + len(b'{"a":1}') + len(b'{"m":1}') + len(b"[1]")
+
+
+def test_results_expire_with_age() -> None:
+    """`tasks.retention_s` is how long a caller may come back."""
+    journal = make_journal(retention_s=10)
+    keep(journal, make_record("old", finished_at=100.0), make_record("new", finished_at=105.0))
+
+    assert journal.expire(now_s=110.0) == 1
+    assert journal.find("old") is None
+    assert journal.find("new") is not None
+    assert journal.expire(now_s=120.0) == 1
+    assert journal.kept_bytes == 0
+
+
+def test_an_end_is_noted_once_and_only_for_what_was_accepted() -> None:
+    """A second end must not count twice against the bounds."""
+    journal = make_journal()
+    record = make_record("t", finished_at=1.0)
+    journal.finished(record)
+    assert journal.kept_bytes == 0
+    keep(journal, record)
+    journal.finished(record)
+
+    assert journal.kept_bytes == record.size_bytes
+
+
+def test_the_document_has_the_contracts_members() -> None:
+    """Callers in every language read these names."""
+    record = make_record("t", finished_at=2.5)
+    record.progress = (0.5, "half")
+    record.failure = TaskFailure("quota", "no more", details={"n": 1}, status=429)
+
+    document = json.loads(record.document())
+
+    assert document == {
+        "id": "t",
+        "capability": "digest",
+        "state": "completed",
+        "output": [1],
+        "error": {"code": "quota", "message": "no more", "retryable": False, "details": {"n": 1}},
+        "progress": {"fraction": 0.5, "message": "half"},
+        "attempt": 0,
+        "created_at": "1970-01-01T00:00:01.000000Z",
+        "started_at": None,
+        "finished_at": "1970-01-01T00:00:02.500000Z",
+        "trace_id": None,
+        "metadata": {"m": 1},
+    }
+    assert "output" not in json.loads(record.document(with_output=False))
