@@ -92,6 +92,7 @@ class Agent:
     @overload
     def capability(
         self,
+        /,
         *,
         name: str | None = None,
         description: str | None = None,
@@ -132,7 +133,7 @@ class Agent:
 
     @overload
     def loop(
-        self, *, every_s: float | None = None, name: str | None = None
+        self, /, *, every_s: float | None = None, name: str | None = None
     ) -> Callable[[AnyFunction], AnyFunction]: ...
 
     def loop(
@@ -238,8 +239,10 @@ class Agent:
             )
 
 
-def _check_text(what: str, value: str | None) -> str | None:
-    if value is None or (isinstance(value, str) and 0 < len(value) <= MAX_TEXT_CHARS):
+def _check_text(what: str, value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and 0 < len(value) <= MAX_TEXT_CHARS:
         return value
     raise DeclarationError(
         f"Agent({what}={value!r:.200}): {what} must be a string of 1 to {MAX_TEXT_CHARS} characters"

@@ -283,8 +283,8 @@ class TaskContext:
         function a plain call blocks while the reader is slow.
 
         Raises:
-            TaskError: the event is not JSON (``invalid_output``) or over
-                ``tasks.max_output_bytes`` (``output_too_large``).
+            InvalidOutput: the event is not JSON, or does not fit the hint of a stream.
+            TaskError: it is over ``tasks.max_output_bytes`` (``output_too_large``).
             TaskInterrupted: the task was cancelled while a sync function waited for the reader.
             RuntimeError: thousands of events wait because async code does not await this.
         """

@@ -24,7 +24,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,7 +151,7 @@ class RunningAgent:
 
     def stream(
         self, capability: str, input: object = None, *, timeout_s: float = 60
-    ) -> Iterator[SentEvent]:
+    ) -> Generator[SentEvent, None, None]:
         """Call a capability and yield its server-sent events; closing it closes the connection.
 
         ``timeout_s`` bounds each wait for bytes, not the whole stream.

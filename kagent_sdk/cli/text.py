@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -137,6 +136,8 @@ def took_s(started_at: object, finished_at: object, now: datetime) -> float | No
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that was probably meant, or None."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only where something was misspelt
+
     names = {name.lower(): name for name in known}
     found = get_close_matches(word.lower(), names, n=1)
     return names[found[0]] if found else None

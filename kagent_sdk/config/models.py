@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 MEBIBYTE = 1024 * 1024
+
+MAX_THREADS = 64
+"""faulthandler writes the stacks of 100 threads at most, the main one last: it must be there."""
 
 
 class Section(BaseModel):
     """A part of the configuration: frozen, and strict about unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class WorkerConfig(Section):
@@ -22,8 +26,8 @@ class WorkerConfig(Section):
     threads: int | None = Field(
         None,
         ge=1,
-        le=1000,
-        description="Threads for sync functions; tasks.max_concurrency if unset.",
+        le=MAX_THREADS,
+        description="Threads for sync functions; if unset tasks.max_concurrency, at most 64.",
     )
     start_timeout_s: float = Field(
         60, gt=0, description="A worker that is not ready by then is replaced."
@@ -151,7 +155,9 @@ class SecretsConfig(Section):
 class LogsConfig(Section):
     """Logging."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe line that is written."
+    )
 
 
 class AgentConfig(Section):
@@ -171,3 +177,11 @@ class AgentConfig(Section):
     shutdown: ShutdownConfig = ShutdownConfig()
     secrets: SecretsConfig = SecretsConfig()
     logs: LogsConfig = LogsConfig()
+
+    @field_validator("entrypoint")
+    @classmethod
+    def _stay_inside(cls, entrypoint: str) -> str:
+        path = PurePosixPath(entrypoint)
+        if path.is_absolute() or ".." in path.parts or path.name == "" or "\0" in entrypoint:
+            raise ValueError("should be a file inside the agent's folder, such as entrypoint.py")
+        return entrypoint

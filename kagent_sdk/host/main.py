@@ -36,7 +36,7 @@ def run(directory: Path, overrides: dict[str, Any]) -> int:
     from kagent_sdk.host.vault import read_vault  # noqa: PLC0415
 
     directory = directory.resolve()
-    config = load_config(directory, environ=os.environ, overrides=overrides).config
+    config = load_config(directory, environ=os.environ, overrides=overrides)
     if not (directory / config.entrypoint).is_file():
         raise StartupError(
             f"{config.entrypoint} is not in {directory}; write one (kos-agent init NAME makes a "

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from kagent_sdk.config.models import AgentConfig
+from kagent_sdk.config.models import MAX_THREADS, AgentConfig
 from kagent_sdk.errors import CrashLoopError, ProtocolError
 from kagent_sdk.host.backoff import is_stable, restart_delay_s
 from kagent_sdk.host.children import Children
@@ -281,7 +281,7 @@ class Pool:
             worker_index=place.index,
             log_level=self._config.logs.level,
             heartbeat_s=self._config.worker.heartbeat_s,
-            threads=self._config.worker.threads or tasks.max_concurrency,
+            threads=self._config.worker.threads or min(tasks.max_concurrency, MAX_THREADS),
             max_output_bytes=tasks.max_output_bytes,
             event_window=EVENT_WINDOW,
             secrets=self._secrets,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from kagent_sdk import __version__
 from kagent_sdk.host.cgroup import CgroupSample
+from kagent_sdk.host.cgroup_files import Pressure
 from kagent_sdk.host.health import Verdict
 from kagent_sdk.host.lifecycle import LifecycleState
 from kagent_sdk.host.monitor import Monitor
@@ -169,8 +170,28 @@ def _cgroup(facts: status.ResourcesInfo, sample: CgroupSample) -> dict[str, obje
         "cpu_throttled_s": cpu.throttled_s,
         "pids": pids.current,
         "pids_limit": pids.limit,
-        "pressure": status.PressuresInfo.model_validate(pressure, from_attributes=True),
+        "pressure": status.PressuresInfo(
+            scope=pressure.scope,
+            memory=_pressure(pressure.memory),
+            cpu=_pressure(pressure.cpu),
+            io=_pressure(pressure.io),
+        ),
     }
+
+
+def _pressure(waited: Pressure | None) -> status.PressureInfo | None:
+    if waited is None:
+        return None
+    return status.PressureInfo(
+        some_avg10=waited.some.avg10,
+        some_avg60=waited.some.avg60,
+        some_avg300=waited.some.avg300,
+        some_total_s=waited.some.total_s,
+        full_avg10=waited.full.avg10,
+        full_avg60=waited.full.avg60,
+        full_avg300=waited.full.avg300,
+        full_total_s=waited.full.total_s,
+    )
 
 
 def _tasks(host: Host) -> status.TasksInfo:

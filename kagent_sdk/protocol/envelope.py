@@ -21,7 +21,6 @@ from typing import Any, TypeGuard
 from kagent_sdk.protocol import problems
 from kagent_sdk.protocol.headers import TASK_ID_RULE, is_task_id
 from kagent_sdk.protocol.json_text import (
-    SMALL_BYTES,
     JsonTextError,
     check_text,
     is_json,
@@ -36,13 +35,18 @@ __all__ = ["Envelope", "EnvelopeError", "input_digest", "is_json", "parse_envelo
 ENVELOPE_KEYS = ("capability", "id", "input", "metadata", "timeout_s")
 _KEYS = {f'"{key}"'.encode(): key for key in ENVELOPE_KEYS}
 MAX_CAPABILITY_CHARS = 64
+MAX_TIMEOUT_S = 1e9
+"""Some 30 years; what a deadline can be computed with. The agent's own limit is far lower."""
 MAX_METADATA_BYTES = 16 * 1024
 MAX_METADATA_DEPTH = 16
 NO_INPUT = b"{}"
 NO_METADATA = b"{}"
 
-# A key is looked at decoded only up to here: the longest of ours, every character escaped.
-_MAX_KEY_BYTES = 6 * max(len(key) for key in ENVELOPE_KEYS) + 2
+MAX_CANONICAL_BYTES = 8 * 1024
+"""Of an input that is compared by what it says: that may take 2 ms of the loop at the most."""
+
+_MAX_KEY_BYTES = 512
+"""Over any key of ours, even with every character escaped."""
 _MAX_NUMBER_BYTES = 400
 """Of timeout_s; the longest finite float written out in full has 309 digits."""
 
@@ -59,7 +63,7 @@ class Envelope:
         id: the task's id, if the caller chose one.
         capability: the name; it may be unknown.
         input: raw JSON, exactly as it was sent.
-        timeout_s: finite and greater than 0; None for the capability's own.
+        timeout_s: above 0 and up to `MAX_TIMEOUT_S`; None for the capability's own.
         metadata: raw JSON of an object.
     """
 
@@ -71,7 +75,9 @@ class Envelope:
 
 
 def parse_envelope(body: bytes) -> Envelope:
-    """Read the body of ``POST /v1/tasks``. Call it in a thread for a body over `SMALL_BYTES`.
+    """Read the body of ``POST /v1/tasks``.
+
+    Call it in a thread for a body over `json_text.SMALL_BYTES`.
 
     Raises:
         EnvelopeError: with the problem to answer.
@@ -122,7 +128,9 @@ def _check_end(body: bytes, position: int) -> None:
 
 
 def _read_key(raw: bytes) -> str:
-    key = _read_text(raw[:_MAX_KEY_BYTES] + b'"') if len(raw) > _MAX_KEY_BYTES else _read_text(raw)
+    if len(raw) > _MAX_KEY_BYTES:
+        raise EnvelopeError(problems.unknown_key(raw[1:].decode("utf-8", "replace"), ENVELOPE_KEYS))
+    key = _read_text(raw)
     if key not in ENVELOPE_KEYS:
         raise EnvelopeError(problems.unknown_key(key, ENVELOPE_KEYS))
     return key
@@ -182,8 +190,9 @@ def _read_timeout(raw: bytes | None, wrong: list[dict[str, Any]]) -> float | Non
     seconds = float(raw) if len(raw) <= _MAX_NUMBER_BYTES else math.inf
     if seconds <= 0:
         wrong.append(_wrong("timeout_s", "must be greater than 0", "greater_than"))
-    elif seconds == math.inf:
-        wrong.append(_wrong("timeout_s", "must be a finite number", "finite_number"))
+    elif seconds > MAX_TIMEOUT_S:
+        message = f"must not be over {MAX_TIMEOUT_S:g} seconds"
+        wrong.append(_wrong("timeout_s", message, "less_than_equal"))
     return seconds
 
 
@@ -209,10 +218,10 @@ def input_digest(raw: bytes) -> bytes:
 
     Two inputs that differ in white space, in the order of keys or in how a string is escaped alone
     have the same digest. Numbers count as they are written: 1 is not 1.0, because a capability may
-    tell the two apart. An input that is over `SMALL_BYTES`, or no JSON, counts byte by byte: a
-    client that asks again sends the same bytes, and a digest must not cost more than the task.
+    tell the two apart. An input that is over `MAX_CANONICAL_BYTES`, or no JSON, counts byte by
+    byte: a client that asks again sends the same bytes, and comparing must not stall the host.
     """
-    if len(raw) <= SMALL_BYTES:
+    if len(raw) <= MAX_CANONICAL_BYTES:
         try:
             return blake2b(_canonical(raw), digest_size=32, person=b"json").digest()
         except (ValueError, RecursionError):

@@ -14,10 +14,12 @@ from functools import lru_cache
 from kagent_sdk.protocol.problem import RequestError
 from kagent_sdk.protocol.problems import invalid_header
 
-TASK_ID_PATTERN = r"^[A-Za-z0-9._:-]{1,128}$"
-IDEMPOTENCY_KEY_PATTERN = r'^(?:[A-Za-z0-9._:-]{1,128}|"[A-Za-z0-9._:-]{1,128}")$'
-LAST_EVENT_ID_PATTERN = r"^[0-9]{0,15}$"
-TASK_ID_RULE = "1 to 128 letters, digits and . _ : -"
+# No dot at the beginning: clients and proxies drop the path segments "." and ".." (RFC 3986, 5.2.4).
+_TASK_ID = "[A-Za-z0-9_:-][A-Za-z0-9._:-]{0,127}"
+TASK_ID_PATTERN = f"^{_TASK_ID}$"
+TASK_ID_RULE = "1 to 128 letters, digits and . _ : - without a dot at the beginning"
+IDEMPOTENCY_KEY_PATTERN = f'^(?:{_TASK_ID}|"{_TASK_ID}")$'
+LAST_EVENT_ID_PATTERN = "^[0-9]{0,15}$"
 
 MAX_WAIT_S = 3600
 """The longest that one request may ask to wait; a longer wish is cut, as RFC 7240 allows."""
@@ -30,7 +32,7 @@ class HeaderError(RequestError):
         super().__init__(invalid_header(name, reason))
 
 
-is_task_id = re.compile(r"[A-Za-z0-9._:-]{1,128}").fullmatch
+is_task_id = re.compile(_TASK_ID).fullmatch
 """Whether a text may be a task's id: a match, or None."""
 
 

@@ -17,7 +17,8 @@ RESULT   host      the task's output as raw JSON; empty for a capability that st
 ERROR    host      `encode_failure`
 PROGRESS host      JSON ``{"fraction": 0..1 or null, "message": str or null}``
 EVENT    host      one streamed item as raw JSON
-CALL     host      number = the worker's own; JSON ``{agent, capability, input, timeout_s}``
+CALL     host      number = the worker's own; JSON ``{agent, capability, input, timeout_s,
+                   traceparent}``, the last two possibly null
 ======== ========= ==================================================================
 """
 

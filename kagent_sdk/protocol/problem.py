@@ -35,6 +35,7 @@ class ProblemCode(StrEnum):
     INVALID_QUERY = "invalid_query"
     MALFORMED_REQUEST = "malformed_request"
     UNAUTHENTICATED = "unauthenticated"
+    FOREIGN_ORIGIN = "foreign_origin"
     NO_ROUTE = "no_route"
     UNKNOWN_CAPABILITY = "unknown_capability"
     UNKNOWN_TASK = "unknown_task"

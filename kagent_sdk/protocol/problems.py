@@ -121,6 +121,17 @@ def unauthenticated(*, sent: bool) -> Problem:
     return _problem(ProblemCode.UNAUTHENTICATED, detail, headers=headers)
 
 
+def foreign_origin() -> Problem:
+    """The request comes from a web page, or through a name that is not this machine's (403)."""
+    return _problem(
+        403,
+        ProblemCode.FOREIGN_ORIGIN,
+        "Request comes from elsewhere",
+        "without a token only local programs may call: no Origin header, and a Host of localhost "
+        "or a loopback address",
+    )
+
+
 def no_route() -> Problem:
     """Answer 404: no route has this path."""
     return _problem(ProblemCode.NO_ROUTE, "no such route; GET /openapi.json lists them all")

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from importlib.machinery import SourceFileLoader
+from pathlib import Path
 from types import FrameType, ModuleType
 
 from kagent_sdk.worker.environment import STACKS_FD, STACKS_SIGNAL, WORKER_FD
@@ -31,11 +32,12 @@ def main() -> None:
         sys.stderr.write("usage: python -m kagent_sdk.worker.bootstrap ENTRYPOINT\n")
         sys.exit(EXIT_USAGE)
     prepare_process()
-    path = os.path.abspath(sys.argv[1])
+    # Not resolved: a mounted file may be a link to a place that is nobody's agent folder.
+    path = Path(sys.argv[1]).absolute()
     run_entrypoint(path)
     if WORKER_FD in os.environ:
         sys.stderr.write(
-            f"{os.path.basename(path)} ended without calling agent.run(): "
+            f"{path.name} ended without calling agent.run(): "
             'write `if __name__ == "__main__": agent.run()` at its end\n'
         )
         sys.exit(EXIT_NEVER_RAN)
@@ -54,7 +56,7 @@ def prepare_process() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
-def run_entrypoint(path: str) -> None:
+def run_entrypoint(path: Path) -> None:
     """Run a file as ``python path`` would: as ``__main__``, with its folder first on the path.
 
     Not with `runpy`, which takes the module away again: what pickles, spawns or resolves hints
@@ -64,16 +66,16 @@ def run_entrypoint(path: str) -> None:
         SystemExit: with 1 when the file cannot be read or raises; its traceback is on stderr,
             without our frames.
     """
-    sys.argv = [path]
-    _put_first_on_path(os.path.dirname(path))
+    name = str(path)
+    sys.argv = [name]
+    _put_first_on_path(str(path.parent))
     module = ModuleType("__main__")
-    module.__file__ = path
-    module.__loader__ = SourceFileLoader("__main__", path)
+    module.__file__ = name
+    module.__loader__ = SourceFileLoader("__main__", name)
     module.__dict__["__cached__"] = None
     sys.modules["__main__"] = module
     try:
-        with open(path, "rb") as file:
-            code = compile(file.read(), path, "exec", dont_inherit=True)
+        code = compile(path.read_bytes(), name, "exec", dont_inherit=True)
         exec(code, module.__dict__)  # noqa: S102 - running the author's file is what we are for
     except Exception as exc:  # noqa: BLE001 - the boundary of the process
         from kagent_sdk.worker.tracebacks import format_exception  # noqa: PLC0415
@@ -97,7 +99,7 @@ def _show_stacks() -> None:
     fd = os.environ.pop(STACKS_FD, None)
     number = os.environ.pop(STACKS_SIGNAL, None)
     if fd is not None and number is not None:
-        os.set_inheritable(int(fd), False)
+        os.set_inheritable(int(fd), False)  # noqa: FBT003 - the standard library's way
         faulthandler.register(int(number), file=int(fd), all_threads=True, chain=False)
 
 

@@ -48,6 +48,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._batch: list[bytes] = []
         self._batch_bytes = 0
+        self._is_flush_called = False
         self._is_paused = False
         self._room_waiters: list[RoomWaiter] = []
         self.is_full = False
@@ -63,6 +64,9 @@ class Connection(asyncio.Protocol):
         try:
             for kind, number, payload in self._decoder.feed(data):
                 self._on_frame(kind, number, payload)
+            # Behind the first steps of the jobs that these frames have started: what they answer
+            # at once leaves in the same turn of the loop.
+            self._call_flush()
         except ProtocolError as exc:
             if not self.lost.done():
                 self.lost.set_exception(exc)
@@ -86,17 +90,17 @@ class Connection(asyncio.Protocol):
 
     def send(self, kind: int, number: int, payload: bytes = b"") -> None:
         """Write one frame at the end of this turn of the loop; dropped when the host is gone."""
-        batch = self._batch
-        if not batch:
-            self._loop.call_soon(self.flush)
-        batch.append(HEADER.pack(len(payload), kind, number))
-        batch.append(payload)
+        if not self._is_flush_called:
+            self._call_flush()
+        self._batch.append(HEADER.pack(len(payload), kind, number))
+        self._batch.append(payload)
         self._batch_bytes += len(payload)
         if self._batch_bytes > HIGH_WATER_BYTES:
             self.is_full = True
 
     def flush(self) -> None:
         """Write what `send` has gathered."""
+        self._is_flush_called = False
         if self._transport is not None and self._batch:
             self._transport.write(b"".join(self._batch))
         self._batch.clear()
@@ -121,6 +125,11 @@ class Connection(asyncio.Protocol):
         """Close without writing what is left."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _call_flush(self) -> None:
+        if not self._is_flush_called:
+            self._is_flush_called = True
+            self._loop.call_soon(self.flush)
 
     def _make_room(self) -> None:
         self.is_full = False

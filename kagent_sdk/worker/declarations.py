@@ -72,7 +72,7 @@ def check_hook(kind: str, hook: Hook) -> Hook:
     return hook
 
 
-def _check_name(where: str, name: str) -> str:
+def _check_name(where: str, name: object) -> str:
     if not isinstance(name, str) or re.match(NAME_PATTERN, name) is None:
         raise DeclarationError(
             f"{where}: name {name!r:.200} must begin with a letter or _ and go on with at most 63 "
@@ -81,16 +81,17 @@ def _check_name(where: str, name: str) -> str:
     return name
 
 
-def _check_period(where: str, every_s: float | None) -> float | None:
+def _check_period(where: str, every_s: object) -> float | None:
     if every_s is None:
         return None
     is_number = isinstance(every_s, int | float) and not isinstance(every_s, bool)
-    if not is_number or not math.isfinite(every_s) or every_s <= 0:
+    period_s = float(every_s) if is_number else 0.0  # type: ignore[arg-type]
+    if not (math.isfinite(period_s) and period_s > 0):
         raise DeclarationError(
             f"{where}: every_s must be a number of seconds above 0, not {every_s!r}; leave it out "
             f"for a loop that runs for the agent's life"
         )
-    return float(every_s)
+    return period_s
 
 
 def _takes_context(where: str, function: FunctionType) -> bool:

@@ -13,9 +13,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from contextvars import copy_context
-from typing import Any
-
-from pydantic_core import to_json
+from typing import NoReturn
 
 from kagent_sdk.capability import Capability, Kind
 from kagent_sdk.context import CURRENT_TASK, Flag, PendingCall, Secrets, TaskContext
@@ -96,12 +94,10 @@ class Execution(ABC):
     @property
     def cancelled(self) -> Flag:
         """The flag that CANCEL raises, made when it is first asked for."""
-        if self._flag is None:
-            with self._services.lock:
-                self._flag = self._flag or Flag()
+        flag = self._flag or self._make_flag()
         if self._cancel_reason:
-            self._flag.set()
-        return self._flag
+            flag.set()
+        return flag
 
     def progress(self, fraction: float | None, message: str | None) -> Awaitable[None]:
         """Show progress; after the task's end it is ignored."""
@@ -115,7 +111,7 @@ class Execution(ABC):
 
     def emit(self, event: object) -> Awaitable[None]:
         """Send one event."""
-        return self._emit(self._encode_event(event))
+        return self._emit(self._capability.dump_event(event))
 
     def call(
         self, agent: str, capability: str, input: object, timeout_s: float | None
@@ -139,13 +135,6 @@ class Execution(ABC):
         if self._events is not None:
             self._events.cancel()
 
-    def _encode_event(self, event: object) -> bytes:
-        try:
-            return to_json(event, inf_nan_mode="null")
-        except (ValueError, RecursionError) as exc:
-            message = f"the event cannot be written as JSON: {exc}"
-            raise TaskError(ErrorCode.INVALID_OUTPUT, message) from exc
-
     def _emit(self, payload: bytes) -> Awaitable[None]:
         if self._is_done:
             raise RuntimeError(f"task {self._run.task_id} has ended: it can emit no more")
@@ -155,9 +144,15 @@ class Execution(ABC):
             return events.emit(payload)
         return events.emit_from_thread(payload)
 
+    def _make_flag(self) -> Flag:
+        # Under the lock, here and below: an author's threads may share the context of a task.
+        with self._services.lock:
+            if self._flag is None:
+                self._flag = Flag()
+            return self._flag
+
     def _make_events(self) -> EventStream:
         services = self._services
-        # Under the lock: an author's threads may share the context of a task.
         with services.lock:
             if self._events is None:
                 self._events = EventStream(
@@ -208,13 +203,16 @@ class JobExecution(Execution):
         self._has_begun = False
 
     def start(self) -> None:
+        """Begin."""
         self.job = self._services.loop.create_task(self._live(), name=self._run.task_id)
 
     def cancel(self, reason: str) -> None:
+        """Raise `asyncio.CancelledError` where the job waits."""
         self._note_cancel(reason)
         self.interrupt()
 
     def interrupt(self) -> None:
+        """Raise it again."""
         # A job that is cancelled before its first step never runs at all: nobody would answer.
         if self._has_begun and self.job is not None:
             self.job.cancel()
@@ -223,7 +221,7 @@ class JobExecution(Execution):
         self._has_begun = True
         try:
             if self._cancel_reason:
-                raise asyncio.CancelledError
+                _refuse_to_begin()
             context = TaskContext(self._run, self._capability.name, self)
             CURRENT_TASK.set(context)
             output = await self._work(context)
@@ -256,9 +254,6 @@ class StreamExecution(JobExecution):
             await stream.aclose()
         return b""
 
-    def _encode_event(self, event: object) -> bytes:
-        return self._capability.dump_event(event)
-
 
 class ThreadExecution(Execution):
     """A sync capability, in a thread of the pool (`kagent_sdk.worker.threads.Work`)."""
@@ -282,9 +277,11 @@ class ThreadExecution(Execution):
         self.is_interrupted = False
 
     def start(self) -> None:
+        """Queue for a thread."""
         self._services.threads.submit(self)
 
     def cancel(self, reason: str) -> None:
+        """Set ``ctx.cancelled``; a task that still waits for a thread ends here."""
         self._note_cancel(reason)
         if self._services.threads.withdraw(self):
             self._answer(ERROR, self._encode_failure(asyncio.CancelledError()))
@@ -292,6 +289,7 @@ class ThreadExecution(Execution):
         self._services.calls.interrupt(self)
 
     def interrupt(self) -> None:
+        """Raise `TaskInterrupted` in the thread."""
         self._services.threads.interrupt(self)
 
     def work(self) -> None:
@@ -315,6 +313,10 @@ class ThreadExecution(Execution):
         output = capability.dump(capability.call(arguments, context))
         self._check_size("output", output)
         return output
+
+
+def _refuse_to_begin() -> NoReturn:
+    raise asyncio.CancelledError
 
 
 _KINDS: dict[Kind, type[Execution]] = {

@@ -71,11 +71,11 @@ def bound_details(details: object) -> object:
         return None
     try:
         raw = to_json(details, fallback=repr, inf_nan_mode="null", serialize_unknown=True)
+        if len(raw) > MAX_DETAILS_BYTES:
+            return {"omitted": f"{len(raw)} bytes of details, over {MAX_DETAILS_BYTES}"}
+        return from_json(raw)
     except (ValueError, RecursionError) as exc:
         return {"omitted": f"details cannot be written as JSON: {type(exc).__name__}"}
-    if len(raw) > MAX_DETAILS_BYTES:
-        return {"omitted": f"{len(raw)} bytes of details, over the limit of {MAX_DETAILS_BYTES}"}
-    return from_json(raw)
 
 
 def glimpse(exc: BaseException) -> str:
@@ -85,4 +85,6 @@ def glimpse(exc: BaseException) -> str:
     except Exception:  # noqa: BLE001 - an author's __str__ may raise anything
         text = "(its message cannot be shown)"
     name = type(exc).__name__
-    return (f"{name}: {text}" if text else name)[:MAX_INTERNAL_CHARS]
+    whole = (f"{name}: {text}" if text else name)[:MAX_INTERNAL_CHARS]
+    # A lone surrogate, from a file name for example, cannot be written as UTF-8.
+    return whole.encode(errors="backslashreplace").decode()[:MAX_INTERNAL_CHARS]

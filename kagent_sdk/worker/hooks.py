@@ -18,7 +18,7 @@ async def run_startup(hooks: Iterable[Hook]) -> BaseException | None:
     for hook in hooks:
         try:
             await _run(hook)
-        except (Exception, SystemExit, asyncio.CancelledError) as exc:  # noqa: BLE001 - returned
+        except (Exception, SystemExit, asyncio.CancelledError) as exc:
             if is_cancelled_from_outside(exc):
                 raise
             return exc
@@ -30,7 +30,7 @@ async def run_shutdown(hooks: Iterable[Hook]) -> None:
     for hook in hooks:
         try:
             await _run(hook)
-        except (Exception, SystemExit, asyncio.CancelledError) as exc:  # noqa: BLE001 - logged
+        except (Exception, SystemExit, asyncio.CancelledError) as exc:
             if is_cancelled_from_outside(exc):
                 raise
             name = getattr(hook, "__qualname__", repr(hook))

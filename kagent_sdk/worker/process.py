@@ -82,7 +82,7 @@ def run_until_ended(serving: Coroutine[Any, Any, Ending]) -> Ending:
 def _take_socket() -> socket.socket:
     sock = socket.socket(fileno=int(os.environ.pop(WORKER_FD)))
     os.environ[WORKER_PID] = str(os.getpid())
-    sock.setblocking(False)
+    sock.setblocking(False)  # noqa: FBT003 - the standard library's way
     # Neither a child that execs nor one that forks may hold the worker's end of the line: the
     # host would not see that the worker is gone.
     sock.set_inheritable(False)

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from enum import Enum
+from typing import Any
 
 import kagent_sdk
 from kagent_sdk.context import Flag
@@ -68,7 +69,7 @@ class Runtime:
         await loop.create_unix_connection(lambda: connection, sock=sock)
         life = loop.create_task(self._live(inbox), name="worker life")
         try:
-            await asyncio.wait([life, connection.lost], return_when=asyncio.FIRST_COMPLETED)
+            await _first(life, connection.lost)
             if not life.done():
                 return _why_lost(connection)
             connection.close()
@@ -106,7 +107,7 @@ class Runtime:
         hooks = run_startup(self._parts.on_startup)
         job = asyncio.get_running_loop().create_task(hooks, name="on_startup")
         try:
-            await asyncio.wait([job, inbox.stop], return_when=asyncio.FIRST_COMPLETED)
+            await _first(job, inbox.stop)
             if not job.done():
                 job.cancel()
                 await asyncio.wait([job], timeout=inbox.stop.result())
@@ -127,7 +128,7 @@ class Runtime:
             async with asyncio.timeout(max(0.0, deadline_s - clock())):
                 await run_shutdown(reversed(self._parts.on_shutdown))
         except TimeoutError:
-            print(f"on_shutdown did not end within its {seconds:g} s", file=sys.stderr)
+            sys.stderr.write(f"on_shutdown did not end within its {seconds:g} s\n")
 
     async def _cancel_all(self, services: Services, grace_s: float) -> None:
         """Cancel tasks and loops and give them ``grace_s`` to end."""
@@ -154,9 +155,14 @@ def make_hello(parts: AgentParts) -> Hello:
     )
 
 
+async def _first(*futures: asyncio.Future[Any]) -> None:
+    """Return when one of them is done; none is cancelled."""
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+
+
 def _why_lost(connection: Connection) -> Ending:
     error = connection.lost.exception()
     if error is None:
         return Ending.HOST_GONE
-    print(f"the host broke the frame protocol: {error}", file=sys.stderr)
+    sys.stderr.write(f"the host broke the frame protocol: {error}\n")
     return Ending.PROTOCOL_BROKEN

@@ -15,9 +15,9 @@ _OURS = f"{Path(__file__).resolve().parent.parent}/"
 def format_exception(exc: BaseException) -> str:
     """Return the traceback as text, causes included, from the author's first frame on.
 
-    Of an error of this library our own frames at the end go too: the traceback ends at the line
-    of the author's that asked for the wrong thing. One that has only our frames is kept whole: it
-    is a bug of ours.
+    Of an error of this library, and of what has caused it, our own frames at the end go too: the
+    traceback ends at the line of the author's that asked for the wrong thing. Any other that has
+    only our frames is kept whole: it is a bug of ours.
     """
     report = traceback.TracebackException.from_exception(exc)
     _strip(report)
@@ -30,15 +30,16 @@ def print_exception(title: str, exc: BaseException) -> None:
     sys.stderr.flush()
 
 
-def _strip(report: traceback.TracebackException) -> None:
+def _strip(report: traceback.TracebackException, *, is_meant: bool = False) -> None:
+    is_meant = is_meant or issubclass(report.exc_type, KagentError)
     frames = list(dropwhile(_is_ours, report.stack))
-    if isinstance(report.exc_type, type) and issubclass(report.exc_type, KagentError):
+    if is_meant:
         frames = list(dropwhile(_is_ours, reversed(frames)))[::-1]
-    if frames:
+    if frames or is_meant:
         report.stack = traceback.StackSummary.from_list(frames)
     for inner in (report.__cause__, report.__context__, *(report.exceptions or ())):
         if inner is not None:
-            _strip(inner)
+            _strip(inner, is_meant=is_meant)
 
 
 def _is_ours(frame: traceback.FrameSummary) -> bool:

@@ -44,10 +44,15 @@ class Import:
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """``source`` imports ``target``; both are names of modules of the package."""
+    """``source`` imports ``target``; both are names of modules of the package.
+
+    Attributes:
+        name: what is taken from the target; None when the import names a module.
+    """
 
     source: str
     target: str
+    name: str | None
     line: int
 
 
@@ -116,21 +121,21 @@ def iter_arrows(modules: Mapping[str, Module], package: str) -> Iterator[Arrow]:
     for module in modules.values():
         for found in iter_imports(module):
             if found.base.split(".")[0] == package:
-                target = _resolve(found, modules, package, lazy_homes)
-                yield Arrow(module.name, target, found.line)
+                target, name = _resolve(found, modules, package, lazy_homes)
+                yield Arrow(module.name, target, name, found.line)
 
 
 def _resolve(
     found: Import, modules: Mapping[str, Module], package: str, lazy_homes: Mapping[str, str]
-) -> str:
+) -> tuple[str, str | None]:
     if found.name is None:
-        return found.base
+        return found.base, None
     submodule = f"{found.base}.{found.name}"
     if submodule in modules:
-        return submodule
+        return submodule, None
     if found.base == package and found.name in lazy_homes:
-        return f"{package}.{lazy_homes[found.name]}"
-    return found.base
+        return f"{package}.{lazy_homes[found.name]}", found.name
+    return found.base, found.name
 
 
 def iter_foreign(module: Module, package: str) -> Iterator[tuple[str, int]]:

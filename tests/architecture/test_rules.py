@@ -81,6 +81,18 @@ def test_a_lazy_name_of_the_front_counts_as_its_home(tmp_path: Path) -> None:
     assert found == ["planted.left:1: imports planted.high: high is above left"]
 
 
+def test_the_version_may_be_taken_from_the_front_and_nothing_else(tmp_path: Path) -> None:
+    """`import planted` would open a way around every layer."""
+    front = f"from planted.left import thing\n{FRONT_TEXT}"
+    files = {"__init__.py": front, "left.py": "from planted import __version__\n"}
+
+    assert broken_rules(tmp_path / "right", files) == []
+    for text in ("import planted\n", "from planted import other\n"):
+        found = broken_rules(tmp_path / "wrong", {"left.py": text})
+        assert len(found) == 1
+        assert "of the front take only __version__" in found[0]
+
+
 def test_a_sideways_arrow_is_found(tmp_path: Path) -> None:
     """Host and worker are such rooms: they share only what lies below them."""
     found = broken_rules(tmp_path, {"left.py": "from planted import right\n"})

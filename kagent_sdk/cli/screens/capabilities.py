@@ -82,16 +82,20 @@ def field_list(schema: dict[str, Any], *, is_input: bool = True) -> RenderableTy
     for fold in (False, True, False, True):
         table.add_column(no_wrap=not fold, overflow="fold")
     for field in rows:
+        kind = styled(field.type, TYPE)
+        if not field.name:
+            # The whole input or output is this one thing.
+            table.add_row(kind, Text(field.description))
+            continue
         name = styled("  " * field.depth + field.name, NAME if field.is_required else "")
-        need = _need(field) if is_input else Text()
-        table.add_row(name, styled(field.type, TYPE), need, Text(field.description))
+        table.add_row(name, kind, _need(field) if is_input else Text(), Text(field.description))
     return table
 
 
 def _need(field: SchemaField) -> Text:
     if field.default:
         return styled(f"= {field.default}", QUIET)
-    return styled("required", WARN) if field.is_required and field.name else Text()
+    return styled("required", WARN) if field.is_required else Text()
 
 
 def example_line(manifest: Manifest) -> str:

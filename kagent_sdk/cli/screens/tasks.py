@@ -19,7 +19,6 @@ from kagent_sdk.cli.screens.style import (
     styled,
     title,
     word,
-    words,
 )
 from kagent_sdk.cli.text import clean_line, format_age, format_duration, safe_json, took_s
 
@@ -86,7 +85,7 @@ def _payload(head: str, value: object) -> list[RenderableType]:
     text = safe_json(value, indent=2)
     if len(text) > MAX_OUTPUT_CHARS:
         text = f"{text[:MAX_OUTPUT_CHARS]}\n… all of it: --json"
-    return [Text(), title(head), indented(words(text))]
+    return [Text(), title(head), indented(Text(text))]
 
 
 def _details(task: Task) -> object:

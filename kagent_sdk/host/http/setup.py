@@ -19,7 +19,11 @@ from kagent_sdk.protocol.problem import RequestError
 from kagent_sdk.protocol.problems import starting
 
 if TYPE_CHECKING:
+    from kagent_sdk.config.models import HttpConfig
     from kagent_sdk.host.host import Host
+
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - only with a token, or where the config says so
+LOOPBACK = "127.0.0.1"
 
 
 def build_server(host: Host) -> HttpServer:
@@ -29,10 +33,11 @@ def build_server(host: Host) -> HttpServer:
         ConfigError, StartupError: a token is needed and missing, or TLS files are wrong.
     """
     config = host.config.http
-    address = config.host or ("0.0.0.0" if in_container() else "127.0.0.1")
-    gatekeeper = Gatekeeper.decide(
-        config, address=address, token=load_token(host.vault, os.environ)
-    )
+    token = load_token(host.vault, os.environ)
+    address = config.host or _default_address(config, has_token=token is not None)
+    gatekeeper = Gatekeeper.decide(config, address=address, token=token)
+    for warning in gatekeeper.warnings:
+        host.pump.log("warning", "control_plane_exposed", detail=warning)
     streams = EventStream(host.engine, write_timeout_s=config.read_timeout_s)
     reports = Reports(host)
     plane = ControlPlane(
@@ -52,6 +57,16 @@ def build_server(host: Host) -> HttpServer:
     )
     tls = None if config.tls is None else tls_context(config.tls, host.directory)
     return HttpServer(config, host=address, handler=plane.handle, tls=tls)
+
+
+def _default_address(config: HttpConfig, *, has_token: bool) -> str:
+    """Every address in a container, where a port is reached only when published; else loopback.
+
+    Loopback also in a container in which nobody could be asked for a token: an agent that was
+    never configured starts, and is reached from inside.
+    """
+    may_expose = has_token or config.auth is not None
+    return EVERY_ADDRESS if may_expose and in_container() else LOOPBACK
 
 
 class Reports:

@@ -88,13 +88,12 @@ def test_serving_and_ending_are_told_apart(state: LifecycleState) -> None:
 def test_tasks_make_an_agent_busy_only_while_it_serves() -> None:
     """The last task that ends during a drain must not make the agent ready again."""
     lifecycle = lifecycle_in(S.READY)
-    lifecycle.mark_busy(10, busy=True)
-    assert lifecycle.state is S.BUSY
-    lifecycle.mark_busy(11, busy=True)
-    assert lifecycle.since_s == 10
-    lifecycle.mark_busy(12, busy=False)
-    assert lifecycle.state is S.READY
+    seen = []
+    for now_s, busy in ((10, True), (11, True), (12, False)):
+        lifecycle.mark_busy(now_s, busy=busy)
+        seen.append((lifecycle.state, lifecycle.since_s))
     lifecycle.enter(S.DRAINING, 13)
     lifecycle.mark_busy(14, busy=False)
 
+    assert seen == [(S.BUSY, 10), (S.BUSY, 10), (S.READY, 12)]
     assert lifecycle.state is S.DRAINING

@@ -174,11 +174,13 @@ def test_two_dumps_are_told_apart_wherever_the_chunks_end() -> None:
             for dump in cutter.feed(stream[start : start + size])
         ]
 
+        emptiness = [cutter.is_empty]
+        last = [cutter.flush(), cutter.flush()]
+        emptiness.append(cutter.is_empty)
+
         assert dumps == [DUMP, DUMP_3_14]
-        assert not cutter.is_empty
-        assert cutter.flush() == DUMP
-        assert cutter.is_empty
-        assert cutter.flush() is None
+        assert last == [DUMP, None]
+        assert emptiness == [False, True]
 
 
 def test_a_dump_that_breaks_off_is_kept_as_far_as_it_came() -> None:

@@ -113,7 +113,7 @@ def test_the_lifecycle_has_the_words_of_the_state_machine() -> None:
 
 def test_infinite_and_undefined_numbers_become_null() -> None:
     """`Infinity` is not JSON; a strict reader would refuse the whole document."""
-    stalled = StalledWorker(index=0, silent_s=float("inf"))
+    stalled = StalledWorker(index=0, silent_s=float("inf"), stuck=True)
     health = HealthInfo(live=True, ready=False, stalled=(stalled,))
     document = json.loads(health.model_dump_json(), parse_constant=pytest.fail)
 

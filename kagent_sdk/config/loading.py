@@ -1,0 +1,159 @@
+"""Find config.yaml, read it, override it, check it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from kagent_sdk.config.draft import Draft, Source
+from kagent_sdk.config.environment import apply_environment
+from kagent_sdk.config.keys import known_keys, suggest
+from kagent_sdk.config.models import AgentConfig
+from kagent_sdk.errors import ConfigError
+
+CONFIG_VARIABLE = "AGENT_CONFIG"
+DEFAULT_FILE = "config.yaml"
+MAX_FILE_BYTES = 1024 * 1024
+MAX_NAME_CHARS = 63
+DEFAULT_NAME = "agent"
+
+_NO_OVERRIDES: Mapping[str, Any] = MappingProxyType({})
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """A configuration and where it came from.
+
+    Attributes:
+        config: the configuration; ``name`` is set.
+        path: the file that was read; None if there is none.
+        directory: the agent's folder.
+    """
+
+    config: AgentConfig
+    path: Path | None
+    directory: Path
+
+
+def load_config(
+    directory: Path,
+    *,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, Any] = _NO_OVERRIDES,
+) -> AgentConfig:
+    """Return the configuration of the agent in a folder; see `read_config`."""
+    return read_config(directory, environ=environ, overrides=overrides).config
+
+
+def read_config(
+    directory: Path,
+    *,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, Any] = _NO_OVERRIDES,
+) -> LoadedConfig:
+    """Read the configuration of the agent in a folder.
+
+    The file is ``config.yaml``, which may be absent, or the one that ``AGENT_CONFIG`` names
+    (relative to the folder), which may not. ``AGENT_<SECTION>__<KEY>`` goes over the file, and
+    ``overrides`` over both.
+
+    Args:
+        directory: the agent's folder.
+        environ: the environment variables.
+        overrides: values by dotted key, such as ``{"http.port": 0}``.
+
+    Raises:
+        ConfigError: something is wrong; the message has a line for everything that is.
+    """
+    label = environ.get(CONFIG_VARIABLE) or DEFAULT_FILE
+    draft = Draft(label)
+    path = _apply_file(draft, directory / label, label, is_named=bool(environ.get(CONFIG_VARIABLE)))
+    apply_environment(draft, environ)
+    _apply_overrides(draft, overrides)
+    config = draft.finish()
+    if config.name is None:
+        config = config.model_copy(update={"name": fit_name(directory.resolve().name)})
+    return LoadedConfig(config, path, directory)
+
+
+def fit_name(text: str) -> str:
+    """Return the text with everything removed that an agent's name may not have."""
+    joined = _NOT_IN_A_NAME.sub("-", text).strip("-_.")
+    return joined[:MAX_NAME_CHARS].strip("-_.") or DEFAULT_NAME
+
+
+def _apply_file(draft: Draft, path: Path, label: str, *, is_named: bool) -> Path | None:
+    root = Source(0, 0, 0, label)
+    try:
+        text = _read(path)
+    except FileNotFoundError:
+        if is_named or path.is_symlink():
+            hint = f"{CONFIG_VARIABLE} names it" if is_named else "it is a broken link"
+            draft.report(root, (), f"does not exist, but {hint}")
+        return None
+    except OSError as exc:
+        draft.report(root, (), f"cannot be read: {exc.strerror}")
+        return path
+    except ConfigError as exc:
+        draft.report(root, (), str(exc))
+        return path
+    _apply_text(draft, root, text)
+    return path
+
+
+def _read(path: Path) -> str:
+    """Return the file's text.
+
+    Raises:
+        OSError: it cannot be read.
+        ConfigError: it is not a file of text of a sensible size.
+    """
+    # Not to be kept waiting by a named pipe.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ConfigError("is not a regular file")
+        raw = file.read(MAX_FILE_BYTES + 1)
+    if len(raw) > MAX_FILE_BYTES:
+        raise ConfigError(f"has more than {MAX_FILE_BYTES} bytes")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = raw.count(b"\n", 0, exc.start) + 1
+        raise ConfigError(f"is not UTF-8 (line {line})") from None
+
+
+def _apply_text(draft: Draft, root: Source, text: str) -> None:
+    # PyYAML takes 30 ms to import: an agent without a file does not pay.
+    from kagent_sdk.config.document import parse_document  # noqa: PLC0415
+
+    document = parse_document(text)
+    for fault in document.faults:
+        draft.report(Source(0, fault.line, fault.column, root.label), fault.path, fault.text)
+    if isinstance(document.value, dict):
+        for key, value in document.value.items():
+            draft.put((key,), value, root)
+        for path, line in document.lines.items():
+            draft.locate(path, Source(0, line, 0, root.label))
+    elif document.value is not None:
+        line = document.lines[()]
+        text = "should be a mapping of keys, such as `name: my-agent`"
+        draft.report(Source(0, line, 0, root.label), (), text)
+
+
+def _apply_overrides(draft: Draft, overrides: Mapping[str, Any]) -> None:
+    keys = known_keys()
+    for name, value in overrides.items():
+        path = tuple(name.split("."))
+        source = Source(2, 0, 0, f"override {name}", path)
+        if path in keys:
+            draft.put(path, value, source)
+        else:
+            draft.report(source, path, f"unknown key; {suggest(path)}")

@@ -1,0 +1,58 @@
+"""The pages' tables of facts are those of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from kagent_sdk import errors
+from kagent_sdk.host.health import Reason
+from tests.docs.reference import DOCS, TABLES, make_table, rewrite
+
+PAGES = sorted(DOCS.rglob("*.md"))
+
+
+def read(name: str) -> str:
+    """Return the text of a page of ``docs/``."""
+    return (DOCS / name).read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_generated_tables_are_up_to_date(page: Path) -> None:
+    """`python -m tests.docs.reference` was run after the last change of the code."""
+    text = page.read_text()
+
+    assert rewrite(text) == text
+
+
+def test_every_table_is_on_a_page_and_every_mark_names_one() -> None:
+    """A mark with a wrong name would quietly stay empty."""
+    marks = [
+        mark for page in PAGES for mark in re.findall(r"<!-- generated: (.*) -->", read(page.name))
+    ]
+
+    assert sorted(marks) == sorted(TABLES)
+
+
+def test_a_bar_in_a_cell_does_not_break_the_table() -> None:
+    """Types of keys are unions."""
+    assert make_table(("a",), [("x | y",)]) == "| a |\n| --- |\n| x \\| y |\n"
+
+
+def test_every_reason_of_a_failing_readiness_probe_is_listed() -> None:
+    """An operator looks the word up that the probe says."""
+    text = read("operations.md")
+
+    assert [reason for reason in Reason if f"`{reason}`" not in text] == []
+
+
+def test_every_exit_code_is_listed() -> None:
+    """A supervisor decides by it whether to restart."""
+    known = {getattr(value, "exit_code", None) for value in vars(errors).values()} - {None}
+    listed = {
+        int(code) for code in re.findall(r"^\| (\d+) \|", read("operations.md"), re.MULTILINE)
+    }
+
+    assert listed == known | {0, 2, 70}

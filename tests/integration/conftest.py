@@ -1,0 +1,18 @@
+"""The agent under test, in a folder of its own for every test."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+SUBJECT = Path(__file__).parent / "subject"
+
+
+@pytest.fixture
+def subject(tmp_path: Path) -> Path:
+    """Return a fresh copy of the subject's folder."""
+    folder = tmp_path / "subject"
+    shutil.copytree(SUBJECT, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder

@@ -1,0 +1,177 @@
+"""The agent that the integration tests torment."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+
+from pydantic import BaseModel
+
+from kagent_sdk import Agent, LoopContext, TaskContext, TaskError
+
+agent = Agent()
+interrupted: list[str] = []
+
+
+class Document(BaseModel):
+    text: str
+
+
+class Digest(BaseModel):
+    words: int
+    worker: int
+
+
+@agent.capability(idempotent=True, max_attempts=1000)
+async def digest(document: Document) -> Digest:
+    """Count the words of a text."""
+    return Digest(words=len(document.text.split()), worker=os.getpid())
+
+
+@agent.capability(idempotent=True, max_attempts=1000)
+async def retried_nap(seconds: float, ctx: TaskContext) -> int:
+    """Sleep; return the attempt that came through."""
+    await asyncio.sleep(seconds)
+    return ctx.attempt
+
+
+@agent.capability
+async def nap(seconds: float, ctx: TaskContext) -> int:
+    """Sleep, once."""
+    await ctx.progress(0.25, "asleep")
+    await asyncio.sleep(seconds)
+    return ctx.attempt
+
+
+@agent.capability(on_disconnect="detach")
+async def detached_nap(seconds: float) -> str:
+    """Sleep on when the caller is gone."""
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
+@agent.capability(max_concurrency=1)
+async def single_nap(seconds: float) -> float:
+    """Sleep, one at a time; return when it began."""
+    began = time.monotonic()
+    await asyncio.sleep(seconds)
+    return began
+
+
+@agent.capability
+def thread_nap(seconds: float) -> int:
+    """Sleep in a thread."""
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@agent.capability
+def patient_loop(seconds: float, ctx: TaskContext) -> str:
+    """Run Python code in a thread that looks at nothing: only an exception ends it early."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        time.sleep(0.001)
+    return "ran to its end"
+
+
+@agent.capability
+async def stubborn(seconds: float) -> str:
+    """Swallow every cancellation."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        try:
+            await asyncio.sleep(0.1)
+        except asyncio.CancelledError:
+            interrupted.append("cancelled")
+    return "ran to its end"
+
+
+@agent.capability
+async def block_loop(seconds: float) -> str:
+    """Hold the event loop."""
+    time.sleep(seconds)
+    return "done"
+
+
+@agent.capability
+async def hold_gil(seconds: int) -> str:
+    """Hold the GIL in C code: PyDLL does not release it."""
+    ctypes.PyDLL(None).sleep(seconds)
+    return "done"
+
+
+@agent.capability
+async def count(n: int, pause_s: float = 0.0, size: int = 0) -> AsyncIterator[int | str]:
+    """Yield numbers, or texts of that size."""
+    for number in range(n):
+        if pause_s:
+            await asyncio.sleep(pause_s)
+        yield "x" * size if size else number
+
+
+@agent.capability
+async def fail(kind: str) -> str:
+    """Fail in every way."""
+    if kind == "task_error":
+        raise TaskError("quota", "no more today", details={"left": 0}, status=429)
+    if kind == "exit":
+        sys.exit(3)
+    raise RuntimeError("boom at /secret/path")
+
+
+@agent.capability
+async def crash(how: str) -> str:
+    """End the worker."""
+    if how == "segv":
+        ctypes.string_at(0)
+    elif how == "exit":
+        os._exit(7)
+    elif how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "still here"
+
+
+@agent.capability
+async def grow(mebibytes: int) -> int:
+    """Hold memory for the worker's life."""
+    interrupted.append("x" * (mebibytes * 1024 * 1024))
+    return mebibytes
+
+
+@agent.capability
+async def echo(text: str) -> str:
+    """Give back what came."""
+    return text
+
+
+@agent.capability
+async def big(size: int) -> str:
+    """Return a text of that size."""
+    return "x" * size
+
+
+@agent.capability
+async def call_self(text: str, ctx: TaskContext) -> str:
+    """Call another capability of this agent."""
+    answer = await ctx.call("subject", "echo", {"text": text})
+    return f"heard {answer}"
+
+
+@agent.loop(every_s=0.2)
+async def tick(ctx: LoopContext) -> None:
+    """Run often."""
+
+
+@agent.loop(every_s=0.2)
+async def broken() -> None:
+    """Crash at every run."""
+    raise ValueError("this loop is broken")
+
+
+if __name__ == "__main__":
+    agent.run()
