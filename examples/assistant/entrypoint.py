@@ -178,8 +178,8 @@ def open_client(ctx: TaskContext) -> AsyncAnthropic:
     if KEY not in ctx.secrets:
         raise TaskError(
             "missing_key",
-            f'there is no {KEY!r} in the vault: put {{"{KEY}": "sk-ant-…"}} into '
-            "secrets/vault.json (mode 0600) and restart the agent",
+            f'the agent has no key: put {{"{KEY}": "sk-ant-…"}} into secrets/vault.json (mode '
+            f"0600), name {KEY} under secrets.expose in config.yaml and restart the agent",
             status=503,
         )
     return AsyncAnthropic(

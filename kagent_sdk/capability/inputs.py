@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, NotRequired, get_args
 
@@ -119,12 +119,19 @@ def _adapt_fields(name: str, signature: Signature) -> tuple[TypeAdapter[Any], di
     for parameter in signature.parameters:
         _check_default(signature.where, parameter)
     try:
-        fields = {each.name: _field(each) for each in signature.parameters}
-        # A TypedDict, for pydantic then makes the keyword arguments themselves, and any name will do.
-        table = with_config(ConfigDict(extra="forbid"))(TypedDict(name, fields))  # type: ignore[operator]
-        return adapt(table, "validation")
+        return adapt(_table(name, signature.parameters), "validation")
     except Exception as exc:  # the author's classes have hooks of their own
         raise _blame(signature, exc) from exc
+
+
+def _table(name: str, parameters: Iterable[Parameter], *, validate_default: bool = False) -> Any:
+    """Return a TypedDict of the parameters: pydantic then makes the keyword arguments itself.
+
+    A model could not have every name, and would have to be taken apart again.
+    """
+    fields = {each.name: _field(each) for each in parameters}
+    config = ConfigDict(extra="forbid", validate_default=validate_default)
+    return with_config(config)(TypedDict(name, fields))  # type: ignore[operator]
 
 
 def _field(parameter: Parameter) -> Any:
@@ -148,7 +155,8 @@ def _check_default(where: str, parameter: Parameter) -> None:
         return
     what = f"parameter {parameter.name!r}"
     try:
-        TypeAdapter[Any](parameter.hint).validate_python(default)
+        table = _table(parameter.name, [parameter], validate_default=True)
+        TypeAdapter[Any](table).validate_python({})
     except ValidationError as exc:
         way_out = f"write a default that is a {show(parameter.hint)}"
         if default is None and not is_optional(parameter.hint):
@@ -166,7 +174,7 @@ def _blame(signature: Signature, exc: Exception) -> DeclarationError:
     """Find the parameter that is at fault: alone, each of the others has a schema."""
     for parameter in signature.parameters:
         try:
-            adapt(parameter.hint, "validation")
+            adapt(_table(parameter.name, [parameter]), "validation")
         except Exception as found:  # noqa: BLE001 - the author's classes have hooks of their own
             return explain(signature.where, f"parameter {parameter.name!r}", parameter.hint, found)
     hints = ", ".join(show(each.hint) for each in signature.parameters)

@@ -19,9 +19,9 @@ EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
 EXIT_INTERNAL = 70  # EX_SOFTWARE, sysexits.h
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-EXIT_PIPE = 141  # 128 + SIGPIPE
 TRACEBACK_VARIABLE = "AGENT_TRACEBACK"
 TRACEBACK_TAIL_CHARS = 8000
+ERROR_HEAD = "error: "
 
 
 class CommandError(KagentError):
@@ -108,7 +108,8 @@ def report(error: click.ClickException | KagentError, *, as_json: bool = False) 
         return exit_code_for(error)
     if isinstance(error, CrashLoopError) and error.traceback_text:
         click.echo(clean(error.traceback_text[-TRACEBACK_TAIL_CHARS:]).rstrip(), err=True)
-    say_error(clean(error))
+    # An error may have a line for each thing that is wrong: they stand below each other.
+    say_error(clean(error).replace("\n", f"\n{' ' * len(ERROR_HEAD)}"))
     for note in getattr(error, "notes", ()):
         click.echo(clean(note), err=True)
     return exit_code_for(error)
@@ -140,7 +141,7 @@ def exit_code_for(error: KagentError) -> int:
 
 def say_error(message: str) -> None:
     """Write an error line."""
-    click.secho("error: ", err=True, nl=False, fg="red", bold=True, color=color_choice())
+    click.secho(ERROR_HEAD, err=True, nl=False, fg="red", bold=True, color=color_choice())
     click.echo(message, err=True)
 
 
@@ -163,4 +164,4 @@ def _report_click(error: click.ClickException) -> int:
 def _leave_broken_pipe() -> int:
     # The reader is gone; Python would complain again when it flushes stdout at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return EXIT_PIPE
+    return EXIT_FAILED  # as click does it

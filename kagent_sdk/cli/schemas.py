@@ -27,15 +27,15 @@ MAX_EXAMPLE_CHARS = 500
 UNSET = ""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][\w.-]*")
+# Two bounds of one thing, and what they count.
+_RANGES = (
+    ("minimum", "maximum", ""),
+    ("minLength", "maxLength", " characters"),
+    ("minItems", "maxItems", " items"),
+)
 _LIMITS = {
-    "minimum": "≥ {}",
     "exclusiveMinimum": "> {}",
-    "maximum": "≤ {}",
     "exclusiveMaximum": "< {}",
-    "minLength": "at least {} characters",
-    "maxLength": "at most {} characters",
-    "minItems": "at least {} items",
-    "maxItems": "at most {} items",
     "multipleOf": "a multiple of {}",
     "pattern": "matches {}",
 }
@@ -228,8 +228,17 @@ def _object_name(node: Schema) -> str:
 
 
 def _limits(node: Schema) -> str:
-    words = [form.format(node[key]) for key, form in _LIMITS.items() if _is_limit(node.get(key))]
-    return f", {', '.join(words)}" if words else ""
+    words = [_range(node.get(low), node.get(high), unit) for low, high, unit in _RANGES]
+    words += [form.format(node[key]) for key, form in _LIMITS.items() if _is_limit(node.get(key))]
+    return "".join(f", {word}" for word in words if word)
+
+
+def _range(low: object, high: object, unit: str) -> str:
+    if not _is_limit(low):
+        return f"≤ {high}{unit}" if _is_limit(high) else ""
+    if low == high:
+        return f"{low}{unit}"
+    return f"{low} to {high}{unit}" if _is_limit(high) else f"≥ {low}{unit}"
 
 
 def _is_limit(value: object) -> bool:

@@ -100,7 +100,7 @@ class _Reader:
         return value
 
     def _value(self, path: KeyPath, event: Any) -> Any:
-        self._document.lines.setdefault(path, event.start_mark.line + 1)
+        self._document.lines.setdefault(path, _line_of(event))
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(path, event)
         if isinstance(event, yaml.AliasEvent):
@@ -119,7 +119,6 @@ class _Reader:
 
     def _mapping(self, path: KeyPath) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        key: Any
         while not isinstance(key := self._events.get_event(), yaml.MappingEndEvent):
             if not isinstance(key, yaml.ScalarEvent):
                 raise _unreadable(key, "a key must be a plain word")
@@ -127,7 +126,7 @@ class _Reader:
             if key.value in values:
                 first = self._document.lines[inner]
                 self._report(key, inner, f"is there twice, first on line {first}")
-            self._document.lines.setdefault(inner, key.start_mark.line + 1)
+            self._document.lines.setdefault(inner, _line_of(key))
             values[key.value] = self._value(inner, self._events.get_event())
         return values
 
@@ -156,12 +155,16 @@ class _Reader:
         raise ValueError
 
     def _report(self, event: Any, path: KeyPath, text: str) -> None:
-        self._document.faults.append(Fault(event.start_mark.line + 1, 0, path, text))
+        self._document.faults.append(Fault(_line_of(event), 0, path, text))
 
 
 def _loader() -> Any:
     # LibYAML is ten times faster, but some builds of PyYAML lack it.
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _line_of(event: Any) -> int:
+    return int(event.start_mark.line) + 1
 
 
 def _unreadable(event: Any, text: str) -> _UnreadableError:

@@ -144,7 +144,7 @@ class Host:
             self.config,
             engine=self.engine,
             pids=self.pids,
-            on_memory=lambda verdict: setattr(self.watchdog, "memory_message", verdict.message),
+            on_memory=lambda verdict: self.watchdog.note_memory(verdict.message),
             pump=self.pump,
         )
         jobs = [

@@ -140,7 +140,10 @@ class Pool:
     # One place
 
     def _spawn(self) -> WorkerProcess:
-        return spawn_worker(self._directory, self._config.entrypoint, os.environ)
+        process = spawn_worker(self._directory, self._config.entrypoint, os.environ)
+        # Known before the loop can hear of its end, or it would be taken for an orphan.
+        self._children.watch(process)
+        return process
 
     async def _hold(self, place: Place, process: WorkerProcess) -> None:
         while True:

@@ -31,7 +31,7 @@ class Watchdog:
     """Judges every worker each `TICK_S`, and keeps the engine's gate in step with the verdicts.
 
     Attributes:
-        memory_message: why memory allows no new task; set by the monitor, empty if it does.
+        memory_message: why memory allows no new task; empty if it does.
         lag_ms: how late the host's own loop ran the last tick.
     """
 
@@ -65,6 +65,11 @@ class Watchdog:
             due_s = self._loop.time() + TICK_S
             await asyncio.sleep(TICK_S)
             self.lag_ms = (self._loop.time() - due_s) * 1000
+
+    def note_memory(self, message: str) -> None:
+        """Take what the monitor says of memory: why no task is taken, or nothing."""
+        self.memory_message = message
+        self.refresh()
 
     def verdict(self, place: Place) -> Verdict | None:
         """Return what the worker of a place is thought of now; None when there is none."""

@@ -26,7 +26,7 @@ def main() -> None:
     """Run the entrypoint that the command line names, as ``__main__``.
 
     Exit codes: what the entrypoint or `agent.run()` says, 1 when it raises, 2 without an
-    entrypoint, 3 when it ends without having called ``agent.run()``.
+    entrypoint, 3 when it cannot be read or ends without having called ``agent.run()``.
     """
     if len(sys.argv) != 2:
         sys.stderr.write("usage: python -m kagent_sdk.worker.bootstrap ENTRYPOINT\n")
@@ -63,8 +63,8 @@ def run_entrypoint(path: Path) -> None:
     looks it up in ``sys.modules`` for as long as the process lives.
 
     Raises:
-        SystemExit: with 1 when the file cannot be read or raises; its traceback is on stderr,
-            without our frames.
+        SystemExit: with 1 when it raises: the traceback is on stderr, without our frames. With 3
+            when it cannot be read.
     """
     name = str(path)
     sys.argv = [name]
@@ -75,7 +75,12 @@ def run_entrypoint(path: Path) -> None:
     module.__dict__["__cached__"] = None
     sys.modules["__main__"] = module
     try:
-        code = compile(path.read_bytes(), name, "exec", dont_inherit=True)
+        source = path.read_bytes()
+    except OSError as exc:
+        sys.stderr.write(f"cannot read the entrypoint {name}: {exc.strerror}\n")
+        sys.exit(EXIT_NEVER_RAN)
+    try:
+        code = compile(source, name, "exec", dont_inherit=True)
         exec(code, module.__dict__)  # noqa: S102 - running the author's file is what we are for
     except Exception as exc:  # noqa: BLE001 - the boundary of the process
         from kagent_sdk.worker.tracebacks import format_exception  # noqa: PLC0415

@@ -16,8 +16,9 @@ def format_exception(exc: BaseException) -> str:
     """Return the traceback as text, causes included, from the author's first frame on.
 
     Of an error of this library, and of what has caused it, our own frames at the end go too: the
-    traceback ends at the line of the author's that asked for the wrong thing. Any other that has
-    only our frames is kept whole: it is a bug of ours.
+    traceback ends at the line of the author's that asked for the wrong thing. So do those of a
+    syntax error, which names its line itself. Any other that has only our frames is kept whole: it
+    is a bug of ours.
     """
     report = traceback.TracebackException.from_exception(exc)
     _strip(report)
@@ -31,7 +32,7 @@ def print_exception(title: str, exc: BaseException) -> None:
 
 
 def _strip(report: traceback.TracebackException, *, is_meant: bool = False) -> None:
-    is_meant = is_meant or issubclass(report.exc_type, KagentError)
+    is_meant = is_meant or issubclass(report.exc_type, KagentError | SyntaxError)
     frames = list(dropwhile(_is_ours, report.stack))
     if is_meant:
         frames = list(dropwhile(_is_ours, reversed(frames)))[::-1]

@@ -17,7 +17,7 @@ from typing import Any, Self
 import pytest
 from aiohttp import web
 
-from tests.agents import Answer, RunningAgent, copy_example, running_agent
+from tests.agents import Answer, RunningAgent, copy_example, running_agent, start_agent
 
 KEY = "sk-ant-test-5e1f0c6d9a"
 TEXT = ["The sky", " is blue", " because of Rayleigh scattering."]
@@ -196,7 +196,8 @@ def test_an_answer_streams_piece_by_piece_and_ends_with_the_usage(
     }
     assert any(event.name == "progress" for event in events)
     headers, body = server.requests[-1]
-    assert headers["x-api-key"] == KEY
+    sent = headers.get("x-api-key") or headers["authorization"].removeprefix("Bearer ")
+    assert sent == KEY
     assert [turn["content"] for turn in body["messages"]] == ["Hi", "Hello", "Why is it blue?"]
     assert "system" not in body
 
@@ -273,17 +274,31 @@ def test_a_batch_of_documents_is_summarised_in_order_with_progress(assistant: Ru
     assert progress[-1] == {"fraction": 1.0, "message": "9 of 9 documents"}
 
 
-def test_without_a_key_the_caller_is_told_how_to_add_one(
+def test_an_agent_whose_vault_is_not_there_says_so_and_does_not_start(tmp_path: Path) -> None:
+    """The first thing that happens to everybody who tries the example."""
+    agent = start_agent(copy_example("assistant", tmp_path))
+
+    assert agent.wait() == 78
+    assert "anthropic_api_key" in agent.log_text
+    assert "secrets/vault.json" in agent.log_text
+    assert "Traceback" not in agent.log_text
+
+
+def test_a_key_that_is_not_exposed_fails_the_task_with_the_way_out(
     server: ModelServer, tmp_path: Path
 ) -> None:
-    """The first thing that happens to everybody who tries the example."""
+    """The agent's code gets what config.yaml exposes, whatever else the vault holds."""
+    folder = copy_example("assistant", tmp_path)
+    write_vault(folder, {"anthropic_api_key": KEY})
     asked_before = len(server.requests)
-    with running_agent(copy_example("assistant", tmp_path), env=environment(server.url)) as agent:
+    env = environment(server.url) | {"AGENT_SECRETS__EXPOSE": "[]"}
+    with running_agent(folder, env=env) as agent:
         answer = ask(agent, "good")
 
     error = answer.json()["error"]
     assert (answer.status, error["code"], error["retryable"]) == (503, "missing_key", False)
     assert "secrets/vault.json" in error["message"]
+    assert "secrets.expose" in error["message"]
     assert len(server.requests) == asked_before
 
 

@@ -475,7 +475,7 @@ def test_a_report_is_readable_in_every_style(tmp_path: Path) -> None:
 
     assert "\x1b" not in markdown + text
     assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == text
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= 80
     assert markdown.count("```") % 2 == 0
     for part in ("Problems", "Everyday", "Files", "Too many open files", "auth.log:"):
         assert part in text

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kagent_sdk.config import load_config
 from tests.docs.blocks import Block, PageError, matches, read_blocks, read_commands
 from tests.docs.shell import PageShell
 
@@ -100,8 +101,11 @@ def run_console(block: Block, shell: PageShell) -> None:
 
 
 def validate_config(block: Block, folder: Path) -> None:
-    """Hold a YAML block against the models of config.yaml."""
-    raise NotImplementedError
+    """Hold a YAML block against config.yaml's models, as the host reads it."""
+    directory = folder.with_name(f"{folder.name}-config-{block.line}")
+    directory.mkdir()
+    (directory / "config.yaml").write_text(block.text)
+    load_config(directory, environ={})
 
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=name_of)

@@ -124,7 +124,6 @@ def test_a_worker_that_breaks_the_protocol_is_replaced(subject: Path) -> None:
             (37, 1, "not json"),
             (99, 1, ""),
             (33, 0, "{}"),
-            (35, 0, "[]"),
         ):
             restarts = agent.status()["workers"]["restarts"]
             agent.post(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from tests.agents import RunningAgent, running_agent
@@ -20,8 +22,6 @@ from tests.integration.waiting import wait_until
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
     """One agent for all tests here that leave it as it was."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("tasks") / "subject"
     shutil.copytree(SUBJECT, folder)
     env = {"AGENT_TASKS__CANCEL_GRACE_S": "0.5"}
@@ -189,8 +189,6 @@ def test_a_task_can_be_followed_although_it_does_not_stream(agent: RunningAgent)
 
 def test_a_slow_reader_paces_the_worker_and_not_the_hosts_memory(agent: RunningAgent) -> None:
     """A client that stops reading a fast stream cannot grow the host."""
-    import psutil
-
     host = psutil.Process(agent.pid)
     before = host.memory_info().rss
     stream = agent.stream("count", {"n": 400, "size": 256 * 1024})
@@ -226,22 +224,23 @@ def test_cancel_interrupts_sync_code_that_does_not_look(agent: RunningAgent) -> 
     assert agent.worker_pids == worker
 
 
-def test_what_ignores_everything_takes_the_worker_with_it(agent: RunningAgent) -> None:
+def test_what_ignores_everything_takes_the_worker_with_it(subject: Path) -> None:
     """The last step of the ladder is sure; idempotent tasks beside it run again."""
-    worker = agent.worker_pids
-    beside = _start(agent, "retried_nap", {"seconds": 2})
-    alone = _start(agent, "nap", {"seconds": 30})
-    task = _start(agent, "stubborn", {"seconds": 60})
-    agent.post(f"/v1/tasks/{task}/cancel")
-    done = agent.get(f"/v1/tasks/{task}?wait_s=20").json()
+    with running_agent(subject, env={"AGENT_TASKS__CANCEL_GRACE_S": "0.5"}) as agent:
+        worker = agent.worker_pids
+        beside = _start(agent, "retried_nap", {"seconds": 2})
+        alone = _start(agent, "nap", {"seconds": 30})
+        task = _start(agent, "stubborn", {"seconds": 60})
+        agent.post(f"/v1/tasks/{task}/cancel")
+        done = agent.get(f"/v1/tasks/{task}?wait_s=20").json()
 
-    assert done["state"] == "canceled"
-    assert agent.get(f"/v1/tasks/{beside}?wait_s=20").json()["output"] == 2
-    failed = agent.get(f"/v1/tasks/{alone}?wait_s=20").json()
-    assert (failed["state"], failed["error"]["code"]) == ("failed", "worker_crashed")
-    assert "cancellation_ignored" in failed["error"]["message"]
-    agent.wait_ready()
-    assert agent.worker_pids != worker
+        assert done["state"] == "canceled"
+        assert agent.get(f"/v1/tasks/{beside}?wait_s=20").json()["output"] == 2
+        failed = agent.get(f"/v1/tasks/{alone}?wait_s=20").json()
+        assert (failed["state"], failed["error"]["code"]) == ("failed", "worker_crashed")
+        assert "cancellation_ignored" in failed["error"]["message"]
+        agent.wait_ready()
+        assert agent.worker_pids != worker
 
 
 def test_a_deadline_answers_on_time_whatever_the_code_does(agent: RunningAgent) -> None:

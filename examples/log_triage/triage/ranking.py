@@ -17,6 +17,10 @@ RARE_SHARE = 0.001
 
 MIN_LINES_FOR_RARE = 200
 MAX_RARITY_BITS = 8.0
+RARITY_WEIGHT = {True: 0.5, False: 0.25}
+"""Bits of surprise per bit of rarity, for problems and for the rest: most logs are full of lines
+that come once and mean nothing."""
+
 MIN_BURST_COUNT = 5
 MIN_BURST_RATIO = 4.0
 BURST_SHARE = 0.8
@@ -135,7 +139,8 @@ def _find_level(template: Template) -> _Finding | None:
 def _find_rarity(template: Template, total: int) -> _Finding | None:
     if total < MIN_LINES_FOR_RARE or template.count / total > RARE_SHARE:
         return None
-    bits = min(MAX_RARITY_BITS, math.log2(total / template.count) / 2)
+    weight = RARITY_WEIGHT[template.level >= Level.WARNING]
+    bits = min(MAX_RARITY_BITS, math.log2(total / template.count) * weight)
     times = "once" if template.count == 1 else f"{template.count} times"
     return _Finding(bits, f"rare: {times} in {total:,} records")
 

@@ -13,7 +13,7 @@ from .timeline import sparkline
 from .times import clock_text, length_text, size_text, span_text
 
 MAX_EXAMPLES = 2
-MAX_UNUSUAL = 5
+MAX_UNUSUAL = 4
 """Unusual templates that a reader is shown; the document has all."""
 
 MAX_MORE_LINES = 6
@@ -138,14 +138,17 @@ class _Screen:
     def _files(self) -> Iterator[str]:
         report, paint = self._report, self._paint
         yield from self._title("Files", "newest first")
+        room = min(max(self._width - 60, 20), 60)
         for file in report.files:
             problems = _plural(file.problems, "problem") if file.problems else "–"
+            size = size_text(file.size_bytes)
             yield (
-                f"  {_cut(file.path, 40):<40} {file.lines:>9,} lines {size_text(file.size_bytes):>10}"
-                f"  {problems:<14} {paint('dim', _formats(file))}"
+                f"  {_cut_left(file.path, room):<{room}} {file.lines:>9,} lines {size:>10}"
+                f"  {problems:<14} {paint('dim', _cut(_formats(file), 16))}"
             ).rstrip()
         for skipped in report.skipped:
-            yield paint("dim", f"  {_cut(skipped.path, 40):<40} not read: {skipped.reason}")
+            path = _cut_left(skipped.path, room)
+            yield paint("dim", f"  {path:<{room}} not read: {skipped.reason}")
         for note in report.notes:
             yield paint("warning", f"  note: {note}")
 
@@ -288,6 +291,10 @@ def _wrap(text: str, width: int, max_lines: int) -> list[str]:
 def _cut(text: str, chars: int) -> str:
     text = text.replace("\t", "    ")
     return text if len(text) <= chars else f"{text[: chars - 1]}…"
+
+
+def _cut_left(text: str, chars: int) -> str:
+    return text if len(text) <= chars else f"…{text[1 - chars :]}"
 
 
 def _code(text: str) -> str:

@@ -47,13 +47,11 @@ def split_entrypoint(path: Path) -> tuple[Path, str | None]:
 def overrides(
     *, host: str | None, port: int | None, workers: int | None, entrypoint: str | None
 ) -> dict[str, Any]:
-    """Return the keys of the configuration that the command line sets, by section."""
-    http = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    chosen: dict[str, Any] = {}
-    if http:
-        chosen["http"] = http
-    if workers is not None:
-        chosen["worker"] = {"count": workers}
-    if entrypoint is not None:
-        chosen["entrypoint"] = entrypoint
-    return chosen
+    """Return the keys of the configuration that the command line sets, with dots."""
+    chosen = {
+        "http.host": host,
+        "http.port": port,
+        "worker.count": workers,
+        "entrypoint": entrypoint,
+    }
+    return {key: value for key, value in chosen.items() if value is not None}

@@ -2,7 +2,8 @@
 
 The hot path writes these documents by hand and never makes a model; a test holds the two together.
 This module costs a pydantic import and is therefore imported with the first request for the API's
-description. Every member of an answer is always there, so none has a default.
+description. A member without a default is always
+there.
 """
 
 from __future__ import annotations
@@ -103,6 +104,18 @@ class ProbeDocument(Document):
     detail: str | None = Field(description="The same as a sentence for people.")
 
 
+class EventDocument(Document):
+    """One server-sent event of a task; after the one that is called ``task`` the stream ends."""
+
+    id: str = Field(pattern="^[0-9]+$", description="Grows; for Last-Event-ID.")
+    event: Literal["state", "progress", "event", "gap", "task"]
+    data: str = Field(
+        description="JSON: {state, attempt}, {fraction, message}, an item of the stream, "
+        "{missed: how many events can no longer be replayed}, or the whole task.",
+        json_schema_extra={"contentMediaType": "application/json"},
+    )
+
+
 class ShutdownDocument(Document):
     """The shutdown has begun."""
 
@@ -117,11 +130,9 @@ class ProblemDocument(Document):
     status: int = Field(ge=400, le=599)
     detail: str
     code: str = Field(description="Stable name for programs.")
-    error: TaskErrorDocument = Field(
-        None,  # type: ignore[assignment]  # may be left out, but is never null
-        description="When a task or its input is at fault.",
+    error: TaskErrorDocument | None = Field(
+        None, description="When a task or its input is at fault; else left out."
     )
-    nearest: list[str] = Field(
-        None,  # type: ignore[assignment]  # may be left out, but is never null
-        description="Known names that look like the unknown one.",
+    nearest: list[str] | None = Field(
+        None, description="When a name is unknown: those that look like it; else left out."
     )

@@ -14,6 +14,8 @@ from pydantic import BaseModel
 
 from kagent_sdk import Agent, LoopContext, TaskContext, TaskError
 
+ADDITIONS_PER_S = 40_000_000
+
 agent = Agent()
 interrupted: list[str] = []
 
@@ -100,9 +102,8 @@ async def block_loop(seconds: float) -> str:
 
 @agent.capability
 async def hold_gil(seconds: int) -> str:
-    """Hold the GIL in C code: PyDLL does not release it."""
-    ctypes.PyDLL(None).sleep(seconds)
-    return "done"
+    """Hold the GIL in C code: this sum never looks at anything else, signals included."""
+    return str(sum(range(seconds * ADDITIONS_PER_S)))
 
 
 @agent.capability

@@ -14,6 +14,8 @@ from kagent_sdk.cli import location
 from kagent_sdk.cli.boundary import UnreachableError, UsageError
 from kagent_sdk.cli.location import check_url, local_target, remote_target
 
+SECRET, TOKEN_A, TOKEN_B = "s3cret", "token-a", "token-b"
+
 
 def write_host_file(folder: Path, **document: object) -> None:
     """Write what a running host writes."""
@@ -132,7 +134,7 @@ def test_the_vault_has_the_token_of_a_local_agent(tmp_path: Path) -> None:
 
     target = local_target(tmp_path, None, {})
 
-    assert target.token == "s3cret"
+    assert target.token == SECRET
     assert "s3cret" not in repr(target)
 
 
@@ -159,12 +161,12 @@ def test_a_remote_agent_never_gets_the_local_token(
 
 def test_a_token_file_is_named_by_option_or_environment(tmp_path: Path) -> None:
     """The option wins."""
-    (tmp_path / "a").write_text("token-a\n")
-    (tmp_path / "b").write_text("token-b")
+    (tmp_path / "a").write_text(f"{TOKEN_A}\n")
+    (tmp_path / "b").write_text(TOKEN_B)
     environ = {"AGENT_TOKEN_FILE": str(tmp_path / "b")}
 
-    assert remote_target("http://h", tmp_path / "a", environ).token == "token-a"
-    assert remote_target("http://h", None, environ).token == "token-b"
+    assert remote_target("http://h", tmp_path / "a", environ).token == TOKEN_A
+    assert remote_target("http://h", None, environ).token == TOKEN_B
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
         process.stdout.close()
         error = process.stderr.read()
 
-    assert process.returncode == boundary.EXIT_PIPE
+    assert process.returncode == 1
     assert error == b""
 
 

@@ -53,8 +53,10 @@ def told(problem: Problem) -> ProblemError:
         ),
         (
             agent_problems.id_conflict("t1"),
-            "id 't1' belongs to a task with another capability or input; "
-            "take a new id for a new task",
+            (
+                "id 't1' belongs to a task with another capability or input; "
+                "take a new id for a new task"
+            ),
             2,
         ),
         (agent_problems.body_too_large(10), "the body is over the limit of 10 bytes", 2),
@@ -73,7 +75,7 @@ def test_what_the_agent_refuses_is_told_for_a_command_line(
 
 def test_a_wrong_input_is_told_reason_by_reason() -> None:
     """One round must be enough to correct all of it."""
-    details = [
+    details: list[dict[str, object]] = [
         {"loc": ["point", "x"], "msg": "Input should be >= 0", "type": "greater_than_equal"},
         {"loc": ["tags", 2], "msg": "Input should be a string", "type": "string_type"},
         {"loc": [], "msg": "Field required", "type": "missing"},

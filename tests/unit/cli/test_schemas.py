@@ -49,7 +49,7 @@ def test_fields_are_told_with_type_default_and_description() -> None:
     """This list is all that a caller needs to write an input."""
     found = {field.name: field for field in fields(schema_of(Everything)) if field.depth == 0}
 
-    assert found["name"].type == "string, at least 1 characters, at most 9 characters"
+    assert found["name"].type == "string, 1 to 9 characters"
     assert found["name"].is_required
     assert found["name"].description == "Who"
     assert found["mode"].type == '"fast" | "slow"'
@@ -80,7 +80,7 @@ def test_an_input_that_is_no_object_is_one_field_without_a_name() -> None:
     """A root model may be a list."""
     (field,) = fields(schema_of(Annotated[list[int], Field(description="Numbers", max_length=3)]))
 
-    assert (field.name, field.type) == ("", "list of integer, at most 3 items")
+    assert (field.name, field.type) == ("", "list of integer, ≤ 3 items")
     assert field.description == "Numbers"
 
 
@@ -90,7 +90,9 @@ def test_an_input_that_is_no_object_is_one_field_without_a_name() -> None:
         (int, "integer"),
         (bool | None, "boolean | null"),
         (list[list[str]], "list of list of string"),
-        (Annotated[float, Field(gt=0, le=1)], "number, > 0, ≤ 1"),
+        (Annotated[float, Field(gt=0, le=1)], "number, ≤ 1, > 0"),
+        (Annotated[str, Field(min_length=2, max_length=2)], "string, 2 characters"),
+        (Annotated[int, Field(ge=3, multiple_of=3)], "integer, ≥ 3, a multiple of 3"),
         (Literal[7], "7"),
     ],
 )

@@ -325,7 +325,7 @@ def test_no_column_of_the_status_is_cut(width: int) -> None:
 @pytest.mark.parametrize("colour", [False, True])
 def test_no_screen_lets_an_agent_s_escapes_through(colour: bool) -> None:
     """An agent may be anybody's; its names, errors and stacks are shown to an operator."""
-    evil_task = {key: EVIL for key in TASKS[0]} | {"error": {"code": EVIL, "message": EVIL}}
+    evil_task = dict.fromkeys(TASKS[0], EVIL) | {"error": {"code": EVIL, "message": EVIL}}
     evil_capability = {
         "name": EVIL,
         "description": EVIL,
@@ -335,7 +335,7 @@ def test_no_screen_lets_an_agent_s_escapes_through(colour: bool) -> None:
         },
         "output_schema": {"title": EVIL, "type": "object"},
     }
-    screens = [
+    screens: list[RenderableType] = [
         status_screen(status(**TROUBLE), NOW, width=80),
         task_table([evil_task], NOW),
         task_detail(evil_task, NOW),

@@ -40,7 +40,7 @@ def obeyed(text: str) -> list[str]:
 
 def is_risky(char: str) -> bool:
     """Tell controls, direction marks and separators from format characters that show nothing."""
-    return not unicodedata.category(char) == "Cf" or unicodedata.bidirectional(char) in {
+    return unicodedata.category(char) != "Cf" or unicodedata.bidirectional(char) in {
         *("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"),
     }
 
