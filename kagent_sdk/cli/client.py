@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import ssl
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from kagent_sdk.cli.boundary import UnreachableError
+from kagent_sdk.cli.failures import explain_failure
 from kagent_sdk.cli.problems import problem_error
 from kagent_sdk.cli.text import clean_line
 from kagent_sdk.protocol.sse import SSE_CONTENT_TYPE
@@ -151,12 +151,20 @@ class AgentClient:
             yield response
 
     def _chunks(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
-        while True:
+        # http.client does not count what read1 gives (CPython 3.11): it would wait for more on a
+        # connection that stays open, and take a torn answer for a whole one.
+        left = response.length
+        while left != 0:
+            size = CHUNK_BYTES if left is None else min(left, CHUNK_BYTES)
             # Around the reading alone: what the reader of the chunks raises is not ours.
             with self._translated():
-                chunk = response.read1(CHUNK_BYTES)
+                chunk = response.read1(size)
+                if not chunk and left:
+                    raise http.client.IncompleteRead(b"", left)
             if not chunk:
                 return
+            if left is not None:
+                left -= len(chunk)
             yield chunk
 
     def _read(self, response: http.client.HTTPResponse, timeout_s: float) -> Answer:
@@ -171,7 +179,7 @@ class AgentClient:
                     "the rest was not read"
                 )
             if time.monotonic() > give_up_at:
-                raise UnreachableError(self._why(TimeoutError()))
+                raise UnreachableError(explain_failure(TimeoutError(), self.target.url))
             chunks.append(chunk)
         return Answer(
             response.status,
@@ -183,10 +191,10 @@ class AgentClient:
     def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
         if not self._is_tls:
             return http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
-        # The default context verifies certificate and name; SSL_CERT_FILE adds a private CA.
-        context = ssl.create_default_context()
+        from kagent_sdk.cli.tls import client_context  # noqa: PLC0415 - pydantic and yaml
+
         return http.client.HTTPSConnection(
-            self._host, self._port, timeout=timeout_s, context=context
+            self._host, self._port, timeout=timeout_s, context=client_context(self.target)
         )
 
     def _headers(self, body: bytes | None, headers: Mapping[str, str]) -> dict[str, str]:
@@ -217,21 +225,7 @@ class AgentClient:
         try:
             yield
         except (OSError, http.client.HTTPException) as exc:
-            raise UnreachableError(self._why(exc)) from exc
-
-    def _why(self, exc: Exception) -> str:
-        url = self.target.url
-        if isinstance(exc, ssl.SSLCertVerificationError):
-            return (
-                f"the certificate of {url} cannot be trusted ({clean_line(exc.verify_message)}); "
-                "for a CA of your own set SSL_CERT_FILE to its certificate"
-            )
-        if isinstance(exc, TimeoutError):
-            return f"the agent at {url} does not answer in time; see: kos-agent health"
-        if isinstance(exc, ConnectionRefusedError):
-            return f"no agent listens at {url}; start one with: kos-agent run DIR"
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else type(exc).__name__
-        return f"cannot talk to the agent at {url}: {clean_line(reason)}"
+            raise UnreachableError(explain_failure(exc, self.target.url)) from exc
 
 
 def path_of(*words: str) -> str:

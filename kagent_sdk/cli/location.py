@@ -36,24 +36,43 @@ class Target:
     Attributes:
         url: its base address, without a slash at the end.
         token: the bearer token, or None when there is none to send.
-        directory: its folder, when it was found by it.
+        certificate: the one that it must show, as PEM; None for one that the system trusts.
+        client_certificate: file with the certificate and key to show to it, if it asks.
     """
 
     url: str
     token: str | None = field(default=None, repr=False)
-    directory: Path | None = None
+    certificate: str | None = None
+    client_certificate: Path | None = None
 
 
-def remote_target(url: str, token_file: Path | None, environ: Mapping[str, str]) -> Target:
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the caller names to be let in.
+
+    Attributes:
+        token_file: file with the bearer token.
+        client_certificate: file with a certificate and its key.
+    """
+
+    token_file: Path | None = None
+    client_certificate: Path | None = None
+
+
+def remote_target(url: str, credentials: Credentials, environ: Mapping[str, str]) -> Target:
     """Return the agent at an address; its token comes from a file that the caller names.
 
     Raises:
         UsageError: the address or the token file cannot be used.
     """
-    return Target(check_url(url), named_token(token_file, environ))
+    return Target(
+        check_url(url),
+        named_token(credentials.token_file, environ),
+        client_certificate=credentials.client_certificate,
+    )
 
 
-def local_target(directory: Path, token_file: Path | None, environ: Mapping[str, str]) -> Target:
+def local_target(directory: Path, credentials: Credentials, environ: Mapping[str, str]) -> Target:
     """Return the agent that runs in a folder; without a token file its own vault has the token.
 
     Raises:
@@ -61,8 +80,13 @@ def local_target(directory: Path, token_file: Path | None, environ: Mapping[str,
         UsageError: the token file cannot be used.
     """
     url = running_url(directory)
-    token = named_token(token_file, environ) or vault_token(directory)
-    return Target(url, token, directory)
+    token = named_token(credentials.token_file, environ) or vault_token(directory)
+    certificate = None
+    if url.startswith("https:"):
+        from kagent_sdk.cli.tls import own_certificate  # noqa: PLC0415 - ssl, pydantic and yaml
+
+        certificate = own_certificate(directory, environ)
+    return Target(url, token, certificate, credentials.client_certificate)
 
 
 def check_url(url: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kagent_sdk.cli.boundary import report
+from kagent_sdk.cli.location import Credentials, local_target, remote_target
 from kagent_sdk.errors import KagentError
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ class AgentOptions:
     Attributes:
         url: address of a remote agent; None to look into ``directory``.
         directory: folder of a local agent.
-        token_file: file with the bearer token.
+        credentials: what the caller names to be let in.
         as_json: answer for programs.
     """
 
     url: str | None
     directory: Path
-    token_file: Path | None
+    credentials: Credentials
     as_json: bool
 
     def connect(self) -> AgentClient:
@@ -46,16 +47,15 @@ class AgentOptions:
         Raises:
             UnreachableError, UsageError: there is no such agent.
         """
-        from kagent_sdk.cli.client import AgentClient  # noqa: PLC0415 - after the options are right
-        from kagent_sdk.cli.location import local_target, remote_target  # noqa: PLC0415
+        from kagent_sdk.cli.client import AgentClient  # noqa: PLC0415 - http.client, not for help
 
         if self.url is not None:
-            return AgentClient(remote_target(self.url, self.token_file, os.environ))
-        return AgentClient(local_target(self.directory, self.token_file, os.environ))
+            return AgentClient(remote_target(self.url, self.credentials, os.environ))
+        return AgentClient(local_target(self.directory, self.credentials, os.environ))
 
 
 def agent_options(function: Command) -> Command:
-    """Give a command ``--dir``, ``--url``, ``--token-file`` and ``--json``.
+    """Give a command ``--dir``, ``--url``, ``--json`` and what lets the caller in.
 
     The function's first argument becomes an `AgentOptions`; with ``--json`` its errors are JSON.
     """
@@ -65,11 +65,12 @@ def agent_options(function: Command) -> Command:
         url: str | None,
         directory: Path,
         token_file: Path | None,
+        client_cert: Path | None,
         *,
         as_json: bool,
         **arguments: object,
     ) -> int | None:
-        options = AgentOptions(url, directory, token_file, as_json)
+        options = AgentOptions(url, directory, Credentials(token_file, client_cert), as_json)
         return with_errors(lambda: function(options, **arguments), as_json=as_json)
 
     for option in reversed(_AGENT_OPTIONS):
@@ -114,5 +115,11 @@ _AGENT_OPTIONS = (
         type=FOLDER,
         metavar="FILE",
         help="File with the agent's token; AGENT_TOKEN_FILE names it too.",
+    ),
+    click.option(
+        "--client-cert",
+        type=FOLDER,
+        metavar="FILE",
+        help="PEM file with a certificate and its key, for an agent that asks for one.",
     ),
 )

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from kagent_sdk.journal.record import TaskRecord
+from kagent_sdk.protocol.tasks import FINAL_STATES
 
 if TYPE_CHECKING:
     from kagent_sdk.host.follower import Followers
@@ -92,9 +93,9 @@ class Task(TaskRecord):
 
     async def wait(self) -> None:
         """Return when the task has finished; cancelling the wait leaves the task alone."""
-        if self.is_finished:
+        if self.state in FINAL_STATES:
             return
-        waiter = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[None] = asyncio.Future()
         if self.waiters is None:
             self.waiters = [waiter]
         else:

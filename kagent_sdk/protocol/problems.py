@@ -35,6 +35,7 @@ _CASES: Mapping[str, tuple[int, str]] = {
     ProblemCode.INVALID_QUERY: (400, "Query is not valid"),
     ProblemCode.MALFORMED_REQUEST: (400, "Request is not valid HTTP"),
     ProblemCode.UNAUTHENTICATED: (401, "Authentication is required"),
+    ProblemCode.FOREIGN_ORIGIN: (403, "Request comes from elsewhere"),
     ProblemCode.NO_ROUTE: (404, "No such route"),
     ProblemCode.UNKNOWN_CAPABILITY: (404, "No such capability"),
     ProblemCode.UNKNOWN_TASK: (404, "No such task"),
@@ -122,11 +123,9 @@ def unauthenticated(*, sent: bool) -> Problem:
 
 
 def foreign_origin() -> Problem:
-    """The request comes from a web page, or through a name that is not this machine's (403)."""
+    """Answer 403: the request comes from a web page, or by a name that is not this machine's."""
     return _problem(
-        403,
         ProblemCode.FOREIGN_ORIGIN,
-        "Request comes from elsewhere",
         "without a token only local programs may call: no Origin header, and a Host of localhost "
         "or a loopback address",
     )

@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 import pytest
 
@@ -19,6 +20,8 @@ from kagent_sdk.cli.problems import ProblemError
 from kagent_sdk.cli.task_stream import send_task
 
 ENDLESS = b"x" * 65_536
+TOO_MUCH = "more than is safe to read"
+TOO_LATE = "does not answer in time"
 
 
 class BadServer:
@@ -40,7 +43,7 @@ class BadServer:
         self.requests: list[bytes] = []
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
-    def __enter__(self) -> BadServer:
+    def __enter__(self) -> Self:
         """Begin to listen."""
         self._thread.start()
         return self
@@ -99,14 +102,12 @@ def run(*arguments: str) -> int:
 @pytest.mark.parametrize(
     ("bytes_sent", "message"),
     [
-        (b"", "cannot talk to the agent"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "cannot talk to the agent"),
-        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200, "cannot talk to the agent"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "cannot talk to the agent"),
-        (
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-            "cannot talk to the agent",
-        ),
+        (b"", "ended the connection before its answer was whole"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak HTTP; is the address right?"),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200, "does not speak HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "ended the connection"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "ended the connection"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{", "ended the connection"),
         (
             answer(b"<html>", kind="text/html"),
             "does not answer like an agent (status 200, text/html)",
@@ -153,24 +154,25 @@ def test_an_endless_answer_is_not_read_to_its_end(
 
 def test_an_endless_header_is_not_read_to_its_end() -> None:
     """The standard library bounds the lines; this holds it to that."""
-    with bad_agent(b"HTTP/1.1 200 OK\r\nA: ", repeat=ENDLESS) as agent:
-        with pytest.raises(UnreachableError):
-            agent.get("/status")
+    endless = bad_agent(b"HTTP/1.1 200 OK\r\nA: ", repeat=ENDLESS)
+    with endless as agent, pytest.raises(UnreachableError):
+        agent.get("/status")
 
 
 def test_a_silent_server_is_given_up_on() -> None:
     """A probe must end, and a person must get the prompt back."""
-    with bad_agent(b"", lingers=True) as agent:
-        with pytest.raises(UnreachableError, match="does not answer in time"):
-            agent.request("GET", "/healthz", timeout_s=0.2)
+    with bad_agent(b"", lingers=True) as agent, pytest.raises(UnreachableError, match=TOO_LATE):
+        agent.request("GET", "/healthz", timeout_s=0.2)
 
 
 def test_an_answer_that_trickles_is_given_up_on() -> None:
     """Each byte in time does not make an answer in time."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with bad_agent(head, repeat=b"1\r\n \r\n") as agent:
-        with pytest.raises(UnreachableError, match="does not answer in time"):
-            agent.request("GET", "/healthz", timeout_s=0.3)
+    with (
+        bad_agent(head, repeat=b"1\r\n \r\n") as agent,
+        pytest.raises(UnreachableError, match=TOO_LATE),
+    ):
+        agent.request("GET", "/healthz", timeout_s=0.3)
 
 
 def test_nobody_there_is_told_with_the_way_out() -> None:
@@ -202,18 +204,22 @@ def test_an_endless_event_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch
     """The bound of an answer holds for each event of a stream."""
     monkeypatch.setattr("kagent_sdk.cli.task_stream.MAX_ANSWER_BYTES", 1_000_000)
 
-    with bad_agent(stream(b"data: "), repeat=ENDLESS) as agent:
-        with pytest.raises(UnreachableError, match="more than is safe to read"):
-            list(send_task(agent, {}))
+    with (
+        bad_agent(stream(b"data: "), repeat=ENDLESS) as agent,
+        pytest.raises(UnreachableError, match=TOO_MUCH),
+    ):
+        list(send_task(agent, {}))
 
 
 def test_a_silent_stream_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A living agent sends a comment every 15 seconds."""
     monkeypatch.setattr(client_module, "SILENCE_TIMEOUT_S", 0.2)
 
-    with bad_agent(stream(), lingers=True) as agent:
-        with pytest.raises(UnreachableError, match="does not answer in time"):
-            list(send_task(agent, {}))
+    with (
+        bad_agent(stream(), lingers=True) as agent,
+        pytest.raises(UnreachableError, match=TOO_LATE),
+    ):
+        list(send_task(agent, {}))
 
 
 def test_a_gateway_that_collects_the_stream_is_understood() -> None:
@@ -294,3 +300,9 @@ def test_an_agent_that_pages_without_end_is_read_to_the_limit(
 
     assert len(json.loads(capsys.readouterr().out)["tasks"]) == 5
     assert len(server.requests) == 5
+
+
+def test_an_answer_on_a_connection_that_stays_open_is_taken_at_once() -> None:
+    """Not every server closes because it was asked to."""
+    with bad_agent(answer(b'{"a": 1}'), lingers=True) as agent:
+        assert agent.get("/status") == {"a": 1}

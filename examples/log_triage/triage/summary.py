@@ -24,7 +24,7 @@ from .survey import FileTally, Survey
 MIN_SURPRISE = 2.0
 """Below this, a template without a problem is everyday business."""
 
-TIMELINE_COLUMNS = 60
+TIMELINE_COLUMNS = 56
 MAX_FILES_PER_TEMPLATE = 20
 
 

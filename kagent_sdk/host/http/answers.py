@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from email.utils import formatdate
+from typing import cast
 
 from aiohttp import web
+from aiohttp.http import HttpVersion11
 
 from kagent_sdk.protocol.problem import PROBLEM_CONTENT_TYPE, Problem
 
@@ -24,3 +28,56 @@ def problem_response(problem: Problem) -> web.Response:
     """Return a problem document as an answer."""
     headers = {"Content-Type": PROBLEM_CONTENT_TYPE, **problem.headers}
     return web.Response(body=problem.to_bytes(), status=problem.status, headers=headers)
+
+
+def output_response(request: web.BaseRequest, output: bytes) -> web.StreamResponse:
+    """Return the answer of a plain call: 200 with the output."""
+    if request.version == HttpVersion11 and request.keep_alive:
+        return cast(web.StreamResponse, OutputResponse(output))
+    return json_response(output)
+
+
+class OutputResponse:
+    """The one answer that is given ten thousand times a second, written in one go.
+
+    It does what `aiohttp.web.Response` does for a 200 with a JSON body on a connection that stays
+    open, without building a table of headers first: measured, that table is a third of the cost of
+    a call. It is what aiohttp's protocol asks of a response: ``prepare``, ``write_eof``,
+    ``keep_alive`` and ``status``.
+    """
+
+    __slots__ = ("_output",)
+    status = 200
+    keep_alive = True
+
+    def __init__(self, output: bytes) -> None:
+        self._output = output
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Write head and body."""
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client is gone")
+        output = self._output
+        transport.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+            b"Date: %b\r\n\r\n%b" % (len(output), _date(), output)
+        )
+
+    async def write_eof(self) -> None:
+        """Nothing is left to write."""
+
+
+class _Date:
+    """The header Date, made once a second (RFC 9110, 6.6.1)."""
+
+    second = -1
+    text = b""
+
+
+def _date() -> bytes:
+    second = int(time.time())
+    if second != _Date.second:
+        _Date.second = second
+        _Date.text = formatdate(second, usegmt=True).encode()
+    return _Date.text

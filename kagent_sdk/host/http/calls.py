@@ -9,7 +9,7 @@ from aiohttp import web
 
 from kagent_sdk.host.admission import Refusal, retry_after_s
 from kagent_sdk.host.engine import Engine, IdConflict, Refused, Submission, UnknownCapability
-from kagent_sdk.host.http.answers import json_response, problem_response
+from kagent_sdk.host.http.answers import json_response, output_response, problem_response
 from kagent_sdk.host.http.bodies import BodyReader
 from kagent_sdk.host.http.streams import EventStream
 from kagent_sdk.host.task import CancelReason, Task
@@ -54,7 +54,7 @@ class Calls:
         await self._wait_or_cancel(task)
         if task.state is not TaskState.COMPLETED or task.output is None:
             return problem_response(problems.from_failure(_failure_of(task)))
-        return json_response(task.output)
+        return output_response(request, task.output)
 
     async def create(self, request: web.BaseRequest) -> web.StreamResponse:
         """``POST /v1/tasks``: the body is an envelope, the answer the task."""

@@ -37,6 +37,7 @@ _CHALLENGE = {"WWW-Authenticate": ("What to send: a bearer token.", {"type": "st
 _PROBLEMS: dict[str, tuple[str, dict[str, tuple[str, Json]]]] = {
     "400": ("The request is malformed: not HTTP, not JSON, or a header or parameter is wrong.", {}),
     "401": ("The bearer token is missing or wrong.", _CHALLENGE),
+    "403": ("The request comes from a web page, or by a foreign host name.", {}),
     "404": ("There is no such task or capability.", {}),
     "408": ("The request took too long to arrive.", {}),
     "409": ("The id belongs to another task, or the task was canceled.", {}),
@@ -118,7 +119,7 @@ class _Paths:
     """Writes the paths; knows whether each operation needs a token."""
 
     def __init__(self, *, is_secured: bool) -> None:
-        self._always = (*_ALWAYS, "401") if is_secured else _ALWAYS
+        self._always = (*_ALWAYS, "401" if is_secured else "403")
 
     def observation(self) -> Json:
         return {
@@ -152,14 +153,8 @@ class _Paths:
         paths["/v1/capabilities"]["get"]["tags"] = ["capabilities"]
         for capability in capabilities:
             paths[f"/v1/capabilities/{capability.name}"] = {"post": self._call(capability)}
-        # Any other name is one that the agent does not have, or does not have yet.
-        named = [capability.name for capability in capabilities]
-        generic = self._calling("callCapability", "Call a capability by its name.", {}, {})
-        parameter = _path_parameter("name", NAME_PATTERN, "Of the capability.")
-        if named:
-            parameter["schema"]["not"] = {"enum": named}
-        generic["parameters"] = [parameter, *generic["parameters"]]
-        paths["/v1/capabilities/{name}"] = {"post": generic}
+        if not capabilities:
+            paths["/v1/capabilities/{name}"] = {"post": self._call_any()}
         return paths
 
     def tasks(self) -> Json:
@@ -208,7 +203,8 @@ class _Paths:
     def _probe(self, operation_id: str, summary: str) -> Json:
         content = _json(ref("ProbeDocument"))
         operation = self._get(operation_id, summary, content)
-        operation["responses"].pop("401", None)
+        for status in ("401", "403"):
+            operation["responses"].pop(status, None)
         operation["responses"]["503"] = {
             "description": "No; the document says why.",
             "headers": _headers(_RETRY_AFTER),
@@ -228,6 +224,14 @@ class _Paths:
         operation["description"] = capability.description
         # A capability without parameters takes no body at all, too.
         operation["requestBody"]["required"] = capability.input_schema.get("maxProperties") != 0
+        return operation
+
+    def _call_any(self) -> Json:
+        # Only while no capability is known. Afterwards the template would stand for all the names
+        # that the agent does not have (OpenAPI 3.1, Path Templating Matching).
+        operation = self._calling("callCapability", "Call a capability by its name.", {}, {})
+        name = _path_parameter("name", NAME_PATTERN, "Of the capability.")
+        operation["parameters"] = [name, *operation["parameters"]]
         return operation
 
     def _calling(self, operation_id: str, summary: str, takes: Json, gives: Json) -> Json:

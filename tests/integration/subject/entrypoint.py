@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from pydantic import BaseModel
 
@@ -18,6 +19,7 @@ ADDITIONS_PER_S = 40_000_000
 
 agent = Agent()
 interrupted: list[str] = []
+MARKS = Path("runtime/data/marks")
 
 
 class Document(BaseModel):
@@ -27,6 +29,11 @@ class Document(BaseModel):
 class Digest(BaseModel):
     words: int
     worker: int
+
+
+class Mark(BaseModel):
+    token: str
+    attempt: int
 
 
 @agent.capability(idempotent=True, max_attempts=1000)
@@ -161,6 +168,37 @@ async def call_self(text: str, ctx: TaskContext) -> str:
     """Call another capability of this agent."""
     answer = await ctx.call("subject", "echo", {"text": text})
     return f"heard {answer}"
+
+
+@agent.capability(idempotent=True, max_attempts=1000)
+async def mark(token: str, pause_s: float, ctx: TaskContext) -> Mark:
+    """Leave a mark on disk for every attempt that begins."""
+    _leave_mark(token, ctx.attempt)
+    await asyncio.sleep(pause_s)
+    return Mark(token=token, attempt=ctx.attempt)
+
+
+@agent.capability
+async def mark_once(token: str, pause_s: float, ctx: TaskContext) -> Mark:
+    """Do what must not be done twice."""
+    _leave_mark(token, ctx.attempt)
+    await asyncio.sleep(pause_s)
+    return Mark(token=token, attempt=ctx.attempt)
+
+
+@agent.capability(idempotent=True, max_attempts=1000)
+async def mark_items(token: str, n: int, pause_s: float, ctx: TaskContext) -> AsyncIterator[str]:
+    """Yield items, and begin anew when the worker died under it."""
+    _leave_mark(token, ctx.attempt)
+    for number in range(n):
+        await asyncio.sleep(pause_s / n)
+        yield f"{token}/{number}"
+
+
+def _leave_mark(token: str, attempt: int) -> None:
+    # One write of a few bytes to the end: whole or not there, whoever else writes.
+    with MARKS.open("ab", buffering=0) as marks:
+        marks.write(f"{token} {attempt}\n".encode())
 
 
 @agent.loop(every_s=0.2)

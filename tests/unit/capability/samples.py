@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, cast
 
 from kagent_sdk.capability import Capability, InvalidInput, declare
@@ -10,6 +12,7 @@ from kagent_sdk.context import TaskContext
 from kagent_sdk.protocol.messages import Run
 from kagent_sdk.protocol.tasks import TaskFailure
 
+FUTURE = "from __future__ import annotations\n"
 PREAMBLE = """\
 import asyncio, dataclasses, socket, typing
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -26,10 +29,18 @@ class Document(BaseModel):
 
 
 def define(source: str, name: str = "f") -> Callable[..., Any]:
-    """Return what a source text calls ``f``, as a module called ``sample`` would define it."""
-    names: dict[str, Any] = {"__name__": "sample"}
-    exec(compile(PREAMBLE + source, "sample.py", "exec"), names)  # noqa: S102 - our own text
-    return cast("Callable[..., Any]", names[name])
+    """Return what a source text calls ``f``, as a module called ``sample`` would define it.
+
+    A text that begins with the import of annotations has them as text; else they are evaluated.
+    """
+    module = ModuleType("sample")
+    sys.modules["sample"] = module  # where pydantic and dataclasses look their names up
+    text = (
+        FUTURE + PREAMBLE + source.removeprefix(FUTURE) if FUTURE in source else PREAMBLE + source
+    )
+    code = compile(text, "sample.py", "exec", dont_inherit=True)
+    exec(code, module.__dict__)  # noqa: S102 - our own text
+    return cast("Callable[..., Any]", getattr(module, name))
 
 
 def declare_source(source: str, **options: Any) -> Capability:
@@ -37,13 +48,20 @@ def declare_source(source: str, **options: Any) -> Capability:
     return declare(define(source), **options)
 
 
-def refusal(capability: Capability, raw: bytes) -> TaskFailure:
-    """Return why an input is refused."""
+def find_refusal(capability: Capability, raw: bytes) -> TaskFailure | None:
+    """Return why an input is refused, or None if it is taken."""
     try:
-        arguments = capability.validate(raw)
+        capability.validate(raw)
     except InvalidInput as exc:
         return exc.failure
-    raise AssertionError(f"{raw[:100]!r} was taken as {arguments!r}")
+    return None
+
+
+def refusal(capability: Capability, raw: bytes) -> TaskFailure:
+    """Return why an input is refused, which it must be."""
+    failure = find_refusal(capability, raw)
+    assert failure is not None, f"{raw[:100]!r} was taken"
+    return failure
 
 
 def make_context() -> TaskContext:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from kagent_sdk.capability import Capability, declare
 from kagent_sdk.errors import DeclarationError
+from tests.unit.capability.samples import make_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -72,7 +73,7 @@ def test_a_closure_whose_variable_is_not_yet_assigned_is_no_trouble() -> None:
     capability = declare(read)
     later = "a"
 
-    assert capability.call(capability.validate(b'{"text": "b"}'), Any) == "ab"
+    assert capability.call(capability.validate(b'{"text": "b"}'), make_context()) == "ab"
 
 
 def test_the_innermost_class_of_a_name_wins() -> None:
@@ -98,7 +99,7 @@ async def test_imports_for_the_type_checker_only_are_understood() -> None:
     """Linters move the imports of TaskContext and AsyncIterator there."""
 
     async def tail(path: str, ctx: TaskContext) -> AsyncIterator[str]:
-        yield path
+        yield f"{path} {ctx.task_id}"
 
     capability = declare(tail)
 

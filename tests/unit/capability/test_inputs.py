@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kagent_sdk.capability import Capability, InvalidInput
+from kagent_sdk.capability import Capability
 from kagent_sdk.capability import failures as refusals
 from kagent_sdk.errors import KagentError
 from kagent_sdk.protocol.tasks import ErrorCode
-from tests.unit.capability.samples import declare_source, make_context, refusal
+from tests.unit.capability.samples import declare_source, find_refusal, make_context, refusal
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -172,7 +172,7 @@ def test_an_iterable_is_validated_before_the_call(parameter: str) -> None:
 
 @pytest.mark.parametrize("raw", [b"", b" ", b"{}", b" { } ", b"null", b"\nnull\n"])
 def test_without_parameters_an_empty_input_will_do(raw: bytes) -> None:
-    """curl without a body calls it."""
+    """A bare `curl -X POST` calls it."""
     capability = declare_source("def f() -> int: return 7")
 
     assert run(capability, raw) == 7
@@ -206,12 +206,12 @@ def test_without_parameters_anything_else_is_refused(raw: bytes, code: str, stat
         (b" \n", "it is empty"),
         (b"{", "EOF while parsing an object at line 1 column 1"),
         (b"\xff", "expected value at line 1 column 1"),
-        (b'{"text": "\xff"}', "invalid unicode code point at line 1 column 10"),
+        (b'{"text": "\xff"}', "invalid unicode code point at line 1 column 11"),
         (b'\xef\xbb\xbf{"text": "a"}', "expected value at line 1 column 1"),
         (b'{"text": "a"} x', "trailing characters at line 1 column 15"),
         (b'{"text": "\\ud800"}', "unexpected end of hex escape at line 1 column 17"),
         (b"[" * 100_000, "recursion limit exceeded at line 1 column 202"),
-        (b'{"words": ' + b"9" * 5000 + b"}", "number out of range at line 1 column 4311"),
+        (b'{"words": ' + b"9" * 5000 + b"}", "number out of range at line 1 column 4312"),
         (b'{"text": "a", "words": NaN}', "expected value at line 1 column 24"),
         (b'{"text": "a", "words": -Infinity}', "invalid number at line 1 column 25"),
     ],
@@ -367,7 +367,7 @@ HINTS = [
 FUZZED = [
     declare_source(
         "import datetime, decimal, fractions, ipaddress, pathlib, pydantic, re, typing, uuid\n"
-        "class Tree(BaseModel):\n  n: 'list[Tree] | dict[str, Tree] | Tree | None' = None\n"
+        "class Tree(BaseModel):\n  n: 'list[Tree] | Tree | None' = None\n"
         f"def f({hint.replace('typing.Decimal', 'decimal.Decimal')}): ..."
     )
     for hint in HINTS
@@ -391,15 +391,14 @@ DOCUMENTS = VALUES.map(lambda value: json.dumps({"n": value}).encode(errors="sur
 def check_outcome(raw: bytes) -> None:
     """Every capability takes the input or refuses it in bounded JSON."""
     for capability in FUZZED:
-        try:
-            capability.validate(raw)
-        except InvalidInput as exc:
-            text = json.dumps(exc.failure.as_dict(), allow_nan=False)
-            assert len(text) < refusals.MAX_PROBLEMS * 5000
-            assert exc.failure.status in {400, 422}
+        failure = find_refusal(capability, raw)
+        if failure is not None:
+            assert len(json.dumps(failure.as_dict(), allow_nan=False)) < 250_000
+            assert failure.status in {400, 422}
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # re, on a pattern that a caller made up
+# From `re` on a pattern that a caller made up, and from `fractions` on true.
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 @given(DOCUMENTS)
 def test_any_json_is_taken_or_refused(raw: bytes) -> None:
     """No document that a caller can write comes through as another exception."""

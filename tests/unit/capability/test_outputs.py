@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kagent_sdk.capability import Capability, InvalidOutput
-from kagent_sdk.protocol.tasks import ErrorCode, TaskFailure
+from kagent_sdk.protocol.tasks import TaskFailure
 from tests.unit.capability.samples import declare_source, make_context
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -67,6 +67,14 @@ def test_an_alias_is_written_as_the_schema_says() -> None:
     assert list(declare_source(source).output_schema["properties"]) == ["X"]
 
 
+NOT_FINITE = """\
+class M(BaseModel, ser_json_inf_nan='constants'):
+    x: float
+def f() -> M:
+    return M(x=float('inf'))
+"""
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -91,11 +99,7 @@ def test_an_alias_is_written_as_the_schema_says() -> None:
         ("def f(): return chr(0xd800)", "the output cannot be JSON: "),
         ("def f() -> bytes: return b'\\xff'", "the output cannot be JSON: "),
         ("def f() -> Iterable[int]: return iter([1, 'x'])", "the output cannot be JSON: "),
-        (
-            "class M(BaseModel, ser_json_inf_nan='constants'):\n  x: float\n"
-            "def f() -> M: return M(x=float('inf'))",
-            "the output cannot be JSON, for it has a number that is not finite",
-        ),
+        (NOT_FINITE, "the output cannot be JSON, for it has a number that is not finite"),
     ],
 )
 def test_an_output_that_does_not_fit_is_the_authors_error(source: str, message: str) -> None:
@@ -182,7 +186,6 @@ def test_whatever_is_returned_is_strict_json_or_refused(value: Any) -> None:
     """The host passes outputs on unread: the worker must not send what no parser takes."""
     try:
         raw = ANYTHING.dump(value)
-    except InvalidOutput as exc:
-        assert exc.failure.code == ErrorCode.INVALID_OUTPUT
-    else:
-        json.loads(raw, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    except InvalidOutput:
+        return
+    json.loads(raw, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))

@@ -9,7 +9,7 @@ import pytest
 
 from kagent_sdk.capability import Kind, declare
 from kagent_sdk.errors import DeclarationError
-from tests.unit.capability.samples import PREAMBLE, declare_source, define
+from tests.unit.capability.samples import FUTURE, PREAMBLE, declare_source, define, make_context
 
 FIRST_LINE = PREAMBLE.count("\n") + 1
 
@@ -99,11 +99,14 @@ MISTAKES = {
 }
 
 
+@pytest.mark.parametrize("future", ["", FUTURE])
 @pytest.mark.parametrize(("source", "message"), MISTAKES.items())
-def test_a_mistake_is_named_with_its_place_and_the_way_out(source: str, message: str) -> None:
+def test_a_mistake_is_named_with_its_place_and_the_way_out(
+    source: str, message: str, future: str
+) -> None:
     """A wrong declaration fails at import, in one line that can be acted on."""
     with pytest.raises(DeclarationError, match=re.escape(message)) as caught:
-        declare_source(source)
+        declare_source(future + source)
 
     assert "\n" not in str(caught.value)
 
@@ -173,7 +176,7 @@ def test_a_decorated_function_keeps_its_hints() -> None:
     """`functools.wraps` is enough for a decorator to be transparent."""
     capability = declare_source(HIDDEN + "def f(x: int) -> int: return x + 1")
 
-    assert capability.call(capability.validate(b'{"x": 1}'), None) == 2
+    assert capability.call(capability.validate(b'{"x": 1}'), make_context()) == 2
 
 
 def test_a_wrapped_callable_that_is_no_function_is_read_through_its_wrapper() -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from kagent_sdk.cli import location
 from kagent_sdk.cli.boundary import UnreachableError, UsageError
-from kagent_sdk.cli.location import check_url, local_target, remote_target
+from kagent_sdk.cli.location import Credentials, check_url, local_target, remote_target
 
+NOBODY = Credentials()
 SECRET, TOKEN_A, TOKEN_B = "s3cret", "token-a", "token-b"
 
 
@@ -34,7 +35,7 @@ def test_a_running_agent_is_found_by_its_folder(tmp_path: Path) -> None:
     """Nobody types ports."""
     write_host_file(tmp_path, pid=os.getpid(), url="http://127.0.0.1:4711/")
 
-    target = local_target(tmp_path, None, {})
+    target = local_target(tmp_path, NOBODY, {})
 
     assert target.url == "http://127.0.0.1:4711"
     assert target.token is None
@@ -54,7 +55,7 @@ def test_an_agent_that_listens_everywhere_is_reached_on_loopback(
     """0.0.0.0 is where a server listens, not where a client goes."""
     write_host_file(tmp_path, pid=os.getpid(), url=url)
 
-    assert local_target(tmp_path, None, {}).url == reachable
+    assert local_target(tmp_path, NOBODY, {}).url == reachable
 
 
 def test_no_agent_in_a_folder_says_how_to_start_it(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_no_agent_in_a_folder_says_how_to_start_it(tmp_path: Path) -> None:
     (tmp_path / "entrypoint.py").touch()
 
     with pytest.raises(UnreachableError) as caught:
-        local_target(tmp_path, None, {})
+        local_target(tmp_path, NOBODY, {})
 
     assert str(caught.value) == (
         f"no agent is running in {tmp_path}; start it with: kos-agent run {tmp_path}"
@@ -77,9 +78,9 @@ def test_a_folder_without_an_agent_says_how_to_name_one(
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(UnreachableError, match=rf"in {tmp_path}; name an agent's folder with -C"):
-        local_target(Path(), None, {})
+        local_target(Path(), NOBODY, {})
     with pytest.raises(UnreachableError, match=r"there is no folder nowhere"):
-        local_target(Path("nowhere"), None, {})
+        local_target(Path("nowhere"), NOBODY, {})
 
 
 def test_an_agent_that_is_gone_is_not_talked_to(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_an_agent_that_is_gone_is_not_talked_to(tmp_path: Path) -> None:
     write_host_file(tmp_path, pid=pid, url="http://127.0.0.1:4711")
 
     with pytest.raises(UnreachableError, match=f"the last one, process {pid}, is gone"):
-        local_target(tmp_path, None, {})
+        local_target(tmp_path, NOBODY, {})
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_a_damaged_file_is_told_as_such(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "runtime" / "host.json").write_bytes(content)
 
     with pytest.raises(UnreachableError, match=r"host\.json is damaged; restart the agent"):
-        local_target(tmp_path, None, {})
+        local_target(tmp_path, NOBODY, {})
 
 
 @pytest.mark.parametrize("pid", [0, -1, 2**70])
@@ -118,7 +119,7 @@ def test_a_number_that_is_no_process_is_not_alive(tmp_path: Path, pid: int) -> N
     write_host_file(tmp_path, pid=pid, url="http://127.0.0.1:4711")
 
     with pytest.raises(UnreachableError, match="is gone"):
-        local_target(tmp_path, None, {})
+        local_target(tmp_path, NOBODY, {})
 
 
 def test_a_process_of_another_user_is_alive() -> None:
@@ -132,7 +133,7 @@ def test_the_vault_has_the_token_of_a_local_agent(tmp_path: Path) -> None:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "vault.json").write_text('{"agent_token": "s3cret"}')
 
-    target = local_target(tmp_path, None, {})
+    target = local_target(tmp_path, NOBODY, {})
 
     assert target.token == SECRET
     assert "s3cret" not in repr(target)
@@ -145,7 +146,7 @@ def test_a_vault_without_a_token_is_no_error(tmp_path: Path, vault: str) -> None
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "vault.json").write_text(vault)
 
-    assert local_target(tmp_path, None, {}).token is None
+    assert local_target(tmp_path, NOBODY, {}).token is None
 
 
 def test_a_remote_agent_never_gets_the_local_token(
@@ -156,7 +157,7 @@ def test_a_remote_agent_never_gets_the_local_token(
     (tmp_path / "secrets" / "vault.json").write_text('{"agent_token": "s3cret"}')
     monkeypatch.chdir(tmp_path)
 
-    assert remote_target("http://example.org", None, {}).token is None
+    assert remote_target("http://example.org", NOBODY, {}).token is None
 
 
 def test_a_token_file_is_named_by_option_or_environment(tmp_path: Path) -> None:
@@ -165,8 +166,8 @@ def test_a_token_file_is_named_by_option_or_environment(tmp_path: Path) -> None:
     (tmp_path / "b").write_text(TOKEN_B)
     environ = {"AGENT_TOKEN_FILE": str(tmp_path / "b")}
 
-    assert remote_target("http://h", tmp_path / "a", environ).token == TOKEN_A
-    assert remote_target("http://h", None, environ).token == TOKEN_B
+    assert remote_target("http://h", Credentials(tmp_path / "a"), environ).token == TOKEN_A
+    assert remote_target("http://h", NOBODY, environ).token == TOKEN_B
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_what_is_no_token_is_not_sent(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
     with pytest.raises(UsageError) as caught:
-        remote_target("http://h", path, {})
+        remote_target("http://h", Credentials(path), {})
 
     assert str(path) in str(caught.value)
 
@@ -186,12 +187,12 @@ def test_what_is_no_token_is_not_sent(tmp_path: Path, content: bytes) -> None:
 def test_a_token_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     """And one of a gigabyte is not read."""
     with pytest.raises(UsageError, match=r"cannot read the token file .*: No such file"):
-        remote_target("http://h", tmp_path / "none", {})
+        remote_target("http://h", Credentials(tmp_path / "none"), {})
     big = tmp_path / "big"
     with big.open("wb") as file:
         file.truncate(location.MAX_FILE_BYTES + 1)
     with pytest.raises(UsageError, match="cannot read the token file"):
-        remote_target("http://h", big, {})
+        remote_target("http://h", Credentials(big), {})
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 import pytest
 
@@ -178,12 +179,11 @@ def _hasty_switches() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_hasty_switches")
-async def test_interrupts_at_any_moment_hit_their_own_work_or_nothing() -> None:
+async def test_interrupts_from_another_thread_never_hit_the_next_work() -> None:
     """Late ones are taken back or swallowed; every work is finished exactly once."""
     rng = random.Random(7)  # noqa: S311 - a test's variety
-    landed = late = 0
     async with Pool(1) as pool:
-        for _ in range(3000):
+        for _ in range(500):
             rounds = rng.randrange(100)
             victim = pool.chore(lambda: sum(each for each in range(rounds)))  # noqa: B023 - awaited
             hunter = threading.Thread(target=hunt, args=(pool.threads, victim, rng.randrange(100)))
@@ -196,12 +196,6 @@ async def test_interrupts_at_any_moment_hit_their_own_work_or_nothing() -> None:
 
             assert len(victim.outcomes) == 1
             assert bystander.outcomes == [sum(range(300))]
-            is_whole = victim.outcomes == [sum(range(rounds))]
-            landed += victim.is_interrupted and not is_whole
-            late += victim.is_interrupted and is_whole
-    print(landed, late)
-    assert landed > 0
-    assert late > 0
 
 
 def hunt(threads: Threads, victim: Chore, delay: int) -> None:
@@ -211,6 +205,54 @@ def hunt(threads: Threads, victim: Chore, delay: int) -> None:
     for _ in range(delay):
         pass
     threads.interrupt(victim)
+
+
+class Sniper:
+    """A trace function that interrupts a work at its n-th bytecode in a thread."""
+
+    def __init__(self, threads: Threads, victim: Chore, shot: int) -> None:
+        self.victim = victim
+        self.has_fired = False
+        self._threads = threads
+        self._left = shot
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> Sniper:
+        """Count bytecodes while the work is armed, and shoot."""
+        frame.f_trace_opcodes = True
+        if event != "opcode" or not self.victim.thread_ident or self.has_fired:
+            return self
+        if self._left == 0 and not self._threads._lock.locked():
+            self.has_fired = True
+            self._threads.interrupt(self.victim)
+        self._left -= self._left > 0
+        return self
+
+
+async def test_an_interrupt_at_any_bytecode_leaves_one_outcome_and_a_sound_thread() -> None:
+    """All moments, one after the other: before, in and behind the author's function."""
+    outcomes: list[object] = []
+    tracer = threading.gettrace()
+    for shot in range(10_000):
+        async with Pool(1) as pool:
+            victim = pool.chore(lambda: "done")
+            sniper = Sniper(pool.threads, victim, shot)
+            threading.settrace(sniper)
+            pool.threads.submit(victim)
+            threading.settrace(tracer)  # type: ignore[arg-type]
+            bystander = pool.submit(lambda: "unharmed")
+            await victim.done.wait()
+            await bystander.done.wait()
+
+        assert len(victim.outcomes) == 1
+        assert bystander.outcomes == ["unharmed"]
+        outcomes.append(victim.outcomes[0])
+        if not sniper.has_fired:
+            break
+
+    kinds = [type(outcome) for outcome in outcomes]
+    assert kinds.count(TaskInterrupted) > 3
+    assert kinds.count(type(None)) > 3
+    assert kinds.count(str) > 3
 
 
 async def test_a_closed_loop_ends_the_threads() -> None:
