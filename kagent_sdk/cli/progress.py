@@ -11,9 +11,18 @@ from kagent_sdk.cli.text import clean_line
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 MAX_MESSAGE_CHARS = 60
+BAR_STYLES = {
+    "bar.back": "bright_black",
+    "bar.complete": "cyan",
+    "bar.finished": "green",
+    "bar.pulse": "cyan",
+    "progress.elapsed": "bright_black",
+    "progress.percentage": "bright_black",
+}
 
 
 class ProgressBar:
@@ -43,16 +52,18 @@ class ProgressBar:
         if not self._enabled or not isinstance(progress, dict):
             return
         fraction, message = progress.get("fraction"), progress.get("message")
-        if self._progress is None:
-            self._start()
-        assert self._progress is not None
-        assert self._bar is not None
         share = float(fraction) if isinstance(fraction, int | float) else None
+        if self._progress is None:
+            self._progress = make_progress(make_console(stderr=True))
+            self._bar = self._progress.add_task("")
+            self._progress.start()
+        assert self._bar is not None
         self._progress.update(
             self._bar,
             total=None if share is None else 1.0,
             completed=min(max(share or 0.0, 0.0), 1.0),
-            description=clean_line(message or "working", limit_chars=MAX_MESSAGE_CHARS),
+            description=clean_line(message or "", limit_chars=MAX_MESSAGE_CHARS),
+            refresh=True,
         )
 
     def write_line(self, line: str) -> None:
@@ -63,24 +74,26 @@ class ProgressBar:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
 
-    def _start(self) -> None:
-        from rich.progress import (  # noqa: PLC0415 - only where there is progress
-            BarColumn,
-            Progress,
-            TaskProgressColumn,
-            TextColumn,
-            TimeElapsedColumn,
-        )
 
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            console=make_console(stderr=True),
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._bar = self._progress.add_task("working", total=None)
-        self._progress.start()
+def make_progress(console: Console) -> Progress:
+    """Return a progress display of one bar: what is done, for how long, and the last message."""
+    from rich.progress import (  # noqa: PLC0415 - only where there is progress
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+    from rich.theme import Theme  # noqa: PLC0415
+
+    console.push_theme(Theme(BAR_STYLES))
+    return Progress(
+        BarColumn(bar_width=30),
+        TaskProgressColumn("{task.percentage:>3.0f} %", style="progress.percentage", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

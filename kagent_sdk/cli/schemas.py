@@ -144,6 +144,8 @@ def _walk(schema: object, root: Schema, above: tuple[int, ...]) -> Iterator[Sche
     """Yield the fields of an object; ``above`` are the objects that it stands in, by identity."""
     node = _resolve(schema, root)
     depth = len(above)
+    if depth == 0 and _kind(_present(node, root)) == "object":
+        node = _present(node, root)
     properties = _properties(node)
     if not properties and depth == 0 and _kind(node) != "object":
         description = clean_line(node.get("description", ""))
@@ -176,16 +178,23 @@ def _field(
 
 def _nested(schema: object, root: Schema) -> Schema | None:
     """The object whose fields are shown below: the schema itself, its items, or its one option."""
-    node = _resolve(schema, root)
+    node = _present(_resolve(schema, root), root)
     for _ in range(MAX_DEPTH):
-        solid = [option for option in _options(node) if _kind(_resolve(option, root)) != "null"]
-        if len(solid) == 1:
-            node = _resolve(solid[0], root)
-        elif isinstance(node.get("items"), dict):
-            node = _resolve(node["items"], root)
-        else:
+        if not isinstance(node.get("items"), dict):
             break
+        node = _present(_resolve(node["items"], root), root)
     return node if _properties(node) else None
+
+
+def _present(node: Schema, root: Schema) -> Schema:
+    """Return what a value is when it is not null, where that is one thing."""
+    for _ in range(MAX_DEPTH):
+        options = [_resolve(option, root) for option in _options(node)]
+        solid = [option for option in options if _kind(option) != "null"]
+        if len(solid) != 1:
+            break
+        node = solid[0]
+    return node
 
 
 def _type_name(schema: object, root: Schema, depth: int) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from pydantic_core import to_json
+
 from kagent_sdk.config.draft import Draft, Source
 from kagent_sdk.config.environment import apply_environment
 from kagent_sdk.config.keys import known_keys, suggest
@@ -115,10 +117,8 @@ def _read(path: Path) -> str:
         OSError: it cannot be read.
         ConfigError: it is not a file of text of a sensible size.
     """
-    # Not to be kept waiting by a named pipe.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    with open(path, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ConfigError("is not a regular file")
         raw = file.read(MAX_FILE_BYTES + 1)
     if len(raw) > MAX_FILE_BYTES:
@@ -128,6 +128,11 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as exc:
         line = raw.count(b"\n", 0, exc.start) + 1
         raise ConfigError(f"is not UTF-8 (line {line})") from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file, or a named pipe that nobody writes to, without waiting."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _apply_text(draft: Draft, root: Source, text: str) -> None:
@@ -153,7 +158,17 @@ def _apply_overrides(draft: Draft, overrides: Mapping[str, Any]) -> None:
     for name, value in overrides.items():
         path = tuple(name.split("."))
         source = Source(2, 0, 0, f"override {name}", path)
-        if path in keys:
-            draft.put(path, value, source)
-        else:
+        if path not in keys:
             draft.report(source, path, f"unknown key; {suggest(path)}")
+        elif not _can_be_json(value):
+            draft.report(source, path, "is nothing that config.yaml can hold")
+        else:
+            draft.put(path, value, source)
+
+
+def _can_be_json(value: object) -> bool:
+    try:
+        to_json(value)
+    except ValueError:
+        return False
+    return True

@@ -11,10 +11,22 @@ import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from kagent_sdk.host.task import Task
+
+
+class TimerLoop(Protocol):
+    """The part of an event loop that deadlines need: its clock and its timers."""
+
+    def time(self) -> float:
+        """Return the monotonic time in seconds."""
+        ...
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        """Call back at that time."""
+        ...
 
 
 class Deadlines:
@@ -25,7 +37,7 @@ class Deadlines:
         on_expired: called in the loop, once per task, after the task has been removed.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_expired: Callable[[Task], None]) -> None:
+    def __init__(self, loop: TimerLoop, on_expired: Callable[[Task], None]) -> None:
         self._loop = loop
         self._on_expired = on_expired
         self._lanes: dict[float, OrderedDict[Task, float]] = {}

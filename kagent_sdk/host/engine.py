@@ -7,7 +7,6 @@ import math
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 
 from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.host.admission import QueueLimits, Refusal, admit
@@ -16,7 +15,7 @@ from kagent_sdk.host.deadlines import Deadlines
 from kagent_sdk.host.dispatcher import Dispatcher
 from kagent_sdk.host.event_flow import EventFlow
 from kagent_sdk.host.ladder import Ladders
-from kagent_sdk.host.task import CancelReason, Task
+from kagent_sdk.host.task import CancelReason, Submission, Task
 from kagent_sdk.host.worker_connection import WorkerConnection
 from kagent_sdk.journal.port import Journal
 from kagent_sdk.journal.record import TaskRecord
@@ -26,7 +25,7 @@ from kagent_sdk.protocol.manifest import CapabilityManifest
 from kagent_sdk.protocol.tasks import ErrorCode, TaskFailure, TaskState
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A task is not taken now; carries why."""
 
     def __init__(self, refusal: Refusal) -> None:
@@ -34,30 +33,12 @@ class Refused(Exception):
         self.refusal = refusal
 
 
-class UnknownCapability(Exception):
+class UnknownCapabilityError(Exception):
     """There is no capability of that name."""
 
 
-class IdConflict(Exception):
+class IdConflictError(Exception):
     """The id belongs to a task with another capability or input."""
-
-
-@dataclass(slots=True)
-class Submission:
-    """What a caller asks for. ``input`` and ``metadata`` are raw JSON.
-
-    Attributes:
-        kept: the journal keeps the task, so that it can be found by its id.
-    """
-
-    task_id: str
-    capability: str
-    input: bytes
-    timeout_s: float | None = None
-    metadata: bytes = b"{}"
-    traceparent: str = ""
-    trace_id: str | None = None
-    kept: bool = False
 
 
 class Engine:
@@ -108,14 +89,14 @@ class Engine:
         same. Everything else is new: it runs at once or waits in the queue.
 
         Raises:
-            UnknownCapability, IdConflict, Refused.
+            UnknownCapabilityError, IdConflictError, RefusedError.
         """
         dispatcher = self.dispatcher
         manifest = dispatcher.capabilities.get(submission.capability)
         if manifest is None:
             if self.gate is not None and not dispatcher.capabilities:
-                raise Refused(self.gate)
-            raise UnknownCapability(submission.capability)
+                raise RefusedError(self.gate)
+            raise UnknownCapabilityError(submission.capability)
         digest = b""
         if submission.kept:
             digest = input_digest(submission.input)
@@ -134,7 +115,7 @@ class Engine:
         )
         if refusal is not None:
             self.counters.rejected(manifest.name)
-            raise Refused(refusal)
+            raise RefusedError(refusal)
         task = self._accept(submission, manifest, digest)
         if connection is not None and not waiting:
             dispatcher.start(task, connection)
@@ -152,24 +133,14 @@ class Engine:
         if known is None:
             return None
         if known.capability.name != submission.capability or known.digest != digest:
-            raise IdConflict(submission.task_id)
+            raise IdConflictError(submission.task_id)
         assert isinstance(known, Task)
         return known
 
     def _accept(self, submission: Submission, manifest: CapabilityManifest, digest: bytes) -> Task:
         self._sequence += 1
         self.counters.submitted(manifest.name)
-        task = Task(
-            submission.task_id,
-            manifest,
-            submission.input,
-            created_at=time.time(),
-            sequence=self._sequence,
-            kept=submission.kept,
-            metadata=submission.metadata,
-            traceparent=submission.traceparent,
-            trace_id=submission.trace_id,
-        )
+        task = Task(submission, manifest, created_at=time.time(), sequence=self._sequence)
         timeout_s = self._timeout_s(submission.timeout_s, manifest.timeout_s)
         if timeout_s is not None:
             task.timeout_s = timeout_s

@@ -20,11 +20,13 @@ from kagent_sdk.host.health import AwakeClock
 from kagent_sdk.host.lifecycle import Lifecycle, LifecycleState
 from kagent_sdk.host.log_pump import LogPump
 from kagent_sdk.host.pool import Pool
+from kagent_sdk.host.reception import Reception
 from kagent_sdk.host.shutdown import ShutdownSchedule, plan_shutdown
 from kagent_sdk.host.signals import EarlySignals
 from kagent_sdk.host.task import CancelReason
 from kagent_sdk.host.vault import Vault
 from kagent_sdk.host.watchdog import TICK_S, Watchdog
+from kagent_sdk.host.worker_connection import WorkerConnection
 from kagent_sdk.host.worker_process import WorkerProcess
 from kagent_sdk.journal.memory import MemoryJournal
 from kagent_sdk.protocol.frames import Kind
@@ -63,20 +65,26 @@ class Host:
                 retention_bytes=config.tasks.retention_bytes,
             ),
             self.counters,
-            kill=lambda connection, reason: self.pool.kill(connection, reason),
+            kill=self._kill,
         )
         self._loop = asyncio.get_running_loop()
         clock = AwakeClock(self._loop.time(), TICK_S + CLOCK_TOLERANCE_S)
         self._children = Children()
-        self.pool = Pool(
-            directory,
+        reception = Reception(
             config,
             secrets=vault.exposed(config.secrets.expose),
             engine=self.engine,
+            pump=self.pump,
+            clock=clock,
+            on_change=self._refresh,
+        )
+        self.pool = Pool(
+            directory,
+            config,
+            reception=reception,
             children=self._children,
             pump=self.pump,
             clock=clock,
-            on_change=lambda: self.watchdog.refresh(),
         )
         self.watchdog = Watchdog(
             config,
@@ -112,7 +120,7 @@ class Host:
             server = build_server(self)
             await server.start()
             stack.push_async_callback(server.close)
-            stack.enter_context(_announced(self, server))
+            stack.enter_context(_Announcement(self, server))
             await self._run(processes, server)
 
     def ask_to_stop(self, why: str) -> None:
@@ -133,6 +141,12 @@ class Host:
             "info", "shutdown_started", why=why, open_tasks=self.engine.dispatcher.running
         )
         self._stop_asked.set()
+
+    def _kill(self, connection: WorkerConnection, reason: str) -> None:
+        self.pool.kill(connection, reason)
+
+    def _refresh(self) -> None:
+        self.watchdog.refresh()
 
     def _refuse_reload(self) -> None:
         self.pump.log("warning", "reload_not_available", signal="SIGHUP")
@@ -258,7 +272,7 @@ def _kill_all(processes: list[WorkerProcess]) -> None:
         process.kill()
 
 
-class _announced:
+class _Announcement:
     """``runtime/host.json`` while the host listens, so that a local client finds it."""
 
     def __init__(self, host: Host, server: HttpServer) -> None:

@@ -6,33 +6,21 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
-from pydantic import ValidationError
-
-from kagent_sdk.config.models import MAX_THREADS, AgentConfig
+from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.errors import CrashLoopError, ProtocolError
 from kagent_sdk.host.backoff import is_stable, restart_delay_s
 from kagent_sdk.host.children import Children
-from kagent_sdk.host.engine import Engine
-from kagent_sdk.host.event_flow import EVENT_WINDOW
 from kagent_sdk.host.health import AwakeClock, Pulse
 from kagent_sdk.host.log_pump import LogPump, WorkerOutput
 from kagent_sdk.host.place import Crash, Place
+from kagent_sdk.host.reception import Reception
 from kagent_sdk.host.stack_reader import StackReader
-from kagent_sdk.host.worker_connection import FrameHandler, WorkerConnection
-from kagent_sdk.host.worker_frames import WorkerFrames
+from kagent_sdk.host.worker_connection import WorkerConnection
 from kagent_sdk.host.worker_process import WorkerProcess, describe_exit, spawn_worker
 from kagent_sdk.protocol.frames import Kind
-from kagent_sdk.protocol.manifest import PROTOCOL_VERSION, Heartbeat, Hello, Welcome
 from kagent_sdk.protocol.messages import SECONDS
-
-MAX_HELLO_BYTES = 8 * 1024 * 1024
-MAX_HEARTBEAT_BYTES = 256 * 1024
-_Message = TypeVar("_Message", Hello, Heartbeat)
 
 LAST_FRAMES_S = 1.0
 """After a worker's exit its last frames are read until its end of the socket is closed. A child
@@ -52,12 +40,10 @@ class Pool:
     Args:
         directory: the agent's folder.
         config: the agent's configuration.
-        secrets: what of the vault the workers may know.
-        engine: given the tasks' frames, and told of workers that come and go.
+        reception: makes their connections.
         children: learns of exits.
         pump: takes what the workers print.
-        clock: of all stamps and verdicts.
-        on_change: called when a worker became ready, stalled, recovered or was lost.
+        clock: of all stamps.
     """
 
     def __init__(
@@ -65,25 +51,18 @@ class Pool:
         directory: Path,
         config: AgentConfig,
         *,
-        secrets: dict[str, object],
-        engine: Engine,
+        reception: Reception,
         children: Children,
         pump: LogPump,
         clock: AwakeClock,
-        on_change: Callable[[], None],
     ) -> None:
         self._directory = directory
         self._config = config
-        self._secrets = secrets
-        self._engine = engine
+        self._reception = reception
         self._children = children
         self._pump = pump
         self._clock = clock
-        self._on_change = on_change
         self._loop = asyncio.get_running_loop()
-        self._frames = WorkerFrames(
-            engine, max_output_bytes=config.tasks.max_output_bytes, agent_name=config.name or ""
-        )
         self._stop_asked = asyncio.Event()
         self.places = [Place(index) for index in range(config.worker.count)]
 
@@ -117,6 +96,7 @@ class Pool:
     async def stop(self, within_s: float) -> None:
         """Let every worker run its ``on_shutdown`` hooks, kill those still there, and wait."""
         self._stop_asked.set()
+        self._reception.close()
         for place in self.places:
             if place.connection is not None:
                 place.connection.is_open = False
@@ -142,7 +122,7 @@ class Pool:
     def _spawn(self) -> WorkerProcess:
         process = spawn_worker(self._directory, self._config.entrypoint, os.environ)
         # Known before the loop can hear of its end, or it would be taken for an orphan.
-        self._children.watch(process)
+        _ = self._children.watch(process)
         return process
 
     async def _hold(self, place: Place, process: WorkerProcess) -> None:
@@ -176,7 +156,8 @@ class Pool:
         stacks = StackReader(process.stacks_fd, lambda dump: self._on_stacks(place, dump))
         try:
             await self._loop.create_unix_connection(
-                lambda: self._connect(place), sock=process.socket
+                lambda: self._reception.connect(place, lambda error: self._on_lost(place, error)),
+                sock=process.socket,
             )
             returncode = await asyncio.shield(exited)
             await self._bury(place, process, returncode)
@@ -186,7 +167,7 @@ class Pool:
                 place.connection.abort()
             stacks.close()
             place.vacate()
-            self._on_change()
+            self._reception.on_change()
 
     def _occupy(self, place: Place, process: WorkerProcess) -> None:
         place.process = process
@@ -210,14 +191,11 @@ class Pool:
         await _wait_for(place.connection_lost, LAST_FRAMES_S)
         await _wait_for(place.output_ended, LAST_OUTPUT_S)
         how = place.kill_reason or describe_exit(returncode)
-        connection = place.connection
         if self._stop_asked.is_set() and place.kill_reason is None:
             self._pump.log("info", "worker_stopped", worker=place.index, how=how)
         else:
             self._note_crash(place, process, how, returncode)
-        if connection is not None:
-            self._frames.forget(connection)
-            self._engine.lose(connection, how)
+        self._reception.lose(place, how)
 
     def _note_crash(self, place: Place, process: WorkerProcess, how: str, returncode: int) -> None:
         now_s = self._clock.read(self._loop.time())
@@ -239,90 +217,6 @@ class Pool:
             was_stable=was_stable,
         )
 
-    # Frames that are about the worker itself
-
-    def _connect(self, place: Place) -> WorkerConnection:
-        handlers: dict[int, FrameHandler] = {
-            **self._frames.handlers(),
-            Kind.HELLO: lambda _connection, _number, payload: self._on_hello(place, payload),
-            Kind.READY: lambda _connection, _number, _payload: self._on_ready(place),
-            Kind.HEARTBEAT: lambda _connection, _number, payload: self._on_beat(place, payload),
-        }
-        place.connection = WorkerConnection(
-            limit_bytes=self._config.worker.max_frame_bytes,
-            places=self._config.tasks.max_concurrency,
-            handlers=handlers,
-            on_lost=lambda _connection, error: self._on_lost(place, error),
-        )
-        return place.connection
-
-    def _on_hello(self, place: Place, payload: bytes) -> None:
-        if place.hello is not None or len(payload) > MAX_HELLO_BYTES:
-            raise ProtocolError("unexpected HELLO frame")
-        hello = _parse(Hello, payload)
-        if hello.protocol != PROTOCOL_VERSION:
-            raise ProtocolError(f"worker speaks protocol {hello.protocol}, not {PROTOCOL_VERSION}")
-        manifests = {manifest.name: manifest for manifest in hello.capabilities}
-        if len(manifests) != len(hello.capabilities):
-            raise ProtocolError("two capabilities of the same name")
-        connection = place.connection
-        assert connection is not None
-        place.hello = hello
-        connection.capabilities = {
-            manifest.name: index for index, manifest in enumerate(hello.capabilities)
-        }
-        if manifests != self._engine.dispatcher.capabilities:
-            self._engine.dispatcher.capabilities = manifests
-            self._engine.counters.declare(manifests)
-        connection.send(Kind.WELCOME, 0, self._welcome(place).model_dump_json().encode())
-
-    def _welcome(self, place: Place) -> Welcome:
-        tasks = self._config.tasks
-        return Welcome(
-            agent_name=self._config.name or "agent",
-            agent_version=self._config.version,
-            worker_index=place.index,
-            log_level=self._config.logs.level,
-            heartbeat_s=self._config.worker.heartbeat_s,
-            threads=self._config.worker.threads or min(tasks.max_concurrency, MAX_THREADS),
-            max_output_bytes=tasks.max_output_bytes,
-            event_window=EVENT_WINDOW,
-            secrets=self._secrets,
-        )
-
-    def _on_ready(self, place: Place) -> None:
-        connection = place.connection
-        if place.hello is None or place.is_ready or connection is None or place.pulse is None:
-            raise ProtocolError("unexpected READY frame")
-        now_s = self._clock.read(self._loop.time())
-        place.pulse = replace(place.pulse, ready_at_s=now_s)
-        place.was_stuck = False
-        if not self._stop_asked.is_set():
-            connection.is_open = True
-            self._engine.dispatcher.connections.append(connection)
-        self._pump.log("info", "worker_ready", worker=place.index)
-        self._on_change()
-        self._engine.dispatcher.settle()
-
-    def _on_beat(self, place: Place, payload: bytes) -> None:
-        if place.pulse is None or len(payload) > MAX_HEARTBEAT_BYTES:
-            raise ProtocolError("unexpected HEARTBEAT frame")
-        now_s = self._clock.read(self._loop.time())
-        last_s = place.pulse.beat_at_s
-        place.pulse = replace(place.pulse, beat_at_s=now_s)
-        if place.stack is not None or (place.connection and place.connection.is_stalled):
-            self._recover(place)
-        if last_s is None or now_s - last_s >= self._config.worker.heartbeat_s / 4:
-            place.heartbeat = _parse(Heartbeat, payload)
-
-    def _recover(self, place: Place) -> None:
-        place.stack = None
-        if place.connection is not None and place.connection.is_stalled:
-            place.connection.is_stalled = False
-            self._pump.log("info", "worker_recovered", worker=place.index)
-            self._on_change()
-            self._engine.dispatcher.settle()
-
     def _on_lost(self, place: Place, error: ProtocolError | None) -> None:
         place.connection_lost.set()
         if error is not None:
@@ -334,15 +228,6 @@ class Pool:
     def _on_stacks(self, place: Place, dump: str) -> None:
         place.stack = dump
         self._pump.log("warning", "worker_stack", worker=place.index, stack=dump)
-
-
-def _parse(model: type[_Message], payload: bytes) -> _Message:
-    try:
-        return model.model_validate_json(payload)
-    except ValidationError as exc:
-        # Names the place of the fault, not the worker's bytes.
-        where = ".".join(str(part) for part in exc.errors(include_input=False)[0]["loc"])
-        raise ProtocolError(f"malformed {model.__name__} frame: {where}") from None
 
 
 async def _wait_for(event: asyncio.Event, timeout_s: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,24 @@ class CancelReason(StrEnum):
     TIMEOUT = "timeout"
     DISCONNECT = "disconnect"
     SHUTDOWN = "shutdown"
+
+
+@dataclass(slots=True)
+class Submission:
+    """What a caller asks for. ``input`` and ``metadata`` are raw JSON.
+
+    Attributes:
+        kept: the journal keeps the task, so that it can be found by its id.
+    """
+
+    task_id: str
+    capability: str
+    input: bytes
+    timeout_s: float | None = None
+    metadata: bytes = b"{}"
+    traceparent: str = ""
+    trace_id: str | None = None
+    kept: bool = False
 
 
 class Task(TaskRecord):
@@ -59,23 +78,23 @@ class Task(TaskRecord):
 
     def __init__(
         self,
-        task_id: str,
+        submission: Submission,
         capability: CapabilityManifest,
-        input: bytes,
         *,
         created_at: float,
         sequence: int,
-        kept: bool,
-        metadata: bytes = b"{}",
-        traceparent: str = "",
-        trace_id: str | None = None,
     ) -> None:
         super().__init__(
-            task_id, capability, input, created_at=created_at, metadata=metadata, trace_id=trace_id
+            submission.task_id,
+            capability,
+            submission.input,
+            created_at=created_at,
+            metadata=submission.metadata,
+            trace_id=submission.trace_id,
         )
         self.sequence = sequence
-        self.kept = kept
-        self.traceparent = traceparent
+        self.kept = submission.kept
+        self.traceparent = submission.traceparent
         self.safe: Awaitable[None] | None = None
         self.timeout_s = math.inf
         self.deadline_at = math.inf

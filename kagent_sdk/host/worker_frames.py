@@ -6,8 +6,8 @@ import asyncio
 import json
 
 from kagent_sdk.errors import ProtocolError
-from kagent_sdk.host.engine import Engine, Refused, Submission, UnknownCapability
-from kagent_sdk.host.task import CancelReason, Task
+from kagent_sdk.host.engine import Engine, RefusedError, UnknownCapabilityError
+from kagent_sdk.host.task import CancelReason, Submission, Task
 from kagent_sdk.host.worker_connection import FrameHandler, WorkerConnection
 from kagent_sdk.protocol.frames import Kind
 from kagent_sdk.protocol.json_text import is_json
@@ -58,7 +58,7 @@ class WorkerFrames:
         elif not task.kept and task.events is None:
             self._engine.complete(task, payload)
         elif len(payload) <= INLINE_CHECK_BYTES:
-            self._complete_checked(task, payload, is_json(payload))
+            self._complete_checked(task, payload, is_valid=is_json(payload))
         else:
             self._engine.own(self._check_then_complete(task, payload))
 
@@ -127,9 +127,9 @@ class WorkerFrames:
     async def _check_then_complete(self, task: Task, payload: bytes) -> None:
         is_valid = await asyncio.to_thread(is_json, payload)
         if not task.is_finished:
-            self._complete_checked(task, payload, is_valid)
+            self._complete_checked(task, payload, is_valid=is_valid)
 
-    def _complete_checked(self, task: Task, payload: bytes, is_valid: bool) -> None:
+    def _complete_checked(self, task: Task, payload: bytes, *, is_valid: bool) -> None:
         if is_valid:
             self._engine.complete(task, payload)
         else:
@@ -141,7 +141,7 @@ class WorkerFrames:
     ) -> None:
         try:
             answer = await self._run_call(request)
-        except _CallRefused as refused:
+        except _CallRefusedError as refused:
             answer = _error_answer(refused.failure)
         finally:
             if connection in self._open_calls:
@@ -155,9 +155,9 @@ class WorkerFrames:
             request.get("timeout_s"),
         )
         if not isinstance(name, str) or not isinstance(timeout_s, int | float | None):
-            raise _CallRefused(ErrorCode.INVALID_INPUT, "capability or timeout_s is malformed")
+            raise _CallRefusedError(ErrorCode.INVALID_INPUT, "capability or timeout_s is malformed")
         if agent != self._agent_name:
-            raise _CallRefused(
+            raise _CallRefusedError(
                 ErrorCode.UNREACHABLE,
                 f"agent {agent!r} cannot be reached: this agent has no link to an orchestrator",
             )
@@ -165,10 +165,12 @@ class WorkerFrames:
         submission = Submission(self._engine.ids.new(), name, raw, timeout_s=timeout_s)
         try:
             task = self._engine.submit(submission)
-        except UnknownCapability:
-            raise _CallRefused(ErrorCode.UNREACHABLE, f"no capability named {name!r}") from None
-        except Refused as refused:
-            raise _CallRefused(
+        except UnknownCapabilityError:
+            raise _CallRefusedError(
+                ErrorCode.UNREACHABLE, f"no capability named {name!r}"
+            ) from None
+        except RefusedError as refused:
+            raise _CallRefusedError(
                 ErrorCode.UNREACHABLE, f"not taken now: {refused.refusal}", retryable=True
             ) from None
         try:
@@ -182,7 +184,7 @@ class WorkerFrames:
         return _error_answer(task.failure)
 
 
-class _CallRefused(Exception):
+class _CallRefusedError(Exception):
     def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
         super().__init__(message)
         self.failure = TaskFailure(code, message, retryable=retryable, status=503)

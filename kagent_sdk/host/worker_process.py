@@ -85,7 +85,7 @@ def spawn_worker(directory: Path, entrypoint: str, environ: Mapping[str, str]) -
         theirs.close()
         for fd in (stacks_write, stdout_write, stderr_write):
             os.close(fd)
-    ours.setblocking(False)
+    ours.settimeout(0)
     os.set_blocking(stacks_read, False)
     return WorkerProcess(popen, ours, stacks_read, stdout_read, stderr_read)
 

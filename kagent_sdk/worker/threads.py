@@ -5,12 +5,13 @@ bytecode the thread runs next, so three rules keep it inside the work it is mean
 
 1. It is set only under the lock, and only while the thread is armed with that very work.
 2. A work is interrupted once at most; so whoever has caught it may go on without fear.
-3. Disarming takes back an interrupt that is set but has not landed.
+3. After disarming, an interrupt that was set is made to land, if it has not, and is swallowed.
 """
 
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -88,7 +89,7 @@ class Threads:
         with self._lock:
             if work.thread_ident and not work.is_interrupted:
                 work.is_interrupted = True
-                _set_async_exception(work.thread_ident, TaskInterrupted)
+                _set_interrupt(work.thread_ident)
 
     def close(self) -> None:
         """Let the threads end when the queue is empty; nobody waits for them."""
@@ -124,17 +125,31 @@ class Threads:
         with self._lock:
             work.thread_ident = 0
         if work.is_interrupted:
-            _set_async_exception(threading.get_ident(), None)
+            _swallow_interrupt()
 
     def _release(self) -> None:
         self._outstanding -= 1
 
 
-def _set_async_exception(thread_ident: int, kind: type[BaseException] | None) -> None:
-    """Set or, with None, take back the exception that a thread raises at its next bytecode."""
+def _swallow_interrupt() -> None:
+    """Make sure that no interrupt is left for this thread, whether the last one has landed or not.
+
+    Taking one back by setting NULL is no way: up to CPython 3.12 that leaves the interpreter's
+    eval breaker set for good, which slows down every thread and hangs a traced one (`ceval.c`,
+    `_PyEval_SignalAsyncExc`). A thread has room for one asynchronous exception: the one set here
+    takes the place of one that has not landed.
+    """
+    ident = threading.get_ident()
+    with suppress(TaskInterrupted):
+        while True:
+            _set_interrupt(ident)
+
+
+def _set_interrupt(thread_ident: int) -> None:
+    """Let `TaskInterrupted` be raised at that thread's next bytecode."""
     import ctypes  # noqa: PLC0415
 
-    # PyThreadState_SetAsyncExc(unsigned long, PyObject *): NULL clears
-    # (https://docs.python.org/3/c-api/init.html#c.PyThreadState_SetAsyncExc).
-    exception = ctypes.py_object() if kind is None else ctypes.py_object(kind)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_ident), exception)
+    # int PyThreadState_SetAsyncExc(unsigned long id, PyObject *exc)
+    # (https://docs.python.org/3/c-api/init.html#c.PyThreadState_SetAsyncExc)
+    set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    set_exception(ctypes.c_ulong(thread_ident), ctypes.py_object(TaskInterrupted))

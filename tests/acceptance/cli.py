@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 DEADLINE_S = 60.0
 COMMAND = (sys.executable, "-m", "kagent_sdk")
@@ -62,6 +62,7 @@ class Terminal:
         arguments: of the command.
         columns: how wide the terminal is.
         env: added to the environment.
+        cwd: the folder that it is typed in.
         piped: give stdout a pipe, as in ``kos-agent … | other``; stderr stays on the terminal.
     """
 
@@ -71,6 +72,7 @@ class Terminal:
         *,
         columns: int = 100,
         env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
         piped: bool = False,
     ) -> None:
         self._screen, other = pty.openpty()
@@ -81,6 +83,7 @@ class Terminal:
         termios.tcsetattr(other, termios.TCSANOW, attributes)
         self._process = subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
+            cwd=cwd,
             env=environment({"TERM": "xterm-256color"} | dict(env or {})),
             stdin=other,
             stdout=subprocess.PIPE if piped else other,
@@ -88,6 +91,19 @@ class Terminal:
         )
         os.close(other)
         self.shown = ""
+
+    def __enter__(self) -> Self:
+        """Give the terminal; the command runs since it was made."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the command, if the test did not wait for it."""
+        if self._process.stdout:
+            self._process.stdout.close()
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._screen)
 
     def read_until(self, text: str) -> str:
         """Wait until the screen has shown a text; return all of it so far."""
@@ -106,10 +122,7 @@ class Terminal:
         while self._read():
             pass
         piped = self._process.stdout.read().decode() if self._process.stdout else None
-        if self._process.stdout:
-            self._process.stdout.close()
         code = self._process.wait(DEADLINE_S)
-        os.close(self._screen)
         return Result(code, self.shown) if piped is None else Result(code, piped, self.shown)
 
     def _read(self) -> bool:
@@ -125,7 +138,8 @@ def show(
     *arguments: str | Path, columns: int = 100, env: Mapping[str, str] | None = None
 ) -> Result:
     """Run a command in a terminal to its end."""
-    return Terminal(arguments, columns=columns, env=env).wait()
+    with Terminal(arguments, columns=columns, env=env) as terminal:
+        return terminal.wait()
 
 
 def environment(extra: Mapping[str, str] | None) -> dict[str, str]:

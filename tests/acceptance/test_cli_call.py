@@ -207,15 +207,15 @@ def test_a_timeout_is_the_task_s(agent: RunningAgent) -> None:
 
 def test_progress_is_a_bar_that_leaves_nothing_behind(agent: RunningAgent) -> None:
     """While it works there is something to see; afterwards there is the output alone."""
-    terminal = Terminal(["call", "work", "-C", agent.directory], piped=True)
-    terminal.read_until("step 1")
-    result = terminal.wait()
+    with Terminal(["call", "work", "pause_s:=1", "-C", agent.directory], piped=True) as terminal:
+        terminal.read_until("step 1")
+        result = terminal.wait()
 
     assert result.code == 0
     assert result.out == '"done"\n'
-    assert "33%" in result.err
-    # The last that is written erases the bar's line (ECMA-48, EL).
-    assert result.err.rstrip().endswith("\x1b[2K")
+    assert "33 %" in result.err
+    # The last that is written goes back to the bar's line and erases it (ECMA-48: CUU, EL).
+    assert result.err.endswith("\x1b[1A\x1b[2K")
 
 
 def test_progress_and_items_share_a_terminal(agent: RunningAgent) -> None:
@@ -241,11 +241,19 @@ def test_a_person_sees_colours_and_indentation(agent: RunningAgent) -> None:
 
 def test_ctrl_c_cancels_the_task(agent: RunningAgent) -> None:
     """Whoever leaves does not leave work behind that nobody waits for."""
-    terminal = Terminal(["call", "work", "pause_s:=60", "--id", "left", "-C", agent.directory])
-    terminal.read_until("step 0")
-
-    terminal.interrupt()
-    result = terminal.wait()
+    arguments: list[str | Path] = [
+        "call",
+        "work",
+        "pause_s:=60",
+        "--id",
+        "left",
+        "-C",
+        agent.directory,
+    ]
+    with Terminal(arguments) as terminal:
+        terminal.read_until("step 0")
+        terminal.interrupt()
+        result = terminal.wait()
 
     assert result.code == 130
     assert "canceled task left" in result.out
@@ -316,7 +324,10 @@ def test_capabilities_are_listed_and_described(agent: RunningAgent) -> None:
     described = kos("capabilities", "greet", "-C", agent.directory)
     schema = kos("capabilities", "greet", "--json", "-C", agent.directory).json()
 
-    assert "greet       name [count]         Greeting           Greet somebody." in listed.out
+    assert listed.out.splitlines()[:2] == [
+        "CAPABILITY  TAKES              GIVES              DESCRIPTION",
+        "greet       name [count]       Greeting           Greet somebody.",
+    ]
     assert schema["input_schema"]["required"] == ["name"]
     example = described.out.splitlines()[-1].split()
     assert example[:3] == ["kos-agent", "call", "greet"]

@@ -20,7 +20,9 @@ def test_a_stuck_worker_is_shown_with_its_stack_and_replaced(
     env = {"AGENT_HEALTH__STALL_WARN_S": "1", "AGENT_HEALTH__STALL_FAIL_S": "3"}
     with running_agent(subject, env=env) as agent:
         (worker,) = agent.worker_pids
-        caller = _in_background(lambda: agent.post(f"/v1/capabilities/{capability}", {"seconds": 60}))
+        caller = _in_background(
+            lambda: agent.post(f"/v1/capabilities/{capability}", {"seconds": 60})
+        )
 
         wait_until(lambda: agent.get("/readyz").json()["status"] == "stalled")
         assert agent.get("/healthz").status == 200
@@ -56,7 +58,7 @@ def test_a_worker_that_recovers_is_ready_again(subject: Path) -> None:
 
 @pytest.mark.parametrize("capability", ["block_loop", "hold_gil", "thread_nap"])
 def test_probes_answer_while_the_worker_does_not(subject: Path, capability: str) -> None:
-    """An orchestrator must not kill an agent for a slow capability. (Times: benchmarks/probes.py.)"""
+    """An orchestrator must not kill an agent that is slow; times are for the benchmarks."""
     with running_agent(subject) as agent:
         callers = [
             _in_background(lambda: agent.post(f"/v1/capabilities/{capability}", {"seconds": 2}))
@@ -92,7 +94,7 @@ def test_healthz_is_up_long_before_a_slow_import_is_done(subject: Path) -> None:
 
     agent = start_agent(subject)
     try:
-        wait_until(lambda: (subject / "runtime" / "host.json").exists())
+        wait_until((subject / "runtime" / "host.json").exists)
         agent._is_ready()
         assert agent.get("/healthz").status == 200
         ready = agent.get("/readyz")
@@ -124,6 +126,7 @@ def test_near_the_memory_limit_the_agent_takes_no_tasks_and_says_so(subject: Pat
 def test_loops_are_shown_with_their_crashes(subject: Path) -> None:
     """A loop that fails is restarted and counted; the other loops and the tasks do not notice."""
     with running_agent(subject) as agent:
+
         def loops() -> dict[str, dict[str, object]]:
             return {loop["name"]: loop for loop in agent.status()["loops"]}
 
@@ -159,5 +162,3 @@ def _in_background(call: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=call)
     thread.start()
     return thread
-
-

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -285,7 +286,7 @@ def test_a_capabilitys_own_limit_holds_and_nobody_else_waits(agent: RunningAgent
         thread.join()
 
     began = sorted(answers)
-    assert all(later - earlier >= 0.3 for earlier, later in zip(began, began[1:], strict=False))
+    assert all(later - earlier >= 0.3 for earlier, later in pairwise(began))
 
 
 def test_an_agent_calls_its_own_capabilities(agent: RunningAgent) -> None:

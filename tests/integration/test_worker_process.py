@@ -91,10 +91,7 @@ async def test_an_entrypoint_that_raises_shows_its_own_traceback(tmp_path: Path)
         ("x = (", "SyntaxError: '(' was never closed"),
         ("import nothing_of_that_name", "ModuleNotFoundError"),
         (
-            "from kagent_sdk import Agent\n"
-            "agent = Agent()\n"
-            "@agent.capability\n"
-            "def f(x): ...\n",
+            "from kagent_sdk import Agent\nagent = Agent()\n@agent.capability\ndef f(x): ...\n",
             "DeclarationError",
         ),
     ],
@@ -488,7 +485,9 @@ async def test_without_a_host_the_process_becomes_one(tmp_path: Path) -> None:
     """`python entrypoint.py` is `kos-agent run` in the entrypoint's folder."""
     shim = tmp_path / "shim"
     (shim / "kagent_sdk").mkdir(parents=True)
-    report = "import json, os, sys\nprint(json.dumps([sys.argv[1:], os.environ['AGENT_ENTRYPOINT']]))\n"
+    report = (
+        "import json, os, sys\nprint(json.dumps([sys.argv[1:], os.environ['AGENT_ENTRYPOINT']]))\n"
+    )
     (shim / "host_stub.py").write_text(report)
     # The real command line would start a real host: here `-m kagent_sdk` is caught by a stub.
     (shim / "sitecustomize.py").write_text(

@@ -169,7 +169,9 @@ async def test_an_output_over_the_limit_is_refused() -> None:
 
     async with serving(agent, max_output_bytes=100) as host:
         assert len(await host.call("big", {"count": 98})) == 98
-        failures = [await host.fail(each, {"count": 99}) for each in ("big", "big_sync", "big_event")]
+        failures = [
+            await host.fail(each, {"count": 99}) for each in ("big", "big_sync", "big_event")
+        ]
 
     assert {failure.code for failure in failures} == {"output_too_large"}
     assert "101 bytes, over the limit of 100" in failures[0].message

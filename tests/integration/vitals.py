@@ -44,9 +44,7 @@ def take_vitals(agent: RunningAgent) -> Vitals:
     """Measure the host; memory is what it holds alone (USS)."""
     process = psutil.Process(agent.pid)
     with process.oneshot():
-        return Vitals(
-            process.memory_full_info().uss, process.num_fds(), process.num_threads()
-        )
+        return Vitals(process.memory_full_info().uss, process.num_fds(), process.num_threads())
 
 
 def open_tasks(agent: RunningAgent) -> int:
@@ -97,9 +95,7 @@ def assert_calm(agent: RunningAgent) -> None:
 
 
 @contextmanager
-def unharmed(
-    agent: RunningAgent, *, slack_bytes: int = MEMORY_SLACK_BYTES
-) -> Iterator[Vitals]:
+def unharmed(agent: RunningAgent, *, slack_bytes: int = MEMORY_SLACK_BYTES) -> Iterator[Vitals]:
     """Torment the agent in the block: it must answer probes throughout and be as before after."""
     before = take_vitals(agent)
     with answered_probes(agent):

@@ -32,7 +32,9 @@ class WireAnswer:
         return json.loads(self.body)
 
 
-def dial(agent: RunningAgent, timeout_s: float = READ_S, *, window: int | None = None) -> socket.socket:
+def dial(
+    agent: RunningAgent, timeout_s: float = READ_S, *, window: int | None = None
+) -> socket.socket:
     """Return a new connection to the agent.
 
     Args:

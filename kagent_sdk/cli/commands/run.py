@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from kagent_sdk.cli.boundary import UsageError
 from kagent_sdk.cli.text import clean_line
+from kagent_sdk.errors import KagentError
 
 
 @click.command("run")
@@ -26,7 +28,14 @@ def command(directory: Path, host: str | None, port: int | None, workers: int | 
     chosen = overrides(host=host, port=port, workers=workers, entrypoint=entrypoint)
     from kagent_sdk.host.main import run  # noqa: PLC0415 - help and usage errors need no host
 
-    return run(folder, chosen)
+    try:
+        return run(folder, chosen)
+    except (KagentError, click.ClickException):
+        raise
+    except Exception:
+        # A bug of ours that may not come again: stderr is the agent's log, there it must stand.
+        traceback.print_exc()
+        raise
 
 
 def split_entrypoint(path: Path) -> tuple[Path, str | None]:

@@ -33,7 +33,7 @@ def problem_response(problem: Problem) -> web.Response:
 def output_response(request: web.BaseRequest, output: bytes) -> web.StreamResponse:
     """Return the answer of a plain call: 200 with the output."""
     if request.version == HttpVersion11 and request.keep_alive:
-        return cast(web.StreamResponse, OutputResponse(output))
+        return cast("web.StreamResponse", OutputResponse(output))
     return json_response(output)
 
 

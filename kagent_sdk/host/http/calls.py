@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from kagent_sdk.host.admission import Refusal, retry_after_s
-from kagent_sdk.host.engine import Engine, IdConflict, Refused, Submission, UnknownCapability
+from kagent_sdk.host.engine import Engine, IdConflictError, RefusedError, UnknownCapabilityError
 from kagent_sdk.host.http.answers import json_response, output_response, problem_response
 from kagent_sdk.host.http.bodies import BodyReader
 from kagent_sdk.host.http.streams import EventStream
-from kagent_sdk.host.task import CancelReason, Task
+from kagent_sdk.host.task import CancelReason, Submission, Task
 from kagent_sdk.protocol import problems
 from kagent_sdk.protocol.envelope import Envelope, parse_envelope
 from kagent_sdk.protocol.headers import (
@@ -22,8 +22,8 @@ from kagent_sdk.protocol.headers import (
     parse_prefer,
     parse_traceparent,
 )
-from kagent_sdk.protocol.problem import Problem, RequestError
 from kagent_sdk.protocol.json_text import SMALL_BYTES
+from kagent_sdk.protocol.problem import Problem, RequestError
 from kagent_sdk.protocol.tasks import ErrorCode, TaskFailure, TaskState
 
 
@@ -91,12 +91,12 @@ class Calls:
     def _submit(self, submission: Submission) -> Task:
         try:
             return self._engine.submit(submission)
-        except Refused as refused:
+        except RefusedError as refused:
             raise RequestError(self._refusal(refused.refusal)) from None
-        except UnknownCapability:
+        except UnknownCapabilityError:
             known = self._engine.dispatcher.capabilities
             raise RequestError(problems.unknown_capability(submission.capability, known)) from None
-        except IdConflict:
+        except IdConflictError:
             raise RequestError(problems.id_conflict(submission.task_id)) from None
 
     def _refusal(self, refusal: Refusal) -> Problem:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.health import Health
 from kagent_sdk.host.http.answers import json_response, problem_response
@@ -49,7 +48,6 @@ class ControlPlane:
         calls, tasks: the handlers of the routes that are about tasks.
         probes: the host's own answers.
         gatekeeper: who may ask.
-        counters: counts requests by route and status.
         pump: told of handlers that fail.
     """
 
@@ -61,7 +59,6 @@ class ControlPlane:
         tasks: Tasks,
         probes: Probes,
         gatekeeper: Gatekeeper,
-        counters: Counters,
         pump: LogPump,
     ) -> None:
         self._engine = engine
@@ -69,7 +66,7 @@ class ControlPlane:
         self._tasks = tasks
         self._probes = probes
         self._gatekeeper = gatekeeper
-        self._counters = counters
+        self._counters = engine.counters
         self._pump = pump
         self._router = self._routes()
 
@@ -109,7 +106,7 @@ class ControlPlane:
         except (asyncio.CancelledError, ConnectionError):
             self._counters.answered(route, 499)
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the boundary of every handler
             self._pump.log_exception("request_failed", error, route=route)
             response = problem_response(problems.internal_error())
         self._counters.answered(route, response.status)
@@ -117,11 +114,15 @@ class ControlPlane:
 
     async def _healthz(self, request: web.BaseRequest) -> web.Response:
         health = self._probes.health()
-        return _probe(health.live, "ok" if health.live else "stuck", health.live_detail)
+        return _probe(
+            is_ok=health.live,
+            word="ok" if health.live else "stuck",
+            detail=health.live_detail,
+        )
 
     async def _readyz(self, request: web.BaseRequest) -> web.Response:
         health = self._probes.health()
-        return _probe(health.ready, str(health.reason or "ready"), health.detail)
+        return _probe(is_ok=health.ready, word=str(health.reason or "ready"), detail=health.detail)
 
     async def _status(self, request: web.BaseRequest) -> web.Response:
         return json_response(await self._probes.status())
@@ -151,7 +152,7 @@ class ControlPlane:
         return problem_response(problems.not_implemented("a snapshot"))
 
 
-def _probe(is_ok: bool, word: str, detail: str) -> web.Response:
+def _probe(*, is_ok: bool, word: str, detail: str) -> web.Response:
     body = json.dumps({"status": word, "detail": detail or None}).encode()
     headers = {"Cache-Control": "no-store"}
     if not is_ok:

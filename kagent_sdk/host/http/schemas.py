@@ -73,7 +73,7 @@ def hoist(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     """Turn a schema that stands alone into components, of which the first is called ``name``."""
     definitions: Mapping[str, Any] = schema.get("$defs", {})
     names = _component_names(name, definitions)
-    # The dialect is the whole document's, which is the same one (OpenAPI 3.1, 4.8.24.3).
+    # The dialect is the whole document's, which is the same one (OpenAPI 3.1, Schema Object).
     root = {key: value for key, value in schema.items() if key not in {"$defs", "$schema"}}
     components = {name: _redirect(root, name, names)}
     for old, new in names.items():

@@ -25,6 +25,8 @@ LAST_ANSWERS_S = 1.0
 MAX_UNSENT_BYTES = 256 * 1024 * 1024
 """Over this, what clients have not read yet is dropped, the longest-standing first."""
 
+LOCAL = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - how to reach what listens everywhere
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -113,7 +115,7 @@ class HttpServer:
     @property
     def url(self) -> str:
         """The address for a client on this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._host, self._host)
+        host = LOCAL.get(self._host, self._host)
         if ":" in host and not host.startswith("["):
             host = f"[{host}]"
         return f"{'https' if self._tls else 'http'}://{host}:{self.port}"

@@ -52,7 +52,6 @@ def build_server(host: Host) -> HttpServer:
             shut_down=lambda: host.ask_to_stop("POST /v1/shutdown"),
         ),
         gatekeeper=gatekeeper,
-        counters=host.counters,
         pump=host.pump,
     )
     tls = None if config.tls is None else tls_context(config.tls, host.directory)

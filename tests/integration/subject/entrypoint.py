@@ -23,10 +23,14 @@ MARKS = Path("runtime/data/marks")
 
 
 class Document(BaseModel):
+    """A text."""
+
     text: str
 
 
 class Digest(BaseModel):
+    """What was counted, and where."""
+
     words: int
     worker: int
 
@@ -80,7 +84,7 @@ def thread_nap(seconds: float) -> int:
 
 
 @agent.capability
-def patient_loop(seconds: float, ctx: TaskContext) -> str:
+def patient_loop(seconds: float) -> str:
     """Run Python code in a thread that looks at nothing: only an exception ends it early."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
@@ -103,7 +107,7 @@ async def stubborn(seconds: float) -> str:
 @agent.capability
 async def block_loop(seconds: float) -> str:
     """Hold the event loop."""
-    time.sleep(seconds)
+    time.sleep(seconds)  # noqa: ASYNC251 - the very fault
     return "done"
 
 

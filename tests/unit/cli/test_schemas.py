@@ -71,6 +71,12 @@ def test_fields_of_inner_objects_stand_below_their_own() -> None:
     assert found[found.index((0, "maybe")) :][:2] == [(0, "maybe"), (1, "x")]
 
 
+def test_an_input_that_may_be_left_out_is_told_by_its_fields() -> None:
+    """A capability without parameters takes an empty object, or null: nothing."""
+    assert [field.name for field in fields(schema_of(Point | None))] == ["x", "label"]
+    assert fields({"anyOf": [{"type": "object"}, {"type": "null"}]}) == []
+
+
 def test_a_type_that_holds_itself_ends() -> None:
     """Trees are common; a listing without end is not."""
     assert [field.depth for field in fields(schema_of(Tree))] == [0]

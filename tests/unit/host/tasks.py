@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from kagent_sdk.host.task import Task
+from kagent_sdk.host.task import Submission, Task
 from kagent_sdk.protocol.manifest import CapabilityManifest
 
 
@@ -15,23 +14,24 @@ def make_task(
 ) -> Task:
     """Return a task of a capability called ``name``."""
     manifest = CapabilityManifest(name=name, input_schema={}, output_schema={}, streams=streams)
-    return Task(f"t{sequence}", manifest, input, created_at=1.0, sequence=sequence, kept=True)
+    submission = Submission(f"t{sequence}", name, input, kept=True)
+    return Task(submission, manifest, created_at=1.0, sequence=sequence)
 
 
 class FakeTimer:
     """A timer of `FakeLoop`."""
 
-    def __init__(self, at: float, callback: Callable[..., None], args: tuple[Any, ...]) -> None:
+    def __init__(self, at: float, callback: Callable[[], None]) -> None:
         self.at = at
         self.callback = callback
-        self.args = args
         self.is_cancelled = False
 
     def cancel(self) -> None:
+        """Let it never run."""
         self.is_cancelled = True
 
 
-class FakeLoop(asyncio.AbstractEventLoop):
+class FakeLoop:
     """A clock that moves when told, and the timers set on it."""
 
     def __init__(self) -> None:
@@ -39,10 +39,12 @@ class FakeLoop(asyncio.AbstractEventLoop):
         self.timers: list[FakeTimer] = []
 
     def time(self) -> float:
+        """Return the time that the test has set."""
         return self.now
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
-        timer = FakeTimer(when, callback, args)
+    def call_at(self, when: float, callback: Callable[[], None]) -> Any:
+        """Set a timer."""
+        timer = FakeTimer(when, callback)
         self.timers.append(timer)
         return timer
 
@@ -55,7 +57,7 @@ class FakeLoop(asyncio.AbstractEventLoop):
                 return
             timer = min(due, key=lambda t: t.at)
             self.timers.remove(timer)
-            timer.callback(*timer.args)
+            timer.callback()
 
     @property
     def armed(self) -> list[FakeTimer]:

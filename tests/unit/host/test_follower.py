@@ -9,12 +9,14 @@ from kagent_sdk.journal.events import EventLog
 
 
 def build(window: int = 8, max_events: int = 100) -> tuple[EventLog, Followers, list[int]]:
+    """Return a log, its readers, and what was acknowledged."""
     acknowledged: list[int] = []
     log = EventLog(max_events=max_events, max_bytes=10_000)
     return log, Followers(log, window, acknowledged.append), acknowledged
 
 
 def publish(log: EventLog, followers: Followers, count: int) -> None:
+    """Add events."""
     for number in range(count):
         followers.publish(log.append("event", b"%d" % number))
 

@@ -6,7 +6,8 @@ from kagent_sdk.host.queue import TaskQueue
 from tests.unit.host.tasks import make_task
 
 
-def always(name: str) -> bool:
+def always(_name: str) -> bool:
+    """Every capability has room."""
     return True
 
 

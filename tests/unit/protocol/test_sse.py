@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,7 @@ def parse(stream: bytes, cuts: list[int] | None = None) -> list[SseEvent]:
     parser = SseParser()
     events: list[SseEvent] = []
     marks = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts or [])})
-    for start, stop in zip(marks, marks[1:], strict=False):
+    for start, stop in pairwise(marks):
         events += parser.feed(stream[start:stop])
     return events
 

@@ -14,6 +14,7 @@ import pytest
 
 from kagent_sdk.errors import TaskInterrupted
 from kagent_sdk.worker.mailbox import Mailbox
+from kagent_sdk.worker import threads as threads_module
 from kagent_sdk.worker.threads import Threads
 
 
@@ -216,8 +217,10 @@ class Sniper:
         self._threads = threads
         self._left = shot
 
-    def __call__(self, frame: FrameType, event: str, _: object) -> Sniper:
+    def __call__(self, frame: FrameType, event: str, _: object) -> Sniper | None:
         """Count bytecodes while the work is armed, and shoot."""
+        if frame.f_code.co_filename not in (threads_module.__file__, __file__):
+            return None
         frame.f_trace_opcodes = True
         if event != "opcode" or not self.victim.thread_ident or self.has_fired:
             return self

@@ -1,0 +1,165 @@
+"""How a worker introduces itself, becomes ready, and shows its pulse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from kagent_sdk.config.models import MAX_THREADS, AgentConfig
+from kagent_sdk.errors import ProtocolError
+from kagent_sdk.host.engine import Engine
+from kagent_sdk.host.event_flow import EVENT_WINDOW
+from kagent_sdk.host.health import AwakeClock
+from kagent_sdk.host.log_pump import LogPump
+from kagent_sdk.host.place import Place
+from kagent_sdk.host.worker_connection import FrameHandler, WorkerConnection
+from kagent_sdk.host.worker_frames import WorkerFrames
+from kagent_sdk.protocol.frames import Kind
+from kagent_sdk.protocol.manifest import PROTOCOL_VERSION, Heartbeat, Hello, Welcome
+
+MAX_HELLO_BYTES = 8 * 1024 * 1024
+MAX_HEARTBEAT_BYTES = 256 * 1024
+_Message = TypeVar("_Message", Hello, Heartbeat)
+
+
+class Reception:
+    """Makes the connections of workers, and takes the frames that are about the worker itself.
+
+    Args:
+        config: the agent's configuration.
+        secrets: what of the vault the workers may know.
+        engine: given the tasks' frames, and told of workers that take tasks.
+        pump: told of workers that come.
+        clock: of all stamps.
+        on_change: called when a worker became ready, recovered or was lost.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        *,
+        secrets: dict[str, object],
+        engine: Engine,
+        pump: LogPump,
+        clock: AwakeClock,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._secrets = secrets
+        self._engine = engine
+        self._pump = pump
+        self._clock = clock
+        self.on_change = on_change
+        self._loop = asyncio.get_running_loop()
+        self._frames = WorkerFrames(
+            engine, max_output_bytes=config.tasks.max_output_bytes, agent_name=config.name or ""
+        )
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Let no further worker take tasks."""
+        self._is_closed = True
+
+    def connect(
+        self, place: Place, on_lost: Callable[[ProtocolError | None], None]
+    ) -> WorkerConnection:
+        """Return the protocol for the worker of a place, to be given its end of the socket."""
+        handlers: dict[int, FrameHandler] = {
+            **self._frames.handlers(),
+            Kind.HELLO: lambda _connection, _number, payload: self._on_hello(place, payload),
+            Kind.READY: lambda _connection, _number, _payload: self._on_ready(place),
+            Kind.HEARTBEAT: lambda _connection, _number, payload: self._on_beat(place, payload),
+        }
+        place.connection = WorkerConnection(
+            limit_bytes=self._config.worker.max_frame_bytes,
+            places=self._config.tasks.max_concurrency,
+            handlers=handlers,
+            on_lost=lambda _connection, error: on_lost(error),
+        )
+        return place.connection
+
+    def lose(self, place: Place, how: str) -> None:
+        """Bring the tasks of a dead worker to an end, or back into the queue."""
+        if place.connection is not None:
+            self._frames.forget(place.connection)
+            self._engine.lose(place.connection, how)
+
+    def _on_hello(self, place: Place, payload: bytes) -> None:
+        if place.hello is not None or len(payload) > MAX_HELLO_BYTES:
+            raise ProtocolError("unexpected HELLO frame")
+        hello = _parse(Hello, payload)
+        if hello.protocol != PROTOCOL_VERSION:
+            raise ProtocolError(f"worker speaks protocol {hello.protocol}, not {PROTOCOL_VERSION}")
+        manifests = {manifest.name: manifest for manifest in hello.capabilities}
+        if len(manifests) != len(hello.capabilities):
+            raise ProtocolError("two capabilities of the same name")
+        connection = place.connection
+        assert connection is not None
+        place.hello = hello
+        connection.capabilities = {
+            manifest.name: index for index, manifest in enumerate(hello.capabilities)
+        }
+        if manifests != self._engine.dispatcher.capabilities:
+            self._engine.dispatcher.capabilities = manifests
+            self._engine.counters.declare(manifests)
+        connection.send(Kind.WELCOME, 0, self._welcome(place).model_dump_json().encode())
+
+    def _welcome(self, place: Place) -> Welcome:
+        tasks = self._config.tasks
+        return Welcome(
+            agent_name=self._config.name or "agent",
+            agent_version=self._config.version,
+            worker_index=place.index,
+            log_level=self._config.logs.level,
+            heartbeat_s=self._config.worker.heartbeat_s,
+            threads=self._config.worker.threads or min(tasks.max_concurrency, MAX_THREADS),
+            max_output_bytes=tasks.max_output_bytes,
+            event_window=EVENT_WINDOW,
+            secrets=self._secrets,
+        )
+
+    def _on_ready(self, place: Place) -> None:
+        connection = place.connection
+        if place.hello is None or place.is_ready or connection is None or place.pulse is None:
+            raise ProtocolError("unexpected READY frame")
+        now_s = self._clock.read(self._loop.time())
+        place.pulse = replace(place.pulse, ready_at_s=now_s)
+        place.was_stuck = False
+        if not self._is_closed:
+            connection.is_open = True
+            self._engine.dispatcher.connections.append(connection)
+        self._pump.log("info", "worker_ready", worker=place.index)
+        self.on_change()
+        self._engine.dispatcher.settle()
+
+    def _on_beat(self, place: Place, payload: bytes) -> None:
+        if place.pulse is None or len(payload) > MAX_HEARTBEAT_BYTES:
+            raise ProtocolError("unexpected HEARTBEAT frame")
+        now_s = self._clock.read(self._loop.time())
+        last_s = place.pulse.beat_at_s
+        place.pulse = replace(place.pulse, beat_at_s=now_s)
+        if place.stack is not None or (place.connection and place.connection.is_stalled):
+            self._recover(place)
+        if last_s is None or now_s - last_s >= self._config.worker.heartbeat_s / 4:
+            place.heartbeat = _parse(Heartbeat, payload)
+
+    def _recover(self, place: Place) -> None:
+        place.stack = None
+        if place.connection is not None and place.connection.is_stalled:
+            place.connection.is_stalled = False
+            self._pump.log("info", "worker_recovered", worker=place.index)
+            self.on_change()
+            self._engine.dispatcher.settle()
+
+
+def _parse(model: type[_Message], payload: bytes) -> _Message:
+    try:
+        return model.model_validate_json(payload)
+    except ValidationError as exc:
+        # Names the place of the fault, not the worker's bytes.
+        where = ".".join(str(part) for part in exc.errors(include_input=False)[0]["loc"])
+        raise ProtocolError(f"malformed {model.__name__} frame: {where}") from None
