@@ -253,7 +253,7 @@ def _refuse_name(
     what: str, name: str, first: Callable[..., Any], second: Callable[..., Any]
 ) -> NoReturn:
     raise DeclarationError(
-        f"two {what}s are named {name!r}: {locate(first)} and {locate(second)}: "
+        f"{what} {name!r} is declared twice: {locate(first)} and {locate(second)}: "
         f"rename one, or give it another name=…"
     )
 

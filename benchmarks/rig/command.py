@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from rig.contenders import CONTENDERS, Contender
-from rig.cores import Cores, choose_cores
+from rig.cores import Cores, choose_cores, take_precedence
 from rig.processes import ServerError
 from rig.report import Report, write_sections
 from rig.wire import BadAnswerError
@@ -69,6 +70,7 @@ def main(scripts: Sequence[Callable[[Options], Report]], description: str) -> in
     asked = parse(None, description)
     options = Options(asked.rounds, asked.seconds, tuple(asked.only))
     reports: list[Report] = []
+    take_precedence(os.getpid())
     for script in scripts:
         try:
             reports.append(script(options))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from rig.cores import pinned
+from rig.cores import pinned, take_precedence
 from rig.wire import HOST, build_request, is_answered
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ def start(
                 env=dict(environment),
                 start_new_session=True,
             )
+        take_precedence(process.pid)
         server = Server(process, port, output, started_at)
         try:
             yield server

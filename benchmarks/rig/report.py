@@ -49,6 +49,8 @@ FAIRNESS = """\
 - Contenders take turns within each round, in an order that moves on from round to round. Ratios are
   taken within a round and the median of them is reported, so a machine that is slow for a while
   slows both sides.
+- Where it may, a run takes precedence over other work on the machine (`/proc/PID/autogroup`), servers
+  and load alike.
 - Every answer is compared with the right one. A wrong or missing answer ends the run.
 """
 

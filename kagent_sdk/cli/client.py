@@ -23,7 +23,7 @@ from kagent_sdk.protocol.sse import SSE_CONTENT_TYPE
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from kagent_sdk.cli.location import Target
+    from kagent_sdk.cli.target import Target
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Eight times the default of ``tasks.max_output_bytes``."""

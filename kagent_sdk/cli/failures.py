@@ -20,8 +20,9 @@ def explain_failure(error: OSError | http.client.HTTPException, url: str) -> str
         return f"the agent at {url} ended the connection before its answer was whole{_hint(url)}"
     if isinstance(error, http.client.HTTPException):
         return f"what listens at {url} does not speak HTTP; is the address right?"
-    reason = clean_line(error.strerror or type(error).__name__)
-    return f"cannot talk to the agent at {url}: {reason[:1].lower()}{reason[1:]}"
+    said = clean_line(error.strerror) if error.strerror else ""
+    reason = f"{said[0].lower()}{said[1:]}" if said else type(error).__name__
+    return f"cannot talk to the agent at {url}: {reason}"
 
 
 def _hint(url: str) -> str:

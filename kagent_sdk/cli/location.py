@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from kagent_sdk.cli.boundary import UnreachableError, UsageError
+from kagent_sdk.cli.target import Credentials, Target
 from kagent_sdk.cli.text import clean_line
 
 if TYPE_CHECKING:
@@ -27,36 +27,6 @@ MAX_FILE_BYTES = 1024 * 1024
 
 # A host that listens everywhere is reached here (host addresses: RFC 1122 3.2.1.3, RFC 4291 2.5.2).
 _REACHABLE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, never bound
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """An agent to talk to.
-
-    Attributes:
-        url: its base address, without a slash at the end.
-        token: the bearer token, or None when there is none to send.
-        certificate: the one that it must show, as PEM; None for one that the system trusts.
-        client_certificate: file with the certificate and key to show to it, if it asks.
-    """
-
-    url: str
-    token: str | None = field(default=None, repr=False)
-    certificate: str | None = None
-    client_certificate: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What the caller names to be let in.
-
-    Attributes:
-        token_file: file with the bearer token.
-        client_certificate: file with a certificate and its key.
-    """
-
-    token_file: Path | None = None
-    client_certificate: Path | None = None
 
 
 def remote_target(url: str, credentials: Credentials, environ: Mapping[str, str]) -> Target:

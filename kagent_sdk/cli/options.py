@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from kagent_sdk.cli.boundary import report
-from kagent_sdk.cli.location import Credentials, local_target, remote_target
+from kagent_sdk.cli.location import local_target, remote_target
+from kagent_sdk.cli.target import Credentials
 from kagent_sdk.errors import KagentError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from kagent_sdk.cli.location import Target
+    from kagent_sdk.cli.target import Target
 
 MAX_CERTIFICATE_BYTES = 1024 * 1024
 

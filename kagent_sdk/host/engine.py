@@ -15,7 +15,7 @@ from kagent_sdk.host.deadlines import Deadlines
 from kagent_sdk.host.dispatcher import Dispatcher
 from kagent_sdk.host.event_flow import EventFlow
 from kagent_sdk.host.ladder import Ladders
-from kagent_sdk.host.task import CancelReason, Submission, Task
+from kagent_sdk.host.task import CancelReason, Submission, Task, Worker
 from kagent_sdk.host.worker_connection import WorkerConnection
 from kagent_sdk.journal.port import Journal
 from kagent_sdk.journal.record import TaskRecord
@@ -63,7 +63,7 @@ class Engine:
         config: AgentConfig,
         journal: Journal,
         counters: Counters,
-        kill: Callable[[WorkerConnection, str], None],
+        kill: Callable[[Worker, str], None],
     ) -> None:
         self._config = config.tasks
         self._limits = QueueLimits(config.tasks.max_queue, config.tasks.max_queue_bytes)
@@ -263,6 +263,8 @@ class Engine:
     def _run_again(self, task: Task) -> None:
         task.state = TaskState.SUBMITTED
         task.progress = None
+        if task.events is not None:
+            task.events.restart()
         if task.followers is not None:
             task.followers.restart()
         self.dispatcher.enqueue(task, front=True)

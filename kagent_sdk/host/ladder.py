@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from kagent_sdk.host.worker_connection import WorkerConnection
+from kagent_sdk.host.task import Worker
 from kagent_sdk.protocol.frames import Kind
 
 
@@ -18,29 +18,29 @@ class Ladders:
 
     Args:
         grace_s: between two steps.
-        kill: ends the worker behind a connection, with a reason for the log.
+        kill: ends the worker with a reason for the log.
     """
 
-    def __init__(self, grace_s: float, kill: Callable[[WorkerConnection, str], None]) -> None:
+    def __init__(self, grace_s: float, kill: Callable[[Worker, str], None]) -> None:
         self._grace_s = grace_s
         self._kill = kill
         self._loop = asyncio.get_running_loop()
-        self._timers: dict[tuple[WorkerConnection, int], asyncio.TimerHandle] = {}
+        self._timers: dict[tuple[Worker, int], asyncio.TimerHandle] = {}
 
     def __len__(self) -> int:
         return len(self._timers)
 
-    def start(self, connection: WorkerConnection, number: int, reason: str) -> None:
+    def start(self, worker: Worker, number: int, reason: str) -> None:
         """Ask the worker to cancel an attempt; go on by timer until `stop`."""
-        if (connection, number) in self._timers:
+        if (worker, number) in self._timers:
             return
-        connection.send(Kind.CANCEL, number, reason.encode())
-        self._arm(connection, number, self._interrupt)
+        worker.send(Kind.CANCEL, number, reason.encode())
+        self._arm(worker, number, self._interrupt)
 
-    def stop(self, connection: WorkerConnection, number: int) -> None:
+    def stop(self, worker: Worker, number: int) -> None:
         """The attempt has ended, one way or another."""
         if self._timers:
-            timer = self._timers.pop((connection, number), None)
+            timer = self._timers.pop((worker, number), None)
             if timer is not None:
                 timer.cancel()
 
@@ -52,18 +52,16 @@ class Ladders:
 
     def _arm(
         self,
-        connection: WorkerConnection,
+        worker: Worker,
         number: int,
-        step: Callable[[WorkerConnection, int], None],
+        step: Callable[[Worker, int], None],
     ) -> None:
-        self._timers[connection, number] = self._loop.call_later(
-            self._grace_s, step, connection, number
-        )
+        self._timers[worker, number] = self._loop.call_later(self._grace_s, step, worker, number)
 
-    def _interrupt(self, connection: WorkerConnection, number: int) -> None:
-        connection.send(Kind.INTERRUPT, number)
-        self._arm(connection, number, self._give_up)
+    def _interrupt(self, worker: Worker, number: int) -> None:
+        worker.send(Kind.INTERRUPT, number)
+        self._arm(worker, number, self._give_up)
 
-    def _give_up(self, connection: WorkerConnection, number: int) -> None:
-        del self._timers[connection, number]
-        self._kill(connection, "cancellation_ignored")
+    def _give_up(self, worker: Worker, number: int) -> None:
+        del self._timers[worker, number]
+        self._kill(worker, "cancellation_ignored")

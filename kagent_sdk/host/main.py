@@ -64,9 +64,10 @@ def _serve(directory: Path, config: AgentConfig, vault: Vault, signals: EarlySig
     import asyncio  # noqa: PLC0415
 
     from kagent_sdk.host.host import Host  # noqa: PLC0415
+    from kagent_sdk.host.parts import build_parts  # noqa: PLC0415
 
     async def serve() -> None:
-        await Host(directory, config, vault).serve(signals)
+        await Host(build_parts(directory, config, vault)).serve(signals)
 
     asyncio.run(serve())
     return EXIT_OK

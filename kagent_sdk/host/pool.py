@@ -17,7 +17,7 @@ from kagent_sdk.host.log_pump import LogPump, WorkerOutput
 from kagent_sdk.host.place import Crash, Place
 from kagent_sdk.host.reception import Reception
 from kagent_sdk.host.stack_reader import StackReader
-from kagent_sdk.host.worker_connection import WorkerConnection
+from kagent_sdk.host.task import Worker
 from kagent_sdk.host.worker_process import WorkerProcess, describe_exit, spawn_worker
 from kagent_sdk.protocol.frames import Kind
 from kagent_sdk.protocol.messages import SECONDS
@@ -80,10 +80,10 @@ class Pool:
             for place, process in zip(self.places, started, strict=True):
                 group.create_task(self._hold(place, process), name=f"worker-{place.index}")
 
-    def kill(self, connection: WorkerConnection, reason: str) -> None:
+    def kill(self, worker: Worker, reason: str) -> None:
         """End the worker behind a connection; its place gets a new one."""
         for place in self.places:
-            if place.connection is connection:
+            if place.connection is worker:
                 self.kill_worker(place, reason)
 
     def kill_worker(self, place: Place, reason: str) -> None:

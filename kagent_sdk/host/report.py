@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from kagent_sdk import __version__
 from kagent_sdk.host.cgroup import CgroupSample
@@ -13,17 +12,15 @@ from kagent_sdk.host.cgroup_files import Pressure
 from kagent_sdk.host.health import Verdict
 from kagent_sdk.host.lifecycle import LifecycleState
 from kagent_sdk.host.monitor import Monitor
+from kagent_sdk.host.parts import HostParts
 from kagent_sdk.host.place import Place
 from kagent_sdk.host.processes import ProcessSample
 from kagent_sdk.protocol import status
 
-if TYPE_CHECKING:
-    from kagent_sdk.host.host import Host
 
-
-def build_status(host: Host, monitor: Monitor) -> status.Status:
+def build_status(host: HostParts) -> status.Status:
     """Return the whole document; reads memory only, so sample before."""
-    places = host.pool.places
+    places, monitor = host.pool.places, host.monitor
     return status.Status(
         agent=_agent(host),
         lifecycle=status.LifecycleInfo(
@@ -57,7 +54,7 @@ def _time(at_s: float) -> datetime:
     return datetime.fromtimestamp(at_s, UTC)
 
 
-def _agent(host: Host) -> status.AgentInfo:
+def _agent(host: HostParts) -> status.AgentInfo:
     return status.AgentInfo(
         name=host.config.name or "agent",
         version=host.config.version,
@@ -69,7 +66,7 @@ def _agent(host: Host) -> status.AgentInfo:
     )
 
 
-def _health(host: Host) -> status.HealthInfo:
+def _health(host: HostParts) -> status.HealthInfo:
     health = host.watchdog.health()
     stalled = tuple(
         status.StalledWorker(
@@ -105,7 +102,7 @@ def _measured(sample: ProcessSample | None) -> dict[str, float | int | None]:
     }
 
 
-def _host_process(host: Host, monitor: Monitor) -> status.ProcessInfo:
+def _host_process(host: HostParts, monitor: Monitor) -> status.ProcessInfo:
     pid = host.pids()[0]
     return status.ProcessInfo(
         role="host",
@@ -117,7 +114,7 @@ def _host_process(host: Host, monitor: Monitor) -> status.ProcessInfo:
     )
 
 
-def _worker(host: Host, monitor: Monitor, place: Place) -> status.ProcessInfo:
+def _worker(host: HostParts, monitor: Monitor, place: Place) -> status.ProcessInfo:
     beat = place.heartbeat
     return status.ProcessInfo(
         role="worker",
@@ -133,7 +130,7 @@ def _worker(host: Host, monitor: Monitor, place: Place) -> status.ProcessInfo:
     )
 
 
-def _worker_state(host: Host, place: Place) -> str:
+def _worker_state(host: HostParts, place: Place) -> str:
     if place.pulse is None:
         return "stopped" if host.lifecycle.is_ending else "backing_off"
     if host.lifecycle.state is LifecycleState.STOPPING:
@@ -142,7 +139,7 @@ def _worker_state(host: Host, place: Place) -> str:
     return "ready" if verdict is Verdict.ALIVE else str(verdict)
 
 
-def _resources(host: Host, monitor: Monitor) -> status.ResourcesInfo:
+def _resources(host: HostParts, monitor: Monitor) -> status.ResourcesInfo:
     use = monitor.memory.use
     sample = monitor.cgroup
     limit = host.config.limits.memory_bytes
@@ -194,7 +191,7 @@ def _pressure(waited: Pressure | None) -> status.PressureInfo | None:
     )
 
 
-def _tasks(host: Host) -> status.TasksInfo:
+def _tasks(host: HostParts) -> status.TasksInfo:
     engine, total = host.engine, host.counters.total()
     return status.TasksInfo(
         working=engine.dispatcher.running,
@@ -212,7 +209,7 @@ def _tasks(host: Host) -> status.TasksInfo:
     )
 
 
-def _capabilities(host: Host) -> tuple[status.CapabilityInfo, ...]:
+def _capabilities(host: HostParts) -> tuple[status.CapabilityInfo, ...]:
     engine = host.engine
     waiting: dict[str, int] = engine.dispatcher.queue.count_by_name()
     return tuple(
@@ -230,7 +227,7 @@ def _capabilities(host: Host) -> tuple[status.CapabilityInfo, ...]:
     )
 
 
-def _workers(host: Host) -> status.WorkersInfo:
+def _workers(host: HostParts) -> status.WorkersInfo:
     places = host.pool.places
     crashes = [(place, place.last_crash) for place in places if place.last_crash is not None]
     last: status.CrashInfo | None = None

@@ -43,11 +43,14 @@ def read_secret_file(
         descriptor = os.open(target, _OPEN_FLAGS)
     except OSError as exc:
         raise error(f"{shown} cannot be read: {exc.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         reason = find_fault(os.fstat(descriptor), shown)
         if reason:
             raise error(reason)
-        content = file.read(limit_bytes + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(limit_bytes + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > limit_bytes:
         raise error(f"{shown} is over {limit_bytes} bytes; it does not look like a file of secrets")
     return content

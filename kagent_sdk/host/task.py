@@ -7,15 +7,22 @@ import math
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kagent_sdk.journal.record import TaskRecord
 from kagent_sdk.protocol.tasks import FINAL_STATES
 
 if TYPE_CHECKING:
     from kagent_sdk.host.follower import Followers
-    from kagent_sdk.host.worker_connection import WorkerConnection
     from kagent_sdk.protocol.manifest import CapabilityManifest
+
+
+class Worker(Protocol):
+    """Where an attempt runs: something that takes frames."""
+
+    def send(self, kind: int, number: int, payload: bytes = b"") -> None:
+        """Send a frame; dropped when the worker is gone."""
+        ...
 
 
 class CancelReason(StrEnum):
@@ -99,7 +106,7 @@ class Task(TaskRecord):
         self.timeout_s = math.inf
         self.deadline_at = math.inf
         self.queued_at = 0.0
-        self.worker: WorkerConnection | None = None
+        self.worker: Worker | None = None
         self.number = 0
         self.cancel_reason: CancelReason | None = None
         self.waiters: list[asyncio.Future[None]] | None = None

@@ -25,11 +25,20 @@ class EventLog:
         max_bytes: how many bytes of JSON to hold; the newest one is always held.
     """
 
-    __slots__ = ("_events", "_last_id", "_max_bytes", "_max_events", "items_dropped", "size_bytes")
+    __slots__ = (
+        "_attempt_after_id",
+        "_events",
+        "_last_id",
+        "_max_bytes",
+        "_max_events",
+        "items_dropped",
+        "size_bytes",
+    )
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
         self._events: deque[Event] = deque()
         self._last_id = 0
+        self._attempt_after_id = 0
         self._max_events = max_events
         self._max_bytes = max_bytes
         self.size_bytes = 0
@@ -56,8 +65,13 @@ class EventLog:
         ):
             dropped = self._events.popleft()
             self.size_bytes -= len(dropped.data)
-            self.items_dropped += dropped.kind == "event"
+            self.items_dropped += dropped.kind == "event" and dropped.id > self._attempt_after_id
         return event
+
+    def restart(self) -> None:
+        """Begin another attempt: items of those before can be replayed, but are no output."""
+        self._attempt_after_id = self._last_id
+        self.items_dropped = 0
 
     def after(self, event_id: int, limit: int = 256) -> list[Event]:
         """Return up to ``limit`` held events with a number above ``event_id``, in order."""
@@ -67,5 +81,6 @@ class EventLog:
         return [self._events[index] for index in range(start, stop)]
 
     def items(self) -> list[bytes]:
-        """Return the JSON of every held ``event`` entry: the items that a stream yielded."""
-        return [event.data for event in self._events if event.kind == "event"]
+        """Return the JSON of every held item that the present attempt of a stream yielded."""
+        begin = self._attempt_after_id
+        return [event.data for event in self._events if event.kind == "event" and event.id > begin]

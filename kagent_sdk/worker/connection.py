@@ -12,6 +12,10 @@ from kagent_sdk.protocol.frames import HEADER, TO_WORKER, FrameDecoder
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 """The largest frame to take: the host is trusted and has limits of its own on inputs."""
 
+READ_BYTES = 64 * 1024
+"""Size of the one buffer that every read uses: a fresh one of asyncio's 256 KiB is mapped and
+unmapped by the kernel each time."""
+
 HIGH_WATER_BYTES = 256 * 1024
 """Unsent bytes from which events wait: about what a unix socket's own buffer holds."""
 
@@ -26,7 +30,7 @@ class RoomWaiter(Protocol):
         """Try again: there is room now."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """Frames over a stream socket.
 
     The frames of one turn of the event loop are written with one ``send``: that is what makes the
@@ -46,6 +50,7 @@ class Connection(asyncio.Protocol):
         self._on_frame = on_frame
         self._decoder = FrameDecoder(limit_bytes=MAX_FRAME_BYTES, kinds=TO_WORKER)
         self._transport: asyncio.Transport | None = None
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self._batch: list[bytes] = []
         self._batch_bytes = 0
         self._is_flush_called = False
@@ -59,8 +64,16 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Lend the buffer to read into (called by asyncio)."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read (called by asyncio)."""
+        self.data_received(bytes(self._buffer[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
-        """Cut the bytes into frames and hand them on (called by asyncio)."""
+        """Cut the bytes into frames and hand them on."""
         try:
             for kind, number, payload in self._decoder.feed(data):
                 self._on_frame(kind, number, payload)

@@ -14,9 +14,9 @@ import pytest
 from kagent_sdk.cli import client as client_module
 from kagent_sdk.cli.boundary import UnreachableError
 from kagent_sdk.cli.client import AgentClient, path_of
-from kagent_sdk.cli.location import Target
 from kagent_sdk.cli.main import main
 from kagent_sdk.cli.problems import ProblemError
+from kagent_sdk.cli.target import Target
 from kagent_sdk.cli.task_stream import send_task
 
 ENDLESS = b"x" * 65_536

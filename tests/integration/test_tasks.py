@@ -229,14 +229,14 @@ def test_what_ignores_everything_takes_the_worker_with_it(subject: Path) -> None
     """The last step of the ladder is sure; idempotent tasks beside it run again."""
     with running_agent(subject, env={"AGENT_TASKS__CANCEL_GRACE_S": "0.5"}) as agent:
         worker = agent.worker_pids
-        beside = _start(agent, "retried_nap", {"seconds": 2})
+        beside = _start(agent, "retried_nap", {"seconds": 8})
         alone = _start(agent, "nap", {"seconds": 30})
         task = _start(agent, "stubborn", {"seconds": 60})
         agent.post(f"/v1/tasks/{task}/cancel")
         done = agent.get(f"/v1/tasks/{task}?wait_s=20").json()
 
         assert done["state"] == "canceled"
-        assert agent.get(f"/v1/tasks/{beside}?wait_s=20").json()["output"] == 2
+        assert agent.get(f"/v1/tasks/{beside}?wait_s=30").json()["output"] == 2
         failed = agent.get(f"/v1/tasks/{alone}?wait_s=20").json()
         assert (failed["state"], failed["error"]["code"]) == ("failed", "worker_crashed")
         assert "cancellation_ignored" in failed["error"]["message"]

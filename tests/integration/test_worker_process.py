@@ -76,7 +76,7 @@ async def test_an_entrypoint_that_raises_shows_its_own_traceback(tmp_path: Path)
         load()
     """
     async with worker_process(tmp_path / "a", source) as worker:
-        code, out, err = await ended(worker)
+        code, _, err = await ended(worker)
 
     assert code == 1
     assert err.startswith("Traceback (most recent call last):\n  File ")
@@ -377,7 +377,7 @@ async def test_what_the_author_prints_leaves_line_by_line(tmp_path: Path) -> Non
 
 
 async def test_a_segfault_leaves_a_stack_on_stderr(tmp_path: Path) -> None:
-    """faulthandler is on before the author's first import."""
+    """The fault handler is on before the author's first import."""
     body = """
     @agent.capability
     def crash() -> None:

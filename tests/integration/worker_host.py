@@ -27,8 +27,6 @@ from kagent_sdk.worker.runtime import Ending, Runtime
 PATIENCE_S = 20.0
 """Two shared, noisy cores: how long a test waits for what takes milliseconds."""
 
-Answers = {Kind.RESULT, Kind.ERROR}
-
 
 class WorkerHost:
     """A host that does what the test says, and nothing by itself but take heartbeats.
@@ -41,7 +39,7 @@ class WorkerHost:
     hello: Hello
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003 - the standard library's way
         self.heartbeats: list[Heartbeat] = []
         self._sock = sock
         self._decoder = FrameDecoder(limit_bytes=64 * 1024 * 1024, kinds=TO_HOST)
@@ -166,7 +164,7 @@ class Answer:
     progress: list[dict[str, Any]] = field(default_factory=list)
 
 
-def run_payload(
+def run_payload(  # noqa: PLR0913 - a frame has that many parts
     index: int,
     raw: bytes,
     *,
@@ -230,9 +228,19 @@ async def worker_process(
     folder: Path, source: str, environment: dict[str, str] | None = None
 ) -> AsyncIterator[WorkerProcess]:
     """Start a worker on an entrypoint with this source; kill it at the end of the block."""
+    worker = _start(folder, source, environment or {})
+    try:
+        yield worker
+    finally:
+        worker.popen.kill()
+        worker.host.vanish()
+        os.close(worker.stacks_fd)
+        await asyncio.to_thread(worker.popen.communicate)
+
+
+def _start(folder: Path, source: str, environment: dict[str, str]) -> WorkerProcess:
     folder.mkdir(exist_ok=True)
-    entrypoint = folder / "entrypoint.py"
-    entrypoint.write_text(dedent(source))
+    (folder / "entrypoint.py").write_text(dedent(source))
     ours, theirs = socket.socketpair()
     stacks_read, stacks_write = os.pipe()
     kept = {key: value for key, value in os.environ.items() if not key.startswith("AGENT_")}
@@ -244,7 +252,7 @@ async def worker_process(
             "AGENT_WORKER_FD": str(theirs.fileno()),
             "AGENT_STACKS_FD": str(stacks_write),
             "AGENT_STACKS_SIGNAL": "40",
-            **(environment or {}),
+            **environment,
         },
         pass_fds=(theirs.fileno(), stacks_write),
         stdin=subprocess.DEVNULL,
@@ -254,11 +262,4 @@ async def worker_process(
     )
     theirs.close()
     os.close(stacks_write)
-    host = WorkerHost(ours)
-    try:
-        yield WorkerProcess(host, popen, stacks_read)
-    finally:
-        popen.kill()
-        host.vanish()
-        os.close(stacks_read)
-        await asyncio.to_thread(popen.communicate)
+    return WorkerProcess(WorkerHost(ours), popen, stacks_read)

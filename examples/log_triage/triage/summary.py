@@ -176,7 +176,7 @@ def _notes(survey: Survey, problems: int, unusual: int, top: int) -> list[str]:
             notes.append(f"{name}: {_count(tally.foreign_lines, 'line')} not in UTF-8")
     for count, kind in ((problems, "problem"), (unusual, "unusual template")):
         if count > top:
-            notes.append(f"{count - top:,} more {kind}s than shown")
+            notes.append(f"{_count(count - top, f'more {kind}')} than shown")
     if any(template.number == OTHER_ID for template in survey.mine.templates):
         notes.append("more templates than max_templates: the rest counts as one")
     return notes

@@ -6,7 +6,7 @@ import platform
 
 import click
 
-import kagent_sdk
+from kagent_sdk import __version__
 from kagent_sdk.cli.options import json_option
 from kagent_sdk.cli.output import print_json
 
@@ -16,7 +16,7 @@ from kagent_sdk.cli.output import print_json
 def command(*, as_json: bool) -> None:
     """Print the versions of kagent-sdk and Python, and the platform."""
     versions = {
-        "sdk": kagent_sdk.__version__,
+        "sdk": __version__,
         "python": platform.python_version(),
         "platform": f"{platform.system().lower()}-{platform.machine()}",
     }

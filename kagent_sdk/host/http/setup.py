@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kagent_sdk.host.http.auth import Gatekeeper, load_token, tls_context
@@ -15,18 +16,16 @@ from kagent_sdk.host.http.server import HttpServer
 from kagent_sdk.host.http.streams import EventStream
 from kagent_sdk.host.http.tasks import Tasks
 from kagent_sdk.host.processes import in_container
-from kagent_sdk.protocol.problem import RequestError
-from kagent_sdk.protocol.problems import starting
 
 if TYPE_CHECKING:
     from kagent_sdk.config.models import HttpConfig
-    from kagent_sdk.host.host import Host
+    from kagent_sdk.host.parts import HostParts
 
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - only with a token, or where the config says so
 LOOPBACK = "127.0.0.1"
 
 
-def build_server(host: Host) -> HttpServer:
+def build_server(host: HostParts, shut_down: Callable[[str], None]) -> HttpServer:
     """Return the server of a host's control plane, not yet listening.
 
     Raises:
@@ -49,7 +48,7 @@ def build_server(host: Host) -> HttpServer:
             status=reports.status,
             metrics=reports.metrics,
             openapi=lambda: reports.openapi(is_secured=gatekeeper.is_token_required),
-            shut_down=lambda: host.ask_to_stop("POST /v1/shutdown"),
+            shut_down=lambda: shut_down("POST /v1/shutdown"),
         ),
         gatekeeper=gatekeeper,
         pump=host.pump,
@@ -71,29 +70,23 @@ def _default_address(config: HttpConfig, *, has_token: bool) -> str:
 class Reports:
     """The host's own documents; what they need is imported with the first request."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: HostParts) -> None:
         self._host = host
 
     async def status(self) -> bytes:
         """Return ``/status`` as JSON, from fresh samples."""
         from kagent_sdk.host.report import build_status  # noqa: PLC0415
 
-        monitor = self._host.monitor
-        if monitor is None:
-            raise RequestError(starting(1))
-        await monitor.sample_processes()
-        return build_status(self._host, monitor).model_dump_json().encode()
+        await self._host.monitor.sample_processes()
+        return build_status(self._host).model_dump_json().encode()
 
     async def metrics(self) -> tuple[bytes, str]:
         """Return ``/metrics`` and its content type."""
         from kagent_sdk.host.metrics import CONTENT_TYPE, render_metrics  # noqa: PLC0415
         from kagent_sdk.host.report import build_status  # noqa: PLC0415
 
-        monitor = self._host.monitor
-        if monitor is None:
-            raise RequestError(starting(1))
-        await monitor.sample_processes()
-        status = build_status(self._host, monitor)
+        await self._host.monitor.sample_processes()
+        status = build_status(self._host)
         return await asyncio.to_thread(render_metrics, self._host.counters, status), CONTENT_TYPE
 
     def openapi(self, *, is_secured: bool) -> bytes:

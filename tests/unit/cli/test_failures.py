@@ -16,7 +16,7 @@ URL = "http://h:1"
 def tls_error(reason: str | None) -> ssl.SSLError:
     """Return an error as OpenSSL's bindings raise it."""
     error = ssl.SSLError(1, "[SSL] it failed")
-    error.reason = reason
+    error.reason = reason or ""
     return error
 
 
@@ -44,7 +44,7 @@ def tls_error(reason: str | None) -> ssl.SSLError:
             socket.gaierror(-2, "Name or service not known"),
             "cannot talk to the agent at http://h:1: name or service not known",
         ),
-        (OSError(), "cannot talk to the agent at http://h:1: oSError"),
+        (OSError(), "cannot talk to the agent at http://h:1: OSError"),
         (
             tls_error("TLSV13_ALERT_CERTIFICATE_REQUIRED"),
             "the agent at http://h:1 asks for a certificate",

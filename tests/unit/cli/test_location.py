@@ -12,7 +12,8 @@ import pytest
 
 from kagent_sdk.cli import location
 from kagent_sdk.cli.boundary import UnreachableError, UsageError
-from kagent_sdk.cli.location import Credentials, check_url, local_target, remote_target
+from kagent_sdk.cli.location import check_url, local_target, remote_target
+from kagent_sdk.cli.target import Credentials
 
 NOBODY = Credentials()
 SECRET, TOKEN_A, TOKEN_B = "s3cret", "token-a", "token-b"

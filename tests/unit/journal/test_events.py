@@ -34,6 +34,24 @@ def test_the_oldest_fall_out_by_number_and_by_bytes() -> None:
         assert log.size_bytes == 4
 
 
+def test_items_of_an_attempt_that_crashed_are_no_part_of_the_output() -> None:
+    """An idempotent stream that ran again answers with each item once."""
+    log = EventLog(max_events=3, max_bytes=100)
+    for number in (b"1", b"2"):
+        log.append("event", number)
+    log.restart()
+    log.append("state", b"{}")
+    log.append("event", b"1")
+
+    assert log.items() == [b"1"]
+    assert [event.data for event in log.after(0)] == [b"2", b"{}", b"1"]
+    log.append("event", b"2")
+    assert log.items_dropped == 0
+    log.append("event", b"3")
+    log.append("event", b"4")
+    assert log.items_dropped == 1
+
+
 def test_one_event_over_the_bound_is_still_held() -> None:
     """The newest event is always there for a reader that keeps up."""
     log = EventLog(max_events=10, max_bytes=1)

@@ -14,7 +14,7 @@ from kagent_sdk.worker.services import Services, make_services
 class Wire(asyncio.Transport):
     """A transport that keeps what is written."""
 
-    def __init__(self, protocol: asyncio.Protocol) -> None:
+    def __init__(self, protocol: asyncio.BaseProtocol) -> None:
         super().__init__()
         self.writes: list[bytes] = []
         self.is_closed = False

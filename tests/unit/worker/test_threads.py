@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Self
 
 import pytest
 
 from kagent_sdk.errors import TaskInterrupted
-from kagent_sdk.worker.mailbox import Mailbox
 from kagent_sdk.worker import threads as threads_module
+from kagent_sdk.worker.mailbox import Mailbox
 from kagent_sdk.worker.threads import Threads
 
 
@@ -58,7 +59,7 @@ class Pool:
         self.mailbox = Mailbox(asyncio.get_running_loop())
         self.threads = Threads(size, "pool", self.mailbox)
 
-    async def __aenter__(self) -> Pool:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -83,7 +84,7 @@ async def test_threads_start_on_demand_and_are_used_again() -> None:
         for _ in range(3):
             chore = pool.submit(lambda: 1)
             await chore.done.wait()
-            while pool.threads.busy:
+            while pool.threads.busy:  # noqa: ASYNC110 - what a thread does
                 await asyncio.sleep(0)
             names.add(chore.thread_name)
 
@@ -95,7 +96,7 @@ async def test_no_more_than_size_works_are_done_at_a_time() -> None:
     release = threading.Event()
     async with Pool(2) as pool:
         chores = [pool.submit(lambda: release.wait(20)) for _ in range(5)]
-        while sum(chore.has_begun for chore in chores) < 2:
+        while sum(chore.has_begun for chore in chores) < 2:  # noqa: ASYNC110 - what a thread does
             await asyncio.sleep(0)
         assert pool.threads.busy == 2
         release.set()
@@ -121,7 +122,7 @@ async def test_a_work_that_waits_can_be_taken_back() -> None:
     async with Pool(1) as pool:
         first = pool.submit(lambda: release.wait(20))
         second = pool.submit(lambda: 2)
-        while not first.has_begun:
+        while not first.has_begun:  # noqa: ASYNC110 - what a thread does
             await asyncio.sleep(0)
         taken_back = (pool.threads.withdraw(first), pool.threads.withdraw(second))
         release.set()
@@ -143,7 +144,7 @@ async def test_an_interrupt_is_raised_in_the_work() -> None:
 
     async with Pool(1) as pool:
         chore = pool.submit(spin)
-        while not chore.thread_ident:
+        while not chore.thread_ident:  # noqa: ASYNC110 - what a thread does
             await asyncio.sleep(0)
         pool.threads.interrupt(chore)
         pool.threads.interrupt(chore)
@@ -241,10 +242,10 @@ async def test_an_interrupt_at_any_bytecode_leaves_one_outcome_and_a_sound_threa
             sniper = Sniper(pool.threads, victim, shot)
             threading.settrace(sniper)
             pool.threads.submit(victim)
-            threading.settrace(tracer)  # type: ignore[arg-type]
             bystander = pool.submit(lambda: "unharmed")
             await victim.done.wait()
             await bystander.done.wait()
+            threading.settrace(tracer)
 
         assert len(victim.outcomes) == 1
         assert bystander.outcomes == ["unharmed"]
@@ -265,6 +266,8 @@ async def test_a_closed_loop_ends_the_threads() -> None:
     ended = threading.Event()
 
     class Last(Chore):
+        """Ends the loop."""
+
         def finish(self) -> None:
             loop.close()
             ended.set()

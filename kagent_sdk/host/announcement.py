@@ -1,0 +1,45 @@
+"""``runtime/host.json``: how a client on the same machine finds a running agent."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kagent_sdk.protocol.headers import format_time
+
+
+@contextmanager
+def announce(
+    directory: Path, *, url: str, agent: str, version: str, started_at: float
+) -> Iterator[None]:
+    """Keep ``runtime/host.json`` in place for the time of the block.
+
+    It is written whole (a temporary file, then a rename) and readable by its owner alone.
+
+    Args:
+        directory: the agent's folder.
+        url: where the control plane listens.
+        agent: the agent's name.
+        version: the agent's version.
+        started_at: seconds since the epoch.
+    """
+    path = directory / "runtime" / "host.json"
+    document = {
+        "pid": os.getpid(),
+        "url": url,
+        "agent": agent,
+        "version": version,
+        "started_at": format_time(started_at),
+    }
+    temporary = path.with_suffix(".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(document, file)
+    temporary.rename(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

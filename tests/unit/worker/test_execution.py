@@ -1,0 +1,136 @@
+"""What a task may still do when it is over, and what its threads share."""
+
+# Sync code calls `emit` and `progress` without awaiting them: that is what these tests are about.
+# mypy: disable-error-code="unused-awaitable"
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kagent_sdk import TaskContext
+from kagent_sdk.capability import declare
+from kagent_sdk.protocol.frames import Frame, Kind
+from kagent_sdk.protocol.messages import Run
+from kagent_sdk.worker.execution import ThreadExecution, execution_type
+from tests.unit.worker.rig import Bench
+
+
+def start(bench: Bench, function: Callable[..., Any], number: int = 1) -> None:
+    """Start a task."""
+    capability = declare(function)
+    run = Run(0, 1, float("inf"), f"t-{number}", "", b"", b"{}")
+    task = execution_type(capability)(bench.services, number, capability, run)
+    bench.services.running[number] = task
+    task.start()
+
+
+async def ending(bench: Bench) -> list[Frame]:
+    """Return all frames up to the end of every task."""
+    frames: list[Frame] = []
+    while bench.services.running:
+        frames += await bench.frames()
+    return frames + await bench.frames()
+
+
+async def test_a_job_that_outlives_its_task_can_emit_and_report_no_more() -> None:
+    """Its frames would be about a task that the host knows no more."""
+    bench = Bench()
+    kept: list[TaskContext] = []
+
+    async def work(ctx: TaskContext) -> None:
+        kept.append(ctx)
+
+    start(bench, work)
+    frames = await ending(bench)
+    await kept[0].progress(0.5)
+
+    with pytest.raises(RuntimeError, match="task t-1 has ended: it can emit no more"):
+        await kept[0].emit(1)
+    assert [kind for kind, _, _ in frames + await bench.frames()] == [Kind.RESULT]
+
+
+async def test_threads_of_one_task_share_its_window_and_its_flag() -> None:
+    """`asyncio.to_thread` with the context is what authors do."""
+    bench = Bench(event_window=200)
+    flags: set[int] = set()
+    barrier = threading.Barrier(4)
+
+    async def work(ctx: TaskContext) -> None:
+        def emit() -> None:
+            barrier.wait()
+            flags.add(id(ctx.cancelled))
+            ctx.progress(0.5)
+            for _ in range(10):
+                ctx.emit(1)
+
+        await asyncio.gather(*(asyncio.to_thread(emit) for _ in range(4)))
+
+    start(bench, work)
+    frames = await ending(bench)
+
+    assert len(flags) == 1
+    assert [kind for kind, _, _ in frames].count(Kind.EVENT) == 40
+    assert frames[-1][0] == Kind.RESULT
+
+
+async def test_a_cancelled_task_starts_its_events_cancelled() -> None:
+    """A thread that emits for the first time after the CANCEL must not wait for ever."""
+    bench = Bench(event_window=1)
+    begun, cancelled = asyncio.Event(), threading.Event()
+
+    def work(ctx: TaskContext) -> None:
+        bench.services.mailbox.post(begun.set)
+        cancelled.wait(20)
+        ctx.emit(1)
+        ctx.emit(2)
+
+    start(bench, work)
+    await begun.wait()
+    bench.services.running[1].acknowledge(1)
+    bench.services.running[1].cancel("caller")
+    cancelled.set()
+    frames = await ending(bench)
+    bench.services.threads.close()
+
+    assert [kind for kind, _, _ in frames] == [Kind.EVENT, Kind.ERROR]
+    assert b'"canceled"' in frames[-1][2]
+
+
+async def test_an_interrupt_between_begin_and_work_is_answered() -> None:
+    """The thread had taken the task, but the author's function never ran."""
+    bench = Bench()
+
+    def work() -> None: ...
+
+    capability = declare(work)
+    run = Run(0, 1, float("inf"), "t", "", b"", b"{}")
+    task = ThreadExecution(bench.services, 1, capability, run)
+    bench.services.running[1] = task
+    task.has_begun = True
+    task.cancel("timeout")
+    task.finish()
+    frames = await ending(bench)
+
+    assert [kind for kind, _, _ in frames] == [Kind.ERROR]
+    assert b"the task was canceled: timeout" in frames[0][2]
+
+
+async def test_jobs_are_named_after_their_task() -> None:
+    """A list of asyncio tasks in a debugger tells what they are for."""
+    bench = Bench()
+    names: list[str] = []
+
+    async def work() -> None:
+        job = asyncio.current_task()
+        assert job is not None
+        names.append(job.get_name())
+
+    start(bench, work)
+    await ending(bench)
+
+    assert names == ["t-1"]
