@@ -18,7 +18,7 @@ from rig.command import (
 )
 from rig.contenders import LANES, Check, Lane
 from rig.cores import pinned
-from rig.load import Load
+from rig.load import Load, Slice
 from rig.processes import Server
 from rig.report import Report
 from rig.statistics import median, paired_ratios, percentile, spread
@@ -33,6 +33,9 @@ ROUNDS = 40
 SECONDS = 0.4
 WARM_UP_S = 0.1
 FIRST_WARM_UP_S = 1.5
+# A turn in which other work took the server's core says little: it is taken again, but not for ever.
+LEAST_BUSY = 0.95
+MORE_ATTEMPTS = 3
 CONNECTIONS = 16
 
 INTRO = """
@@ -92,9 +95,11 @@ class Runner:
         request, found = self.lane.request(), self.found
         with Load(self.server.port, request, self.check, connections=CONNECTIONS) as load:
             load.drive(WARM_UP_S)
-            cpu_before = self.server.cpu_s()
-            many = load.drive(seconds)
-            cpu_s = self.server.cpu_s() - cpu_before
+            many, cpu_s = self._drive(load, seconds)
+            for _ in range(MORE_ATTEMPTS):
+                if cpu_s >= LEAST_BUSY * many.took_s:
+                    break
+                many, cpu_s = self._drive(load, seconds)
         with Load(self.server.port, request, self.check, connections=1) as load:
             load.drive(WARM_UP_S / 2)
             one = load.drive(seconds / 2)
@@ -104,6 +109,11 @@ class Runner:
         found.cpu_us.append(cpu_s / many.answers * 1e6)
         found.medians_us.append(median(one.latencies_us))
         found.p99s_us.append(percentile(one.latencies_us, 0.99))
+
+    def _drive(self, load: Load, seconds: float) -> tuple[Slice, float]:
+        before_s = self.server.cpu_s()
+        found = load.drive(seconds)
+        return found, self.server.cpu_s() - before_s
 
 
 def prepare(lane: Lane, server: Server) -> Runner:

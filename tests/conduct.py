@@ -14,18 +14,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.leaks import MARKER_NAME, Census, find_leaks, take_census
+from tests.leaks import MARKER_NAME, LeakWatch
 
 SKIP_PREFIX = "platform: "
 LONG_NAME = "KAGENT_TEST_LONG"
 
-_BEFORE = pytest.StashKey[Census]()
+_HAS_BEGUN = pytest.StashKey[bool]()
+_LEAKS = pytest.StashKey[LeakWatch]()
 _WRONG_SKIPS = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Mark the environment, which every process that a test starts inherits."""
     os.environ.setdefault(MARKER_NAME, uuid.uuid4().hex)
+    config.stash[_LEAKS] = LeakWatch()
     config.stash[_WRONG_SKIPS] = []
     config.pluginmanager.register(_SkipWatch(config.stash[_WRONG_SKIPS]))
 
@@ -41,17 +43,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def _census(request: pytest.FixtureRequest) -> None:
-    """Count before the test, after the fixtures that it shares with others."""
-    request.node.stash[_BEFORE] = take_census()
+def _leak_watch(request: pytest.FixtureRequest) -> None:
+    """Begin to watch: after the fixtures that this test shares with others."""
+    request.config.stash[_LEAKS].begin()
+    request.node.stash[_HAS_BEGUN] = True
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     """Fail a test that leaves something running once all its fixtures are gone."""
     yield
-    before = item.stash.get(_BEFORE, None)
-    if before is not None and (leaks := find_leaks(before)):
+    if item.stash.get(_HAS_BEGUN, False) and (leaks := item.config.stash[_LEAKS].end()):
         pytest.fail("left behind: " + "; ".join(leaks), pytrace=False)
 
 

@@ -1,12 +1,17 @@
-"""Find what a test left behind: processes and threads that it started and did not end."""
+"""Find what a test left behind: processes and threads that it started and did not end.
+
+Reading all of ``/proc`` twice would double the time of most tests, so that is done only for a test
+that starts a process: Python's audit events tell when the first one is about to start.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +22,11 @@ GRACE_S = 2.0
 """How long something that is on its way out may take, on two noisy cores."""
 
 POLL_S = 0.01
+
+PROCESS_STARTS = frozenset(
+    {"os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
+)
+"""Audit events that come before a process (https://docs.python.org/3/library/audit_events.html)."""
 
 _PROC = Path("/proc")
 _SHARED_BY_THE_RUN = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
@@ -33,74 +43,87 @@ class Process:
     is_marked: bool
     command: str
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """What no other process has, before or after."""
+        return self.pid, self.started_ticks
+
     def __str__(self) -> str:
         """Say what it is; a zombie has no command line any more."""
         return f"process {self.pid}: {self.command or 'ended, but nobody waited for it'}"
 
 
-@dataclass(frozen=True, slots=True)
-class Census:
-    """The processes and threads of this run at one moment."""
+class LeakWatch:
+    """Notes what runs when a test begins, and finds what runs besides when it has ended.
 
-    processes: frozenset[tuple[int, int]]
-    threads: frozenset[int]
-
-
-def take_census() -> Census:
-    """Count what runs now."""
-    return Census(
-        frozenset((process.pid, process.started_ticks) for process in _ours()),
-        frozenset(thread.ident for thread in threading.enumerate() if thread.ident is not None),
-    )
-
-
-def find_leaks(before: Census, grace_s: float = GRACE_S) -> list[str]:
-    """Return what runs now and did not before, after giving it ``grace_s`` to end by itself.
-
-    Leaked processes are killed, so that the next test is not blamed for them.
+    Listens to audit events for the life of the interpreter: make one only.
     """
-    give_up_at = time.monotonic() + grace_s
-    while leaks := [*map(str, _new_processes(before)), *_new_threads(before)]:
-        if time.monotonic() > give_up_at:
-            break
-        time.sleep(POLL_S)
-    for process in _new_processes(before):
-        os.kill(process.pid, signal.SIGKILL)
-    return leaks
+
+    def __init__(self) -> None:
+        self._threads: frozenset[int | None] = frozenset()
+        self._processes: frozenset[tuple[int, int]] | None = None
+        self._is_on = False
+        sys.addaudithook(self._hear)
+
+    def begin(self) -> None:
+        """Begin a test; what runs now belongs to others."""
+        self._threads = frozenset(thread.ident for thread in threading.enumerate())
+        self._processes = None
+        self._is_on = True
+
+    def end(self, grace_s: float = GRACE_S) -> list[str]:
+        """Return what the test left running, after giving it ``grace_s`` to end by itself.
+
+        Leaked processes are killed, so that the next test is not blamed for them.
+        """
+        self._is_on = False
+        give_up_at = time.monotonic() + grace_s
+        while leaks := [*map(str, self._new_processes()), *self._new_threads()]:
+            if time.monotonic() > give_up_at:
+                break
+            time.sleep(POLL_S)
+        for process in self._new_processes():
+            os.kill(process.pid, signal.SIGKILL)
+        return leaks
+
+    def _hear(self, event: str, _arguments: tuple[object, ...]) -> None:
+        if self._is_on and self._processes is None and event in PROCESS_STARTS:
+            self._processes = frozenset(process.key for process in read_processes().values())
+
+    def _new_threads(self) -> list[str]:
+        return [
+            f"thread {thread.name}"
+            for thread in threading.enumerate()
+            if thread.ident not in self._threads
+        ]
+
+    def _new_processes(self) -> list[Process]:
+        if self._processes is None:
+            return []
+        everyone = read_processes()
+        return [
+            process
+            for process in everyone.values()
+            if process.key not in self._processes and self._is_the_tests(process, everyone)
+        ]
+
+    def _is_the_tests(self, process: Process, everyone: Mapping[int, Process]) -> bool:
+        """Tell whether the test is to blame: not if an older process of ours started it."""
+        assert self._processes is not None
+        parent = everyone.get(process.parent_pid)
+        while parent is not None and parent.pid != os.getpid():
+            if parent.is_marked and parent.key in self._processes:
+                return False
+            parent = everyone.get(parent.parent_pid)
+        return parent is not None or process.is_marked
 
 
-def _new_processes(before: Census) -> list[Process]:
-    return [
-        process
-        for process in _ours()
-        if (process.pid, process.started_ticks) not in before.processes
-    ]
+def read_processes() -> dict[int, Process]:
+    """Return every process of the machine by its number, as far as it can be read."""
+    return {process.pid: process for process in _iter_processes()}
 
 
-def _new_threads(before: Census) -> list[str]:
-    return [
-        f"thread {thread.name}"
-        for thread in threading.enumerate()
-        if thread.ident not in before.threads
-    ]
-
-
-def _ours() -> Iterator[Process]:
-    """Yield the descendants of this process, and the orphans that carry the run's marker."""
-    everyone = {process.pid: process for process in _read_processes()}
-    for process in everyone.values():
-        if process.pid != os.getpid() and (process.is_marked or _descends(process, everyone)):
-            yield process
-
-
-def _descends(process: Process, everyone: dict[int, Process]) -> bool:
-    parent = everyone.get(process.parent_pid)
-    while parent is not None and parent.pid != os.getpid():
-        parent = everyone.get(parent.parent_pid)
-    return parent is not None
-
-
-def _read_processes() -> Iterator[Process]:
+def _iter_processes() -> Iterator[Process]:
     marker = f"{MARKER_NAME}={os.environ[MARKER_NAME]}".encode()
     for folder in _PROC.iterdir():
         if not folder.name.isdigit():

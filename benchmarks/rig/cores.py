@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A nice value: ten times the weight of other work, which still gets its turn.
-PRECEDENCE = -10
+# A nice value: thirty times the weight of other work, which still gets its turn.
+PRECEDENCE = -15
 
 
 @dataclass(frozen=True, slots=True)

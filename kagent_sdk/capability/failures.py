@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from kagent_sdk.errors import KagentError
 from kagent_sdk.protocol.tasks import ErrorCode, TaskFailure
 
-MAX_PROBLEMS = 50
+MAX_DETAILS = 50
 """Entries of ``details``: nobody reads more."""
 
 MAX_LISTABLE = 10_000
@@ -24,7 +24,7 @@ MAX_PART_CHARS = 100
 MAX_MSG_CHARS = 500
 
 
-class Problem(TypedDict):
+class Detail(TypedDict):
     """One thing that is wrong: where, in words, and pydantic's stable name of it."""
 
     loc: list[str | int]
@@ -64,7 +64,7 @@ def refuse_json(reason: str) -> InvalidInput:
 
 def refuse_input(exc: ValidationError) -> InvalidInput:
     """Return the refusal of an input that pydantic did not take."""
-    problems = list_problems(exc)
+    problems = list_details(exc)
     first = problems[0]
     if first["type"] == "json_invalid" and not first["loc"]:
         return refuse_json(first["msg"].removeprefix("Invalid JSON: "))
@@ -74,28 +74,28 @@ def refuse_input(exc: ValidationError) -> InvalidInput:
 
 def refuse_extreme() -> InvalidInput:
     """Return the refusal of an input that drives a validator over one of Python's limits."""
-    problem = Problem(loc=[], msg="Input is nested too deeply or too large", type="too_extreme")
+    problem = Detail(loc=[], msg="Input is nested too deeply or too large", type="too_extreme")
     message = "the input does not fit: it is nested too deeply, or a number or pattern is too large"
     return InvalidInput(
         TaskFailure(ErrorCode.INVALID_INPUT, message, details=[problem], status=422)
     )
 
 
-def refuse_output(reason: str, problems: list[Problem] | None = None) -> InvalidOutput:
+def refuse_output(reason: str, problems: list[Detail] | None = None) -> InvalidOutput:
     """Return the refusal of what a function returned."""
     return InvalidOutput(TaskFailure(ErrorCode.INVALID_OUTPUT, reason, details=problems))
 
 
-def list_problems(exc: ValidationError) -> list[Problem]:
+def list_details(exc: ValidationError) -> list[Detail]:
     """Return the first problems, bounded; without the input, its context and pydantic's links."""
     count = exc.error_count()
     if count > MAX_LISTABLE:
-        return [Problem(loc=[], msg=f"{count} problems: too many to list", type="too_many")]
+        return [Detail(loc=[], msg=f"{count} problems: too many to list", type="too_many")]
     errors = exc.errors(include_url=False, include_context=False, include_input=False)
-    return [_bound(error) for error in errors[:MAX_PROBLEMS]]
+    return [_bound(error) for error in errors[:MAX_DETAILS]]
 
 
-def summarise(problems: list[Problem], count: int) -> str:
+def summarise(problems: list[Detail], count: int) -> str:
     """Return the first problem in one line, and how many there are."""
     first = problems[0]
     where = ".".join(str(part) for part in first["loc"])
@@ -108,8 +108,8 @@ def shorten(text: str) -> str:
     return text if len(text) <= MAX_MSG_CHARS else text[: MAX_MSG_CHARS - 1] + "…"
 
 
-def _bound(error: Any) -> Problem:
+def _bound(error: Any) -> Detail:
     loc = [part if isinstance(part, int) else part[:MAX_PART_CHARS] for part in error["loc"]]
-    return Problem(
+    return Detail(
         loc=loc[:MAX_LOC_PARTS], msg=shorten(error["msg"]), type=error["type"][:MAX_PART_CHARS]
     )

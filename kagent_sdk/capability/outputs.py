@@ -6,6 +6,7 @@ A float that is NaN or infinite becomes null, as pydantic has it, unless the aut
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,17 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json
 
-from kagent_sdk.capability.failures import list_problems, refuse_output, shorten, summarise
+from kagent_sdk.capability.failures import list_details, refuse_output, shorten, summarise
 from kagent_sdk.capability.schemas import adapt, explain
 from kagent_sdk.capability.signature import Kind, Signature
 
 Dump = Callable[[object], bytes]
+
+# One line of pydantic's serializer warnings; what follows in it is the value.
+_UNEXPECTED = re.compile(
+    r"^ *PydanticSerializationUnexpectedValue\(Expected (`[^`]*`).*? \[field_name='([^']*)'",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +72,11 @@ def _writer(adapter: TypeAdapter[Any], what: str) -> Dump:
             # since: `warnings` makes pydantic notice what does not fit. Aliases, as in the schema.
             raw = to_json(validate_python(value), by_alias=True, warnings="error")
         except ValidationError as exc:
-            problems = list_problems(exc)
+            problems = list_details(exc)
             reason = f"the {what} does not fit its hint: {summarise(problems, exc.error_count())}"
-            raise refuse_output(reason, problems) from exc
+            raise refuse_output(reason, problems) from None  # pydantic's text has the values in it
         except (PydanticSerializationError, RecursionError) as exc:
-            raise refuse_output(f"the {what} cannot be JSON: {shorten(str(exc))}") from exc
+            raise refuse_output(f"the {what} cannot be JSON: {_reason(exc)}") from None
         if b"NaN" in raw or b"Infinity" in raw:
             _refuse_constants(raw, what)
         return raw
@@ -77,12 +84,21 @@ def _writer(adapter: TypeAdapter[Any], what: str) -> Dump:
     return dump
 
 
+def _reason(exc: Exception) -> str:
+    """Return why something cannot be written, without the value, which the log must not have."""
+    text = str(exc)
+    found = _UNEXPECTED.search(text)
+    if found:
+        return f"field {found[2]!r} was assigned what is not {found[1]}"
+    return shorten(text.split("\n", 1)[0].rstrip(":"))
+
+
 def _refuse_constants(raw: bytes, what: str) -> None:
     try:
         from_json(raw, allow_inf_nan=False, cache_strings="none")
     except ValueError as exc:
         reason = f"the {what} cannot be JSON, for it has a number that is not finite: {exc}"
-        raise refuse_output(reason) from exc
+        raise refuse_output(reason) from None
 
 
 write_any = _writer(TypeAdapter(Any), "event")

@@ -84,6 +84,11 @@ class Follower:
         self.taken_id = min(after_id, log.last_id)
         self.missed = 0
 
+    @property
+    def is_at_end(self) -> bool:
+        """Whether this reader has had everything that there will ever be."""
+        return self._log.is_closed and self._log.last_id <= self.taken_id
+
     def wake(self) -> None:
         """Tell the reader that there is something new."""
         if self._waiter is not None and not self._waiter.done():

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from kagent_sdk.host.http.server import HttpServer
 
 LOG_FLUSH_S = 2.0
+MIN_FLUSH_S = 0.1
+"""What the last answers and log lines get even when the budget is used up."""
 
 
 class Host:
@@ -63,7 +65,7 @@ class Host:
 
             server = build_server(parts, self.ask_to_stop)
             await server.start()
-            stack.push_async_callback(server.close)
+            stack.push_async_callback(self._close, server)
             stack.enter_context(
                 announce(
                     parts.directory,
@@ -186,6 +188,19 @@ class Host:
             self._engine.lose(connection, "shutdown", may_run_again=False)
         self._engine.abandon_queue(gone)
 
+    async def _close(self, server: HttpServer) -> None:
+        try:
+            async with asyncio.timeout(self._left_s()):
+                await server.close()
+        except TimeoutError:
+            self._pump.log("warning", "answers_cut_off")
+
+    def _left_s(self) -> float:
+        """How long the flush may still take: the rest of the budget."""
+        if self._schedule is None:
+            return LOG_FLUSH_S
+        return min(LOG_FLUSH_S, max(MIN_FLUSH_S, self._schedule.flush_until_s - self._loop.time()))
+
     @asynccontextmanager
     async def _pumping(self) -> AsyncIterator[None]:
         self._pump.start()
@@ -195,7 +210,7 @@ class Host:
             if self._lifecycle.state is LifecycleState.STOPPING:
                 self._lifecycle.enter(LifecycleState.STOPPED, time.time())
             self._pump.log("info", "host_stopped", lifecycle=str(self._lifecycle.state))
-            self._pump.close(LOG_FLUSH_S)
+            self._pump.close(self._left_s())
 
 
 def _kill_all(processes: list[WorkerProcess]) -> None:

@@ -191,7 +191,7 @@ class Pool:
         await _wait_for(place.connection_lost, LAST_FRAMES_S)
         await _wait_for(place.output_ended, LAST_OUTPUT_S)
         how = place.kill_reason or describe_exit(returncode)
-        if self._stop_asked.is_set() and place.kill_reason is None:
+        if self._stop_asked.is_set():
             self._pump.log("info", "worker_stopped", worker=place.index, how=how)
         else:
             self._note_crash(place, process, how, returncode)

@@ -68,6 +68,11 @@ class EventLog:
             self.items_dropped += dropped.kind == "event" and dropped.id > self._attempt_after_id
         return event
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing will come any more: the last event is the ``task`` itself."""
+        return bool(self._events) and self._events[-1].kind == "task"
+
     def restart(self) -> None:
         """Begin another attempt: items of those before can be replayed, but are no output."""
         self._attempt_after_id = self._last_id

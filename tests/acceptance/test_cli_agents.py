@@ -216,6 +216,17 @@ def test_the_status_goes_into_a_pipe_without_colours_and_blanks(running: Running
     assert kos("status", "--json", "-C", running.directory).json()["health"]["live"] is True
 
 
+def test_a_terminal_of_another_age_gets_a_plainer_screen(running: RunningAgent) -> None:
+    """ASCII has no dots and bars; that is no reason to fail."""
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    result = kos("status", "-C", running.directory, env=ascii_only)
+    output = kos("call", "greet", "name=Zoë", "-C", running.directory, env=ascii_only)
+
+    assert result.code == 0
+    assert "hello 0.1.0  ? ready" in result.out
+    assert output.json() == {"text": "Hello, Zoë!"}
+
+
 def test_a_watched_status_stays_until_ctrl_c(running: RunningAgent) -> None:
     """And leaving is no error."""
     with Terminal(["status", "--watch", "-C", running.directory]) as terminal:

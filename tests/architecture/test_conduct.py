@@ -12,6 +12,19 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LEAKING = """
 import subprocess, threading
 
+import pytest
+
+@pytest.fixture(scope="module")
+def shell():
+    with subprocess.Popen(["bash"], stdin=subprocess.PIPE, text=True) as process:
+        yield process
+        process.stdin.write("kill %1\\n")
+
+def test_shared(shell):
+    subprocess.run(["true"])
+    shell.stdin.write("sleep 76 &\\n")
+    shell.stdin.flush()
+
 def test_clean():
     subprocess.run(["true"])
     thread = threading.Thread(target=int)
@@ -81,7 +94,7 @@ def test_a_test_that_leaves_something_running_fails_and_no_other(tmp_path: Path)
     result = run_planted(tmp_path, LEAKING)
 
     assert result.returncode == 1
-    assert "5 passed, 3 errors" in result.stdout
+    assert "6 passed, 3 errors" in result.stdout
     left_behind = [line for line in result.stdout.splitlines() if line.startswith("left behind")]
     assert [line.split(": ")[-1] for line in left_behind] == ["sleep 77", "sleep 78", "thread idle"]
     for name in ("child", "orphan", "thread"):

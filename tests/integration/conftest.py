@@ -13,6 +13,11 @@ SUBJECT = Path(__file__).parent / "subject"
 @pytest.fixture
 def subject(tmp_path: Path) -> Path:
     """Return a fresh copy of the subject's folder."""
-    folder = tmp_path / "subject"
+    return copy_subject(tmp_path)
+
+
+def copy_subject(parent: Path) -> Path:
+    """Copy the subject's folder into ``parent``; return the copy."""
+    folder = parent / "subject"
     shutil.copytree(SUBJECT, folder, ignore=shutil.ignore_patterns("__pycache__"))
     return folder

@@ -43,7 +43,7 @@ def test_sigterm_lets_running_tasks_finish(subject: Path) -> None:
 
 def test_the_exit_comes_within_the_grace_whatever_runs(subject: Path) -> None:
     """Kubernetes kills at 30 s: everything must have its end before."""
-    env = {"AGENT_SHUTDOWN__GRACE_S": "3"}
+    env = {"AGENT_SHUTDOWN__GRACE_S": "10"}
     with running_agent(subject, env=env) as agent:
         states: list[str] = []
 
@@ -64,7 +64,7 @@ def test_the_exit_comes_within_the_grace_whatever_runs(subject: Path) -> None:
             caller.join()
 
         assert code == 0
-        assert took_s < 3.5
+        assert took_s < 10
         assert states == ["canceled"] * 4
 
 

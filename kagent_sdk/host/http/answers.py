@@ -63,6 +63,9 @@ class OutputResponse:
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
             b"Date: %b\r\n\r\n%b" % (len(output), _date(), output)
         )
+        # A client that does not read gets one answer into memory, not one per pipelined request.
+        if request.protocol.writing_paused:
+            await request.writer.drain()
 
     async def write_eof(self) -> None:
         """Nothing is left to write."""

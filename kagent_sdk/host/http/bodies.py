@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import web
+from aiohttp.http import HttpVersion11
 
 from kagent_sdk.config.models import HttpConfig
 from kagent_sdk.protocol.problem import RequestError
@@ -52,6 +53,7 @@ class BodyReader:
             raise RequestError(queue_full(1))
         self._room_bytes -= size
         try:
+            _ask_for_body(request)
             async with asyncio.timeout(self._timeout_s):
                 return await request.read()
         except web.HTTPRequestEntityTooLarge:
@@ -60,3 +62,10 @@ class BodyReader:
             raise RequestError(request_timeout(self._timeout_s)) from None
         finally:
             self._room_bytes += size
+
+
+def _ask_for_body(request: web.BaseRequest) -> None:
+    """Send the interim answer that a client may wait for before it sends a body (RFC 9110, 10.1.1)."""
+    expected = request.headers.get("Expect", "").lower() == "100-continue"
+    if expected and request.version >= HttpVersion11 and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

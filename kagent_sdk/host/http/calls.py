@@ -161,5 +161,6 @@ def _trace(headers: Mapping[str, str], submission: Submission) -> None:
     if value is not None:
         trace = parse_traceparent(value)
         if trace is not None:
-            submission.traceparent = value
+            # Not the text that came: a later version's may go on with anything, even no UTF-8.
+            submission.traceparent = trace.traceparent
             submission.trace_id = trace.trace_id

@@ -33,17 +33,34 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 class _Protocol(web.RequestHandler):
     """One connection: errors below HTTP are answered with problem documents too."""
 
-    __slots__ = ("_refuse",)
+    __slots__ = ("_first_request_s", "_refuse")
 
-    def __init__(self, manager: _Server, refuse: Callable[[], bool], **options: Any) -> None:
+    def __init__(
+        self,
+        manager: _Server,
+        refuse: Callable[[], bool],
+        *,
+        first_request_s: float,
+        **options: Any,
+    ) -> None:
         super().__init__(manager, **options)
         self._refuse = refuse
+        self._first_request_s = first_request_s
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._expect_first_request()
         if self._refuse():
             assert isinstance(transport, asyncio.Transport)
             transport.abort()
+
+    def _expect_first_request(self) -> None:
+        """Close the connection when no whole head comes in time; behind it `IDLE_S` counts."""
+        if self._keepalive_handle is not None:
+            self._keepalive_handle.cancel()
+        close_at_s = self._loop.time() + self._first_request_s
+        self._next_keepalive_close_time = close_at_s
+        self._keepalive_handle = self._loop.call_at(close_at_s, self._process_keepalive)
 
     def handle_error(
         self,
@@ -62,10 +79,11 @@ class _Protocol(web.RequestHandler):
 class _Server(web.Server):
     """Makes our protocol, and counts connections."""
 
-    def __init__(self, handler: Handler, *, max_connections: int, body_bytes: int) -> None:
+    def __init__(self, handler: Handler, config: HttpConfig) -> None:
         super().__init__(handler, request_factory=self._request, handler_cancellation=True)
-        self._max_connections = max_connections
-        self._body_bytes = body_bytes
+        self._max_connections = config.max_connections
+        self._body_bytes = config.max_body_bytes
+        self._first_request_s = min(config.read_timeout_s, IDLE_S)
 
     def _request(
         self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any
@@ -78,6 +96,7 @@ class _Server(web.Server):
         return _Protocol(
             self,
             self._is_full,
+            first_request_s=self._first_request_s,
             loop=self._loop,
             keepalive_timeout=IDLE_S,
             access_log=None,
@@ -105,9 +124,7 @@ class HttpServer:
         self._config = config
         self._host = host
         self._tls = tls
-        self._server = _Server(
-            handler, max_connections=config.max_connections, body_bytes=config.max_body_bytes
-        )
+        self._server = _Server(handler, config)
         self._runner = web.ServerRunner(self._server, shutdown_timeout=LAST_ANSWERS_S)
         self._unsent: dict[asyncio.Transport, tuple[int, float]] = {}
         self.port = config.port

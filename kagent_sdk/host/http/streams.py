@@ -40,7 +40,9 @@ class EventStream:
         response = web.StreamResponse(headers=STREAM_HEADERS)
         try:
             await response.prepare(request)
-            await self._follow(request, response, follower)
+            # HEAD asks for the head alone: a body would be taken for the next answer.
+            if request.method != "HEAD":
+                await self._follow(request, response, follower)
             await response.write_eof()
         finally:
             follower.close()
@@ -49,7 +51,7 @@ class EventStream:
     async def _follow(
         self, request: web.BaseRequest, response: web.StreamResponse, follower: Follower
     ) -> None:
-        while True:
+        while not follower.is_at_end:
             try:
                 async with asyncio.timeout(KEEP_ALIVE_S):
                     batch = await follower.next_batch()
@@ -64,8 +66,6 @@ class EventStream:
                 encode_event(event.data, event=event.kind, event_id=event.id) for event in batch
             ]
             await self._write(request, response, b"".join(parts))
-            if batch[-1].kind == "task":
-                return
 
     async def _write(
         self, request: web.BaseRequest, response: web.StreamResponse, data: bytes

@@ -273,7 +273,7 @@ def test_a_refusal_is_bounded_in_entries_and_characters() -> None:
 
     failure = refusal(capability, raw)
 
-    assert len(failure.details) == refusals.MAX_PROBLEMS
+    assert len(failure.details) == refusals.MAX_DETAILS
     assert failure.details[0]["loc"][1] == "k" * refusals.MAX_PART_CHARS
     assert "(and 59 more)" in failure.message
     assert len(failure.message) < 600

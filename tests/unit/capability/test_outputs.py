@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from typing import Any
 
 import pytest
@@ -92,7 +93,7 @@ def f() -> M:
         ),
         (
             "def f() -> Document:\n  d = Document(text='a')\n  d.words = 'many'\n  return d",
-            "the output cannot be JSON: Pydantic serializer warnings",
+            "the output cannot be JSON: field 'words' was assigned what is not `int`",
         ),
         ("def f(): return socket", "the output cannot be JSON: Unable to serialize unknown type"),
         ("def f():\n  a = []\n  a.append(a)\n  return a", "the output cannot be JSON: "),
@@ -113,6 +114,23 @@ def test_the_problems_of_an_output_are_listed_without_its_values() -> None:
 
     assert failure.details[0]["loc"] == ["words"]
     assert "secret" not in json.dumps(failure.as_dict())
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f() -> Document: return {'text': 'a', 'words': 'secret'}",
+        "def f() -> Document:\n  d = Document(text='a')\n  d.words = 'secret'\n  return d",
+        "def f() -> list[Any]:\n  d = Document(text='a')\n  d.words = ['secret']\n  return [d]",
+        "def f() -> Iterable[int]: return iter(['secret'])",
+    ],
+)
+def test_a_refused_output_is_not_in_the_traceback(source: str) -> None:
+    """The worker logs the traceback; outputs are never logged."""
+    with pytest.raises(InvalidOutput) as caught:
+        run(source)
+
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_deep_output_is_refused() -> None:

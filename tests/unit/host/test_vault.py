@@ -24,6 +24,7 @@ CONTENT = {
     "a.b": "exact",
     "a": {"b": "nested"},
     "nothing": None,
+    "ratio": 0.5,
 }
 
 
@@ -129,7 +130,7 @@ def test_a_vault_shows_no_value_and_cannot_be_copied() -> None:
     """Objects end up in logs, debuggers and pickles by accident."""
     vault = Vault(CONTENT)
 
-    assert repr(vault) == str(vault) == "Vault(6 keys)"
+    assert repr(vault) == str(vault) == "Vault(7 keys)"
     assert not hasattr(vault, "__dict__")
     copiers: list[Any] = [copy.copy, copy.deepcopy, pickle.dumps]
     for copier in copiers:

@@ -30,7 +30,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     lambda children: (
         st.lists(children, max_size=25) | st.dictionaries(st.text('ab\\"\n'), children)
     ),
-    max_leaves=60,
+    max_leaves=25,
 )
 BLANKS = st.text(" \t\n\r", max_size=3)
 
