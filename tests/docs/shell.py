@@ -65,14 +65,8 @@ class PageShell:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Stop the agents with SIGTERM; one that does not end cleanly fails the page."""
-        assert self._process is not None
-        try:
-            status, _output = self.run(
-                'for job in $(jobs -p); do kill "$job"; wait "$job" || exit; done', STOP_DEADLINE_S
-            )
-        except PageError:
-            status = -1
-        self._process.communicate(b"exit\n" if status == 0 else None)
+        status = self._stop_agents()
+        self._kill()
         if status != 0 and kind is None:
             raise PageError(f"an agent ended with {status}\n{self.log_text}")
 
@@ -102,6 +96,23 @@ class PageShell:
             output = output.replace(self._address, "127.0.0.1:8080")
         return self._status, output
 
+    def _stop_agents(self) -> int:
+        stop = 'for job in $(jobs -p); do kill "$job"; wait "$job" || exit; done'
+        try:
+            return self.run(stop, STOP_DEADLINE_S)[0]
+        except (PageError, BrokenPipeError):
+            return -1
+
+    def _kill(self) -> None:
+        """End the shell, and what is left in its process group."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.communicate()
+
     def _environment(self) -> dict[str, str]:
         marker = os.environ.get(MARKER_NAME, self._token)
         environment = agent_environment({"NO_COLOR": "1", "COLUMNS": "100"}, marker)
@@ -128,7 +139,7 @@ class PageShell:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while (found := end.search(output)) is None:
                 if not selector.select(max(0.0, give_up_at - time.monotonic())):
-                    os.killpg(self._process.pid, signal.SIGKILL)
+                    self._kill()
                     raise PageError(f"no end after {deadline_s:.0f} s; so far:\n{output.decode()}")
                 chunk = os.read(self._process.stdout.fileno(), 65536)
                 if not chunk:
