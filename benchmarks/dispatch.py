@@ -16,8 +16,8 @@ from rig.command import (
     rotated,
     show_progress,
 )
-from rig.contenders import LANES, Check, Lane
-from rig.cores import pinned
+from rig.contenders import CONSTANT, LANES, Check, Lane, SameBody
+from rig.cores import Cores, pinned
 from rig.load import Load, Slice
 from rig.processes import Server
 from rig.report import Report
@@ -43,6 +43,10 @@ One server core, one load core. The same typed task over 16 keep-alive connectio
 over one connection for the latency. *CPU per task* is what all processes of the server used. *Busy*
 is the share of its core that each side used: a server near 100 % was the limit, one far below it was
 disturbed by other work on the machine, and its rate says little.
+"""
+LIMIT = """
+The load generator takes {limit:,.0f} answers/s from a socket that sends the same bytes to everyone:
+it is not what limits a contender that stays well below.
 """
 
 BUDGETS = (
@@ -126,10 +130,22 @@ def prepare(lane: Lane, server: Server) -> Runner:
     return Runner(lane, server, check)
 
 
+def find_limit(cores: Cores) -> float:
+    """Return how many answers per second the load generator takes from the least of servers."""
+    CONSTANT.environment.ensure()
+    with CONSTANT.serve("digest", core=cores.server) as server:
+        server.wait_until_ok(CONSTANT.alive_path)
+        request = LANES[0].request()
+        check = SameBody(exchange(server.port, request, timeout_s=10).body)
+        with pinned(cores.load), Load(server.port, request, check, connections=CONNECTIONS) as load:
+            return max(load.drive(SECONDS).rate for _ in range(5))
+
+
 def run(options: Options) -> Report:
     """Measure all lanes in turns."""
     rounds, seconds = options.rounds or ROUNDS, options.seconds or SECONDS
     contenders, cores = options.chosen(), cores_for_load()
+    limit = find_limit(cores)
     with ExitStack() as stack:
         servers = {
             contender.name: stack.enter_context(contender.serve("digest", core=cores.server))
@@ -148,12 +164,14 @@ def run(options: Options) -> Report:
     end_progress()
     lanes = [runner.lane for runner in runners]
     found = {runner.lane.key: runner.found for runner in runners}
-    return report(lanes, found, {item.title: item.environment.versions() for item in contenders})
+    versions = {item.title: item.environment.versions() for item in contenders}
+    return report(lanes, found, limit, versions)
 
 
 def report(
     lanes: Sequence[Lane],
     found: Mapping[str, Measurements],
+    limit: float,
     versions: Mapping[str, Mapping[str, str]],
 ) -> Report:
     """Put the measurements into words."""
@@ -172,11 +190,11 @@ def report(
         columns,
         tuple(found[lane.key].row(lane) for lane in lanes),
     )
-    data = {lane.key: asdict(found[lane.key]) for lane in lanes}
+    data = {"limit": limit, **{lane.key: asdict(found[lane.key]) for lane in lanes}}
     return Report(
         "dispatch",
         "Dispatch",
-        INTRO,
+        f"{INTRO}\n{LIMIT.format(limit=limit)}",
         (rates, *ratio_tables(lanes, found)),
         tuple(verdicts(found)),
         versions,

@@ -11,6 +11,10 @@
         ├── CrashLoopError          the worker keeps crashing (exit code 75)
         ├── SecretMissingError      the agent has no such secret (also a KeyError)
         ├── InvalidTransition       the agent cannot go from one lifecycle state to another
+        ├── RequestError            a request cannot be served; carries the answer (protocol.problem)
+        │   ├── EnvelopeError       the body of POST /v1/tasks is not what it should be
+        │   └── HeaderError         a header that we know has a value that we do not understand
+        ├── JsonTextError           a text is not JSON; says why and where (protocol.json_text)
         ├── ProtocolError           the other process broke the frame protocol
         │   └── FrameTooLargeError  a frame announced more bytes than the receiver allows
         └── TaskError               a task failed in a way that its caller should understand

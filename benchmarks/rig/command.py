@@ -44,17 +44,18 @@ class Options:
         return found
 
 
-def parse(arguments: Sequence[str] | None, description: str) -> argparse.Namespace:
-    """Read the options that every script takes."""
+def parse(description: str, *, has_seconds: bool) -> argparse.Namespace:
+    """Read the options that every script takes; ``--seconds`` means another thing to each."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, help="turns of each contender")
-    parser.add_argument("--seconds", type=float, help="length of one measurement")
+    if has_seconds:
+        parser.add_argument("--seconds", type=float, help="length of one measurement")
     names = ", ".join(item.name for item in CONTENDERS)
     parser.add_argument("--only", action="append", default=[], help=f"one of: {names}")
     parser.add_argument("--json", action="store_true", help="print the measurements as JSON")
     parser.add_argument("--report-only", action="store_true", help="a missed budget is no failure")
     parser.add_argument("--no-docs", action="store_true", help="leave docs/benchmarks.md alone")
-    found = parser.parse_args(arguments)
+    found = parser.parse_args(namespace=argparse.Namespace(seconds=None))
     unknown = set(found.only) - {item.name for item in CONTENDERS}
     if unknown:
         parser.error(f"no contender is called {', '.join(sorted(unknown))}; there are {names}")
@@ -67,7 +68,7 @@ def main(scripts: Sequence[Callable[[Options], Report]], description: str) -> in
     Returns:
         0: all budgets kept (or ``--report-only``); 1: one was missed; 70: a contender is broken.
     """
-    asked = parse(None, description)
+    asked = parse(description, has_seconds=len(scripts) == 1)
     options = Options(asked.rounds, asked.seconds, tuple(asked.only))
     reports: list[Report] = []
     take_precedence(os.getpid())

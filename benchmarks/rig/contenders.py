@@ -129,6 +129,7 @@ OURS = Contender(
     None,
     "/healthz",
 )
+CONSTANT = Contender("constant", "a constant", AIOHTTP.environment, PEERS / "constant", "/")
 CONTENDERS = (AIOHTTP, FASTAPI, FASTAPI_STANDARD, AGENTCORE, OURS)
 
 

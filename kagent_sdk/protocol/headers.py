@@ -87,7 +87,6 @@ _match_type = re.compile(
     r"\s*([!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+)\s*(;.*)?", re.DOTALL
 ).fullmatch
 _find_quality = re.compile(r";\s*q\s*=\s*([01](?:\.[0-9]{0,3})?)\s*(?:;|$)").search
-_find_charset = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)').search
 
 
 def accepts_events(accept: str | None) -> bool:
@@ -115,28 +114,6 @@ def accepts_events(accept: str | None) -> bool:
 def _quality(parameters: str | None) -> float:
     found = _find_quality(parameters) if parameters else None
     return float(found[1]) if found else 1.0
-
-
-def is_json_type(content_type: str | None) -> bool:
-    """Whether a body is announced as JSON in UTF-8: ``application/json`` or ``application/*+json``.
-
-    Demanding it is also what keeps web pages away: a browser sends no such request to another
-    origin without asking first (Fetch standard, CORS-safelisted request-header).
-    """
-    if content_type is None:
-        return False
-    if content_type == "application/json":
-        return True
-    found = _match_type(content_type.lower())
-    if found is None:
-        return False
-    name = found[1]
-    if name != "application/json" and not (
-        name.startswith("application/") and name.endswith("+json")
-    ):
-        return False
-    charset = _find_charset(found[2]) if found[2] else None
-    return charset is None or charset[1] in {"utf-8", "utf8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +194,6 @@ class Trace:
 
 
 KNOWN_TRACE_FLAGS = 0b11
-SAMPLED = 0b01
 _match_traceparent = re.compile(
     r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
 ).fullmatch
@@ -239,19 +215,6 @@ def parse_traceparent(value: str | None) -> Trace | None:
     if trace_id == _NO_TRACE_ID or parent_id == _NO_PARENT_ID:
         return None
     return Trace(trace_id, parent_id, int(flags, 16) & KNOWN_TRACE_FLAGS)
-
-
-def continue_trace(parent: Trace | None, randomness: bytes) -> Trace:
-    """Return the place of a new span: below ``parent``, or at the root of a new trace.
-
-    Args:
-        parent: where the call came from.
-        randomness: 24 random bytes.
-    """
-    span_id = randomness[16:24].hex()
-    if parent is not None:
-        return Trace(parent.trace_id, span_id, parent.flags)
-    return Trace(randomness[:16].hex(), span_id, KNOWN_TRACE_FLAGS)
 
 
 _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"

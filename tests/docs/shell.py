@@ -60,6 +60,7 @@ class PageShell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            bufsize=0,
         )
         return self
 
@@ -100,18 +101,17 @@ class PageShell:
         stop = 'for job in $(jobs -p); do kill "$job"; wait "$job" || exit; done'
         try:
             return self.run(stop, STOP_DEADLINE_S)[0]
-        except (PageError, BrokenPipeError):
+        except (PageError, OSError, ValueError):
             return -1
 
     def _kill(self) -> None:
-        """End the shell, and what is left in its process group."""
+        """End the shell, and what is left in its process group; idempotent."""
         assert self._process is not None
-        assert self._process.stdin is not None
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
-        with suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.communicate()
+        # Leaving Popen's own block closes the pipes and waits.
+        with self._process:
+            pass
 
     def _environment(self) -> dict[str, str]:
         marker = os.environ.get(MARKER_NAME, self._token)
@@ -127,7 +127,6 @@ class PageShell:
         # $? must be the last command's for the page too, and no command may eat what we type.
         lines = f"{{ (exit {self._status})\n{command}\n}} </dev/null\nprintf '\\n%s %d\\n' "
         self._process.stdin.write(f"{lines}{self._token} $?\n".encode())
-        self._process.stdin.flush()
 
     def _read_answer(self, deadline_s: float) -> tuple[int, str]:
         assert self._process is not None

@@ -62,9 +62,7 @@ def test_any_body_gets_a_definite_answer(agent: RunningAgent, route: str, body: 
 
 
 @settings(max_examples=300 * EXAMPLES)
-@given(
-    method=st.sampled_from(["GET", "POST"]), route=st.integers(0, 8), headers=mischief.headers
-)
+@given(method=st.sampled_from(["GET", "POST"]), route=st.integers(0, 8), headers=mischief.headers)
 @example(method="POST", route=0, headers=[("traceparent", mischief.TRACE_NOT_UTF8)])
 @example(method="GET", route=8, headers=[("Last-Event-ID", "99")])
 @example(method="GET", route=8, headers=[("Last-Event-ID", "2")])

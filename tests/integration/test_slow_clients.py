@@ -172,7 +172,10 @@ def test_streams_that_nobody_reads_pace_their_workers_and_end(agent: RunningAgen
 
 def test_no_more_than_so_many_connections_at_a_time(tmp_path: Path) -> None:
     """``http.max_connections`` holds; a place that is left is free again."""
-    with impatient_agent(tmp_path, {"AGENT_HTTP__MAX_CONNECTIONS": "20"}) as agent, ExitStack() as stack:
+    with (
+        impatient_agent(tmp_path, {"AGENT_HTTP__MAX_CONNECTIONS": "20"}) as agent,
+        ExitStack() as stack,
+    ):
         before = take_vitals(agent)
         idle = [stack.enter_context(dial(agent)) for _ in range(19)]
         for client in idle:
@@ -198,7 +201,11 @@ def test_a_task_promised_to_one_caller_outlives_another(agent: RunningAgent) -> 
     promised = agent.post("/v1/tasks", body, headers={"Prefer": "respond-async"})
     with dial(agent) as client:
         client.sendall(
-            build("POST", "/v1/tasks", b'{"id": "promised", "capability": "nap", "input": {"seconds": 1.5}}')
+            build(
+                "POST",
+                "/v1/tasks",
+                b'{"id": "promised", "capability": "nap", "input": {"seconds": 1.5}}',
+            )
         )
         time.sleep(0.3)  # lets it wait; nothing outside shows that it does
         reset(client)

@@ -58,11 +58,12 @@ class OutputResponse:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client is gone")
-        output = self._output
         transport.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-            b"Date: %b\r\n\r\n%b" % (len(output), _date(), output)
+            b"Date: %b\r\n\r\n%b" % (len(self._output), _date(), self._output)
         )
+        # What a slow client has not read yet is held once, in the transport's buffer.
+        self._output = b""
         # A client that does not read gets one answer into memory, not one per pipelined request.
         if request.protocol.writing_paused:
             await request.writer.drain()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -20,6 +21,9 @@ from kagent_sdk.protocol.tasks import TaskState
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 MAX_WAIT_S = 60.0
+
+# Not all that int() and float() take: no blanks, underscores, exponents, NaN or other digits.
+_is_number = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?").fullmatch
 
 
 class Tasks:
@@ -116,10 +120,7 @@ def _parse_state(value: str | None) -> TaskState | None:
 def _parse_number(name: str, value: str | None, default: float, low: float, high: float) -> float:
     if value is None:
         return default
-    try:
-        number = float(value) if name.endswith("_s") else int(value)
-    except ValueError:
-        number = low - 1
-    if not low <= number <= high or not value.isascii():
+    number = float(value) if _is_number(value) else low - 1
+    if not low <= number <= high or not (name.endswith("_s") or number.is_integer()):
         raise RequestError(invalid_query(name, f"is not a number from {low:g} to {high:g}"))
     return number

@@ -1,0 +1,1 @@
+"""No contender: the least that can answer, to find the limit of the load generator."""
