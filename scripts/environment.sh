@@ -69,8 +69,8 @@ install_with_pip() {
   rm -rf "$folder"
   "$python" -m venv "$folder"
   # Dependency groups (PEP 735) came with pip 25.1.
-  "$folder/bin/python" -m pip install --quiet --upgrade 'pip>=25.1'
-  "$folder/bin/python" -m pip install --quiet --editable . "${arguments[@]}"
+  "$folder/bin/python" -m pip install -qq --upgrade 'pip>=25.1'
+  "$folder/bin/python" -m pip install -qq --editable . "${arguments[@]}"
 }
 
 # prepare_environment FOLDER GROUP...: make the environment, or keep the one that still fits;

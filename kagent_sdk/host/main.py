@@ -63,8 +63,11 @@ def _prepare_folders(directory: Path) -> None:
 def _serve(directory: Path, config: AgentConfig, vault: Vault, signals: EarlySignals) -> int:
     import asyncio  # noqa: PLC0415
 
+    from kagent_sdk.host.allocator import return_large_buffers  # noqa: PLC0415
     from kagent_sdk.host.host import Host  # noqa: PLC0415
     from kagent_sdk.host.parts import build_parts  # noqa: PLC0415
+
+    return_large_buffers()
 
     async def serve() -> None:
         await Host(build_parts(directory, config, vault)).serve(signals)

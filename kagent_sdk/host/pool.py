@@ -30,6 +30,8 @@ LAST_WORDS_S = 2.0
 """A worker that closed its socket may still write a traceback and exit by itself; then it is
 killed."""
 
+SPAWN_RETRY_S = 1.0
+
 LAST_OUTPUT_S = 0.5
 """The same for its last lines on stderr, which tell of the crash."""
 
@@ -147,8 +149,24 @@ class Pool:
             await asyncio.sleep(delay_s)
             if self._stop_asked.is_set():
                 return
+            next_process = await self._spawn_when_possible(place)
+            if next_process is None:
+                return
             place.restarts += 1
-            process = self._spawn()
+            process = next_process
+
+    async def _spawn_when_possible(self, place: Place) -> WorkerProcess | None:
+        """Start a worker; None when the pool stops before there is room for one.
+
+        Descriptors, processes or memory may be used up for a while: no reason to end the agent.
+        """
+        while not self._stop_asked.is_set():
+            try:
+                return self._spawn()
+            except OSError as exc:
+                self._pump.log("error", "worker_not_started", worker=place.index, error=str(exc))
+            await _wait_for(self._stop_asked, SPAWN_RETRY_S)
+        return None
 
     async def _run_worker(self, place: Place, process: WorkerProcess) -> None:
         exited = self._children.watch(process)

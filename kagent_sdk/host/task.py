@@ -64,6 +64,7 @@ class Task(TaskRecord):
         worker: the connection that runs the current attempt.
         number: the call number of the current attempt on that connection.
         cancel_reason: set once, when a cancellation was asked for.
+        is_promised: a caller was told 202 and left: it goes on whoever else waits, or leaves.
         followers: readers of its events, created with the event log.
     """
 
@@ -72,6 +73,7 @@ class Task(TaskRecord):
         "cancel_reason",
         "deadline_at",
         "followers",
+        "is_promised",
         "kept",
         "number",
         "queued_at",
@@ -109,6 +111,7 @@ class Task(TaskRecord):
         self.worker: Worker | None = None
         self.number = 0
         self.cancel_reason: CancelReason | None = None
+        self.is_promised = False
         self.waiters: list[asyncio.Future[None]] | None = None
         self.followers: Followers | None = None
 

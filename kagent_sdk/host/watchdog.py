@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.host.admission import Refusal
@@ -12,6 +13,7 @@ from kagent_sdk.host.health import (
     AwakeClock,
     Facts,
     Health,
+    Pulse,
     StallLimits,
     Verdict,
     WorkerFacts,
@@ -95,6 +97,7 @@ class Watchdog:
         now_s = self._clock.read(self._loop.time())
         for place in self._pool.places:
             if place.pulse is not None:
+                place.pulse = _listen(place, place.pulse, now_s)
                 self._act(place, judge_worker(now_s, place.pulse, self._limits))
         if self._lifecycle.state is LifecycleState.STARTING and self._engine.dispatcher.connections:
             self._lifecycle.enter(LifecycleState.READY, time.time())
@@ -140,3 +143,12 @@ class Watchdog:
         if all(connection.is_stalled for connection in self._engine.dispatcher.connections):
             return Refusal.STALLED
         return None
+
+
+def _listen(place: Place, pulse: Pulse, now_s: float) -> Pulse:
+    """Take anything that came for a sign of life: heartbeats wait behind large outputs."""
+    connection = place.connection
+    if connection is None or connection.reads == place.heard_reads:
+        return pulse
+    place.heard_reads = connection.reads
+    return replace(pulse, beat_at_s=now_s)

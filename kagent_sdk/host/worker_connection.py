@@ -40,6 +40,7 @@ class WorkerConnection(asyncio.BufferedProtocol):
         is_open: takes new tasks: ready, not draining, not lost.
         is_stalled: has shown no pulse for a while, and is given nothing until it does.
         answered: how many attempts it has ended.
+        reads: how often something came from it: only a loop that runs can write.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class WorkerConnection(asyncio.BufferedProtocol):
         self.is_paused = False
         self.is_stalled = False
         self.answered = 0
+        self.reads = 0
         self._decoder = FrameDecoder(limit_bytes=limit_bytes, kinds=TO_HOST)
         self._handlers = handlers
         self._on_lost = on_lost
@@ -122,6 +124,7 @@ class WorkerConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Cut what came into frames and hand them on."""
+        self.reads += 1
         try:
             for kind, number, payload in self._decoder.feed(bytes(self._buffer[:nbytes])):
                 self._handlers[kind](self, number, payload)

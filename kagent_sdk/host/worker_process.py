@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,34 +61,39 @@ def spawn_worker(directory: Path, entrypoint: str, environ: Mapping[str, str]) -
 
     Takes a few milliseconds (vfork and exec). Must be called from the main thread: the worker asks
     the kernel to die with the thread that started it (prctl(2), PR_SET_PDEATHSIG).
+
+    Raises:
+        OSError: descriptors, processes or memory are used up; nothing stays open.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    stacks_read, stacks_write = os.pipe()
-    stdout_read, stdout_write = os.pipe()
-    stderr_read, stderr_write = os.pipe()
-    try:
+    with ExitStack() as theirs, ExitStack() as ours:
+        host_end, worker_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.callback(host_end.close)
+        theirs.callback(worker_end.close)
+        stacks_read, stacks_write = _pipe(ours, theirs)
+        stdout_read, stdout_write = _pipe(ours, theirs)
+        stderr_read, stderr_write = _pipe(ours, theirs)
         popen = subprocess.Popen(
             [sys.executable, "-m", "kagent_sdk.worker.bootstrap", entrypoint],
             cwd=directory,
-            env=worker_environment(directory, environ, theirs.fileno(), stacks_write),
+            env=worker_environment(directory, environ, worker_end.fileno(), stacks_write),
             stdin=subprocess.DEVNULL,
             stdout=stdout_write,
             stderr=stderr_write,
-            pass_fds=(theirs.fileno(), stacks_write),
+            pass_fds=(worker_end.fileno(), stacks_write),
             process_group=0,
         )
-    except BaseException:
-        ours.close()
-        for fd in (stacks_read, stdout_read, stderr_read):
-            os.close(fd)
-        raise
-    finally:
-        theirs.close()
-        for fd in (stacks_write, stdout_write, stderr_write):
-            os.close(fd)
-    ours.settimeout(0)
+        ours.pop_all()
+    host_end.settimeout(0)
     os.set_blocking(stacks_read, False)
-    return WorkerProcess(popen, ours, stacks_read, stdout_read, stderr_read)
+    return WorkerProcess(popen, host_end, stacks_read, stdout_read, stderr_read)
+
+
+def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
+    """Return a new pipe's ends: ours to read from, and the worker's to write to."""
+    read, write = os.pipe()
+    ours.callback(os.close, read)
+    theirs.callback(os.close, write)
+    return read, write
 
 
 def worker_environment(

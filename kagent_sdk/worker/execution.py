@@ -185,6 +185,9 @@ class Execution(ABC):
 
     def _answer(self, kind: int, payload: bytes) -> None:
         self._is_done = True
+        # The job's context variables lead back here: without this, each task would be a ring that
+        # only the garbage collector can undo.
+        self.job = None
         if self._progress is not None:
             self._progress.close()
         if self._events is not None:
@@ -295,7 +298,9 @@ class ThreadExecution(Execution):
     def work(self) -> None:
         """Do it, in the thread."""
         try:
-            self._outcome = (RESULT, self._variables.run(self._work))
+            variables = self._variables
+            del self._variables  # they lead back here, as a job's do: see `_answer`
+            self._outcome = (RESULT, variables.run(self._work))
         except BaseException as exc:  # noqa: BLE001 - the boundary: whatever it is, the task ends
             self._outcome = (ERROR, self._encode_failure(exc))
 

@@ -99,6 +99,7 @@ class Threads:
     def _serve(self) -> None:
         while (work := self._queue.get()) is not None:
             self._do(work)
+            del work  # an idle thread must not hold the last task's input
             try:
                 self._mailbox.post(self._release)
             except RuntimeError:  # the loop is closed: the process is ending

@@ -360,6 +360,38 @@ async def test_the_entrypoint_is_main_for_whoever_asks(tmp_path: Path) -> None:
     assert output == [True, 42, True, "helper", True, ["AGENT_WORKER_PID"]]
 
 
+async def test_the_entrypoint_is_main_even_if_multiprocessing_came_first(tmp_path: Path) -> None:
+    """A .pth file or sitecustomize may import anything before our first line."""
+    shim = tmp_path / "shim"
+    shim.mkdir()
+    (shim / "sitecustomize.py").write_text("import multiprocessing\n")
+    body = """
+    @agent.capability
+    def same() -> bool:
+        return sys.modules["__mp_main__"] is sys.modules["__main__"]
+    """
+    environment = {"PYTHONPATH": str(shim)}
+    async with worker_process(tmp_path / "a", agent_source(body), environment) as worker:
+        await worker.host.start()
+
+        assert await worker.host.call("same")
+
+
+async def test_a_safe_path_keeps_the_folder_of_the_entrypoint(tmp_path: Path) -> None:
+    """With PYTHONSAFEPATH Python puts no folder first: then nothing may be overwritten."""
+    body = """
+    @agent.capability
+    def first_two() -> list[str]:
+        return sys.path[:2]
+    """
+    folder = tmp_path / "a"
+    environment = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(tmp_path)}
+    async with worker_process(folder, agent_source(body), environment) as worker:
+        await worker.host.start()
+
+        assert await worker.host.call("first_two") == [str(folder), str(tmp_path)]
+
+
 async def test_what_the_author_prints_leaves_line_by_line(tmp_path: Path) -> None:
     """A crash must not swallow what was printed before it."""
     body = """

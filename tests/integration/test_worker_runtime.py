@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -351,6 +353,62 @@ async def test_an_interrupt_never_hits_the_next_task() -> None:
                 wrong.append(answer)
 
     assert wrong == []
+
+
+async def test_every_task_is_answered_exactly_once_whatever_happens_to_it() -> None:
+    """Cancels and interrupts at random moments, in all kinds, with few threads and small windows."""
+    agent = Agent()
+
+    @agent.capability
+    async def job(naps: int, ctx: TaskContext) -> int:
+        for _ in range(naps):
+            await asyncio.sleep(0)
+            await ctx.progress(0.5)
+        return naps
+
+    @agent.capability
+    def thread(naps: int, ctx: TaskContext) -> int:
+        for _ in range(naps):
+            time.sleep(0.0001)
+            ctx.emit("at work")
+        return naps
+
+    @agent.capability
+    async def stream(naps: int) -> AsyncIterator[int]:
+        for number in range(naps):
+            yield number
+
+    rng = random.Random(7)  # noqa: S311 - a test's variety
+    async with serving(agent, threads=3, event_window=4, heartbeat_s=0.01) as host:
+        open_numbers: set[int] = set()
+        answered: Counter[int] = Counter()
+        for _ in range(3000):
+            name = rng.choice(["job", "thread", "stream"])
+            open_numbers.add(await host.run(name, {"naps": rng.randrange(12)}))
+            while len(open_numbers) > 20:
+                if rng.random() < 0.3:
+                    await _end(host, rng.choice(sorted(open_numbers)))
+                await _take(host, open_numbers, answered)
+        while open_numbers:
+            await _take(host, open_numbers, answered)
+
+    assert set(answered.values()) == {1}
+    assert len(answered) == 3000
+
+
+async def _end(host: WorkerHost, number: int) -> None:
+    await host.send(Kind.CANCEL, number, b"caller")
+    await host.send(Kind.INTERRUPT, number)
+
+
+async def _take(host: WorkerHost, open_numbers: set[int], answered: Counter[int]) -> None:
+    kind, number, _ = await host.receive()
+    assert number in open_numbers
+    if kind == Kind.EVENT:
+        await host.send(Kind.ACK, number, COUNT.pack(1))
+    elif kind in (Kind.RESULT, Kind.ERROR):
+        open_numbers.remove(number)
+        answered[number] += 1
 
 
 async def test_a_sync_task_that_waits_for_a_thread_is_cancelled_at_once() -> None:

@@ -132,7 +132,9 @@ class Calls:
 
     def _leave(self, task: Task) -> None:
         """The client is gone: cancel what nobody else waits for, unless it is to go on."""
-        if task.capability.on_disconnect == "cancel" and not task.is_watched:
+        if task.is_promised or task.is_watched:
+            return
+        if task.capability.on_disconnect == "cancel":
             self._engine.cancel(task, CancelReason.DISCONNECT)
 
 
@@ -143,6 +145,7 @@ async def _parse(body: bytes) -> Envelope:
 
 
 def _accepted(task: Task, prefer: Preference) -> web.Response:
+    task.is_promised = True
     headers = {"Location": f"/v1/tasks/{task.id}", "Preference-Applied": prefer.applied}
     return json_response(task.document(), 202, headers)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import ssl
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -26,6 +28,9 @@ MAX_UNSENT_BYTES = 256 * 1024 * 1024
 """Over this, what clients have not read yet is dropped, the longest-standing first."""
 
 LOCAL = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - how to reach what listens everywhere
+
+RESERVED_DESCRIPTORS = 128
+"""For the host's own files, and for workers: one that is started needs eight for a moment."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -79,9 +84,9 @@ class _Protocol(web.RequestHandler):
 class _Server(web.Server):
     """Makes our protocol, and counts connections."""
 
-    def __init__(self, handler: Handler, config: HttpConfig) -> None:
+    def __init__(self, handler: Handler, config: HttpConfig, max_connections: int) -> None:
         super().__init__(handler, request_factory=self._request, handler_cancellation=True)
-        self._max_connections = config.max_connections
+        self._max_connections = max_connections
         self._body_bytes = config.max_body_bytes
         self._first_request_s = min(config.read_timeout_s, IDLE_S)
 
@@ -116,6 +121,10 @@ class HttpServer:
         host: the address to bind.
         handler: answers every request; its cancellation means that the client is gone.
         tls: serve HTTPS with it.
+
+    Attributes:
+        port: the port that it listens on.
+        max_connections: the configured number, or fewer when the process may not open as many.
     """
 
     def __init__(
@@ -124,7 +133,8 @@ class HttpServer:
         self._config = config
         self._host = host
         self._tls = tls
-        self._server = _Server(handler, config)
+        self.max_connections = min(config.max_connections, room_for_connections())
+        self._server = _Server(handler, config, self.max_connections)
         self._runner = web.ServerRunner(self._server, shutdown_timeout=LAST_ANSWERS_S)
         self._unsent: dict[asyncio.Transport, tuple[int, float]] = {}
         self.port = config.port
@@ -185,3 +195,11 @@ class HttpServer:
                 total -= size
                 del seen[transport]
         self._unsent = seen
+
+
+def room_for_connections() -> int:
+    """Return how many connections this process can hold and still do its work; at least one."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(1, descriptors - RESERVED_DESCRIPTORS)

@@ -54,7 +54,15 @@ def build_server(host: HostParts, shut_down: Callable[[str], None]) -> HttpServe
         pump=host.pump,
     )
     tls = None if config.tls is None else tls_context(config.tls, host.directory)
-    return HttpServer(config, host=address, handler=plane.handle, tls=tls)
+    server = HttpServer(config, host=address, handler=plane.handle, tls=tls)
+    if server.max_connections < config.max_connections:
+        host.pump.log(
+            "warning",
+            "connections_limited",
+            max_connections=server.max_connections,
+            detail="the limit of open files (ulimit -n) leaves no room for http.max_connections",
+        )
+    return server
 
 
 def _default_address(config: HttpConfig, *, has_token: bool) -> str:

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from kagent_sdk import TaskContext
 from kagent_sdk.capability import declare
 from kagent_sdk.protocol.frames import Frame, Kind
 from kagent_sdk.protocol.messages import Run
-from kagent_sdk.worker.execution import ThreadExecution, execution_type
+from kagent_sdk.worker.execution import Execution, ThreadExecution, execution_type
 from tests.unit.worker.rig import Bench
 
 
@@ -118,6 +119,42 @@ async def test_an_interrupt_between_begin_and_work_is_answered() -> None:
 
     assert [kind for kind, _, _ in frames] == [Kind.ERROR]
     assert b"the task was canceled: timeout" in frames[0][2]
+
+
+@pytest.mark.parametrize("mode", ["async", "sync", "stream"])
+async def test_a_task_leaves_nothing_to_the_garbage_collector(mode: str) -> None:
+    """Twenty thousand rings a second would keep it busy, and memory high."""
+    bench = Bench()
+
+    async def work(ctx: TaskContext) -> None:
+        ctx.emit(1)
+        ctx.progress(1)
+
+    def work_sync(ctx: TaskContext) -> None:
+        ctx.emit(1)
+        ctx.progress(1)
+
+    async def stream() -> AsyncIterator[int]:
+        yield 1
+
+    functions: dict[str, Callable[..., Any]] = {
+        "async": work,
+        "sync": work_sync,
+        "stream": stream,
+    }
+    gc.collect()
+    gc.disable()
+    try:
+        start(bench, functions[mode])
+        await ending(bench)
+        while bench.services.threads.busy:  # noqa: ASYNC110 - what a thread does
+            await asyncio.sleep(0)
+        left = [each for each in gc.get_objects() if isinstance(each, Execution)]
+    finally:
+        gc.enable()
+        bench.services.threads.close()
+
+    assert left == []
 
 
 async def test_jobs_are_named_after_their_task() -> None:
