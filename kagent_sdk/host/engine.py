@@ -105,8 +105,9 @@ class Engine:
                 return known
         connection = dispatcher.free_connection(manifest.name)
         waiting = len(dispatcher.queue)
+        may_pass = submission.is_own and self.gate is Refusal.DRAINING
         refusal = admit(
-            self.gate,
+            None if may_pass else self.gate,
             can_start=connection is not None,
             queued=waiting,
             queued_bytes=dispatcher.queue.size_bytes,

@@ -15,6 +15,7 @@ from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.event_flow import EVENT_WINDOW
 from kagent_sdk.host.health import AwakeClock
 from kagent_sdk.host.log_pump import LogPump
+from kagent_sdk.host.own_calls import OwnCalls
 from kagent_sdk.host.place import Place
 from kagent_sdk.host.worker_connection import FrameHandler, WorkerConnection
 from kagent_sdk.host.worker_frames import WorkerFrames
@@ -55,9 +56,8 @@ class Reception:
         self._clock = clock
         self.on_change = on_change
         self._loop = asyncio.get_running_loop()
-        self._frames = WorkerFrames(
-            engine, max_output_bytes=config.tasks.max_output_bytes, agent_name=config.name or ""
-        )
+        self._frames = WorkerFrames(engine, max_output_bytes=config.tasks.max_output_bytes)
+        self._own_calls = OwnCalls(engine, config.name or "")
         self._is_closed = False
 
     def close(self) -> None:
@@ -70,6 +70,7 @@ class Reception:
         """Return the protocol for the worker of a place, to be given its end of the socket."""
         handlers: dict[int, FrameHandler] = {
             **self._frames.handlers(),
+            Kind.CALL: self._own_calls.on_call,
             Kind.HELLO: lambda _connection, _number, payload: self._on_hello(place, payload),
             Kind.READY: lambda _connection, _number, _payload: self._on_ready(place),
             Kind.HEARTBEAT: lambda _connection, _number, payload: self._on_beat(place, payload),
@@ -85,7 +86,7 @@ class Reception:
     def lose(self, place: Place, how: str) -> None:
         """Bring the tasks of a dead worker to an end, or back into the queue."""
         if place.connection is not None:
-            self._frames.forget(place.connection)
+            self._own_calls.forget(place.connection)
             self._engine.lose(place.connection, how)
 
     def _on_hello(self, place: Place, payload: bytes) -> None:

@@ -40,6 +40,8 @@ class Submission:
 
     Attributes:
         kept: the journal keeps the task, so that it can be found by its id.
+        is_own: a task of this agent's sent it; it is taken while the agent drains too, or that task
+            could not finish.
     """
 
     task_id: str
@@ -50,6 +52,7 @@ class Submission:
     traceparent: str = ""
     trace_id: str | None = None
     kept: bool = False
+    is_own: bool = False
 
 
 class Task(TaskRecord):

@@ -6,35 +6,31 @@ import asyncio
 import json
 
 from kagent_sdk.errors import ProtocolError
-from kagent_sdk.host.engine import Engine, RefusedError, UnknownCapabilityError
-from kagent_sdk.host.task import CancelReason, Submission, Task
+from kagent_sdk.host.engine import Engine
+from kagent_sdk.host.task import Task
 from kagent_sdk.host.worker_connection import FrameHandler, WorkerConnection
 from kagent_sdk.protocol.frames import Kind
 from kagent_sdk.protocol.json_text import is_json
-from kagent_sdk.protocol.messages import decode_failure, decode_object, decode_progress
-from kagent_sdk.protocol.tasks import ErrorCode, TaskFailure, TaskState
+from kagent_sdk.protocol.messages import decode_failure, decode_progress
+from kagent_sdk.protocol.tasks import ErrorCode, TaskFailure
 
 MAX_ERROR_BYTES = 256 * 1024
 MAX_PROGRESS_BYTES = 64 * 1024
-MAX_OPEN_CALLS = 1000
 INLINE_CHECK_BYTES = 64 * 1024
 """Outputs up to this size are checked in the loop (well under a millisecond), larger in a thread."""
 
 
 class WorkerFrames:
-    """Turns RESULT, ERROR, PROGRESS, EVENT and CALL frames into steps of the engine.
+    """Turns RESULT, ERROR, PROGRESS and EVENT frames into steps of the engine.
 
     Args:
         engine: where the tasks are.
         max_output_bytes: the largest output of a task.
-        agent_name: the name under which the agent may call itself.
     """
 
-    def __init__(self, engine: Engine, *, max_output_bytes: int, agent_name: str) -> None:
+    def __init__(self, engine: Engine, *, max_output_bytes: int) -> None:
         self._engine = engine
         self._max_output_bytes = max_output_bytes
-        self._agent_name = agent_name
-        self._open_calls: dict[WorkerConnection, int] = {}
 
     def handlers(self) -> dict[int, FrameHandler]:
         """Return what to call for each kind of frame."""
@@ -43,7 +39,6 @@ class WorkerFrames:
             Kind.ERROR: self.on_error,
             Kind.PROGRESS: self.on_progress,
             Kind.EVENT: self.on_event,
-            Kind.CALL: self.on_call,
         }
 
     def on_result(self, connection: WorkerConnection, number: int, payload: bytes) -> None:
@@ -96,19 +91,6 @@ class WorkerFrames:
         self._engine.events.open(task)
         self._engine.events.announce(task, "event", payload)
 
-    def on_call(self, connection: WorkerConnection, number: int, payload: bytes) -> None:
-        """Run a task that the author's code sent with `ctx.call`."""
-        count = self._open_calls.get(connection, 0)
-        if count >= MAX_OPEN_CALLS:
-            raise ProtocolError("too many open calls")
-        request = decode_object(payload)
-        self._open_calls[connection] = count + 1
-        self._engine.own(self._answer_call(connection, number, request))
-
-    def forget(self, connection: WorkerConnection) -> None:
-        """Drop what is known of a lost worker."""
-        self._open_calls.pop(connection, None)
-
     def _ended(self, connection: WorkerConnection, number: int) -> Task:
         task = self._engine.release(connection, number)
         if task is None:
@@ -135,63 +117,6 @@ class WorkerFrames:
         else:
             message = "the worker answered with something that is not JSON"
             self._engine.fail(task, TaskFailure(ErrorCode.INVALID_OUTPUT, message))
-
-    async def _answer_call(
-        self, connection: WorkerConnection, number: int, request: dict[str, object]
-    ) -> None:
-        try:
-            answer = await self._run_call(request)
-        except _CallRefusedError as refused:
-            answer = _error_answer(refused.failure)
-        finally:
-            if connection in self._open_calls:
-                self._open_calls[connection] -= 1
-        connection.send(Kind.ANSWER, number, answer)
-
-    async def _run_call(self, request: dict[str, object]) -> bytes:
-        agent, name, timeout_s = (
-            request.get("agent"),
-            request.get("capability"),
-            request.get("timeout_s"),
-        )
-        if not isinstance(name, str) or not isinstance(timeout_s, int | float | None):
-            raise _CallRefusedError(ErrorCode.INVALID_INPUT, "capability or timeout_s is malformed")
-        if agent != self._agent_name:
-            raise _CallRefusedError(
-                ErrorCode.UNREACHABLE,
-                f"agent {agent!r} cannot be reached: this agent has no link to an orchestrator",
-            )
-        raw = json.dumps(request.get("input")).encode()
-        submission = Submission(self._engine.ids.new(), name, raw, timeout_s=timeout_s)
-        try:
-            task = self._engine.submit(submission)
-        except UnknownCapabilityError:
-            raise _CallRefusedError(
-                ErrorCode.UNREACHABLE, f"no capability named {name!r}"
-            ) from None
-        except RefusedError as refused:
-            raise _CallRefusedError(
-                ErrorCode.UNREACHABLE, f"not taken now: {refused.refusal}", retryable=True
-            ) from None
-        try:
-            await task.wait()
-        except asyncio.CancelledError:
-            self._engine.cancel(task, CancelReason.CALLER)
-            raise
-        if task.state is TaskState.COMPLETED:
-            return b'{"output":' + (task.output or b"null") + b"}"
-        assert task.failure is not None
-        return _error_answer(task.failure)
-
-
-class _CallRefusedError(Exception):
-    def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
-        super().__init__(message)
-        self.failure = TaskFailure(code, message, retryable=retryable, status=503)
-
-
-def _error_answer(failure: TaskFailure) -> bytes:
-    return json.dumps({"error": {**failure.as_dict(), "status": failure.status}}).encode()
 
 
 def _too_large(limit_bytes: int) -> TaskFailure:

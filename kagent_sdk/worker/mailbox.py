@@ -31,8 +31,7 @@ class Mailbox:
     def post(self, function: Callable[..., None], *arguments: object) -> None:
         """Call the function soon in the loop's thread; thread-safe. It must not raise.
 
-        Raises:
-            RuntimeError: the loop is closed: the worker is ending.
+        When the loop is closed, the worker is ending, and letters are dropped.
         """
         self._letters.append((function, arguments))
         # Without a lock: the loop clears the flag before it looks, so a letter that comes after
@@ -42,9 +41,10 @@ class Mailbox:
                 self._is_called = True
                 self._loop.call_soon_threadsafe(self._open)
             except BaseException:
-                # An interrupt landed here: without this, nobody would call the loop again.
+                # If an interrupt landed here: without this, nobody would call the loop again.
                 self._is_called = False
-                raise
+                if not self._loop.is_closed():
+                    raise
 
     def _open(self) -> None:
         self._is_called = False

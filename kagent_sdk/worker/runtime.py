@@ -13,7 +13,7 @@ import sys
 from enum import Enum
 from typing import Any
 
-import kagent_sdk
+from kagent_sdk import __version__
 from kagent_sdk.context import Flag
 from kagent_sdk.protocol.frames import Kind
 from kagent_sdk.protocol.manifest import PROTOCOL_VERSION, Hello
@@ -145,7 +145,7 @@ def make_hello(parts: AgentParts) -> Hello:
     """Return what the worker says first."""
     return Hello(
         protocol=PROTOCOL_VERSION,
-        sdk_version=kagent_sdk.__version__,
+        sdk_version=__version__,
         python_version=sys.version.split()[0],
         pid=os.getpid(),
         agent_name=parts.name,

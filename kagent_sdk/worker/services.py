@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from kagent_sdk.context import Secrets
 from kagent_sdk.protocol.manifest import Welcome
@@ -14,8 +14,24 @@ from kagent_sdk.worker.connection import Connection
 from kagent_sdk.worker.mailbox import Mailbox
 from kagent_sdk.worker.threads import Threads
 
-if TYPE_CHECKING:
-    from kagent_sdk.worker.execution import Execution
+
+class RunningTask(Protocol):
+    """A task that has not been answered: what the host may still ask of it.
+
+    Attributes:
+        job: the asyncio job that it runs in, if any.
+    """
+
+    job: asyncio.Task[None] | None
+
+    def cancel(self, reason: str) -> None:
+        """Ask the author's code to stop: ``reason`` is the CANCEL frame's."""
+
+    def interrupt(self) -> None:
+        """Ask again, harder."""
+
+    def acknowledge(self, count: int) -> None:
+        """Take an ACK for that many events."""
 
 
 @dataclass(slots=True)
@@ -36,7 +52,7 @@ class Services:
     max_output_bytes: int
     event_window: int
     lock: threading.Lock = field(default_factory=threading.Lock)
-    running: dict[int, Execution] = field(default_factory=dict)
+    running: dict[int, RunningTask] = field(default_factory=dict)
 
 
 def make_services(

@@ -100,10 +100,7 @@ class Threads:
         while (work := self._queue.get()) is not None:
             self._do(work)
             del work  # an idle thread must not hold the last task's input
-            try:
-                self._mailbox.post(self._release)
-            except RuntimeError:  # the loop is closed: the process is ending
-                return
+            self._mailbox.post(self._release)
 
     def _do(self, work: Work) -> None:
         try:

@@ -18,6 +18,15 @@ def subject(tmp_path: Path) -> Path:
 
 def copy_subject(parent: Path) -> Path:
     """Copy the subject's folder into ``parent``; return the copy."""
-    folder = parent / "subject"
-    shutil.copytree(SUBJECT, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
+    return _copy(SUBJECT, parent)
+
+
+def copy_rogue(parent: Path) -> Path:
+    """Copy the folder of the agent whose worker keeps to no rule; return the copy."""
+    return _copy(SUBJECT.parent / "rogue", parent)
+
+
+def _copy(folder: Path, parent: Path) -> Path:
+    copy = parent / folder.name
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy

@@ -41,6 +41,22 @@ def test_sigterm_lets_running_tasks_finish(subject: Path) -> None:
         assert agent.wait() == 0
 
 
+def test_a_task_may_call_its_own_agent_while_it_drains(subject: Path) -> None:
+    """A running task can finish only when the tasks that it sends are taken."""
+    answers: list[str] = []
+    with running_agent(subject) as agent:
+        caller = threading.Thread(
+            target=lambda: answers.append(agent.call("call_self_later", {"pause_s": 1}))
+        )
+        caller.start()
+        wait_until(lambda: agent.status()["tasks"]["working"] == 1)
+        os.kill(agent.pid, signal.SIGTERM)
+        caller.join()
+
+        assert answers == ["late"]
+        assert agent.wait() == 0
+
+
 def test_the_exit_comes_within_the_grace_whatever_runs(subject: Path) -> None:
     """Kubernetes kills at 30 s: everything must have its end before."""
     env = {"AGENT_SHUTDOWN__GRACE_S": "10"}

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -17,7 +18,10 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from kagent_sdk import Agent
+from pydantic import BaseModel
+
+from kagent_sdk import Agent, TaskContext
+from kagent_sdk.context import CURRENT_TASK
 from kagent_sdk.protocol.frames import TO_HOST, Frame, FrameDecoder, Kind, encode
 from kagent_sdk.protocol.manifest import Heartbeat, Hello, Welcome
 from kagent_sdk.protocol.messages import COUNT, SECONDS, decode_failure, encode_run
@@ -263,3 +267,58 @@ def _start(folder: Path, source: str, environment: dict[str, str]) -> WorkerProc
     theirs.close()
     os.close(stacks_write)
     return WorkerProcess(WorkerHost(ours), popen, stacks_read)
+
+
+class Document(BaseModel):
+    """An input."""
+
+    text: str
+
+
+def make_agent() -> Agent:
+    """Return an agent with one capability of each kind."""
+    agent = Agent("subject", "1.2")
+
+    @agent.capability
+    async def upper(document: Document, ctx: TaskContext) -> Document:
+        await asyncio.sleep(0)
+        assert CURRENT_TASK.get() is ctx
+        return Document(text=document.text.upper())
+
+    @agent.capability
+    def lower(document: Document, ctx: TaskContext) -> str:
+        assert CURRENT_TASK.get() is ctx
+        assert threading.current_thread() is not threading.main_thread()
+        return document.text.lower()
+
+    @agent.capability
+    async def count(to: int) -> AsyncIterator[int]:
+        for number in range(to):
+            yield number
+
+    return agent
+
+
+AGENT = """
+    import asyncio, os, signal, subprocess, sys, threading, time
+    from kagent_sdk import Agent, TaskContext
+
+    agent = Agent()
+
+    {body}
+
+    if __name__ == "__main__":
+        agent.run()
+        print("after run")
+"""
+
+
+def agent_source(body: str) -> str:
+    """Return an entrypoint with this body."""
+    return AGENT.format(body=body)
+
+
+async def ended(worker: WorkerProcess) -> tuple[int, str, str]:
+    """Return exit code, stdout and stderr."""
+    out, err = await worker.output()
+    return worker.popen.returncode, out, err

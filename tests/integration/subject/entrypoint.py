@@ -205,6 +205,13 @@ def _leave_mark(token: str, attempt: int) -> None:
         marks.write(f"{token} {attempt}\n".encode())
 
 
+@agent.capability
+async def call_self_later(pause_s: float, ctx: TaskContext) -> str:
+    """Call another capability of this agent after a pause."""
+    await asyncio.sleep(pause_s)
+    return str(await ctx.call("subject", "echo", {"text": "late"}))
+
+
 @agent.loop(every_s=0.2)
 async def tick(ctx: LoopContext) -> None:
     """Run often."""

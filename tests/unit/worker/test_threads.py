@@ -259,18 +259,15 @@ async def test_an_interrupt_at_any_bytecode_leaves_one_outcome_and_a_sound_threa
     assert kinds.count(str) > 3
 
 
-async def test_a_closed_loop_ends_the_threads() -> None:
-    """The worker is ending; its threads have nobody left to tell."""
+def test_a_work_that_outlives_the_loop_ends_in_peace() -> None:
+    """A stuck call returns long after the worker has stopped: there is nobody left to tell."""
     loop = asyncio.new_event_loop()
-    threads = Threads(1, "pool", Mailbox(loop))
-    ended = threading.Event()
-
-    class Last(Chore):
-        """Ends the loop."""
-
-        def finish(self) -> None:
-            loop.close()
-            ended.set()
-
-    threads.submit(Last(lambda: None, Mailbox(loop)))
-    await asyncio.to_thread(ended.wait)
+    mailbox = Mailbox(loop)
+    threads = Threads(1, "pool", mailbox)
+    release, released = threading.Event(), threading.Event()
+    threads.submit(Chore(lambda: release.wait(20), mailbox))
+    loop.close()
+    release.set()
+    threads.submit(Chore(released.set, mailbox))
+    assert released.wait(20)
+    threads.close()

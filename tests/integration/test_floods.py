@@ -1,0 +1,158 @@
+"""A worker that floods the host, or does not listen to it, can neither grow nor silence it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from kagent_sdk.protocol.frames import Kind
+from tests.agents import RunningAgent, running_agent
+from tests.integration.conftest import copy_rogue
+from tests.integration.vitals import MEBIBYTE, take_vitals, unharmed, watched_memory
+from tests.integration.waiting import wait_until
+from tests.integration.wire import build, dial, exchange, split_answers
+
+GROWTH_BYTES = 48 * MEBIBYTE
+"""What a flood may cost: buffers of a few mebibytes, and what the allocator makes of them."""
+
+FLOOD_S = 2.0
+
+ENVIRONMENT = {
+    "AGENT_NAME": "rogue",
+    "AGENT_HTTP__READ_TIMEOUT_S": "60",
+    "AGENT_WORKER__CRASH_LIMIT": "1000",
+    "AGENT_WORKER__BACKOFF_INITIAL_S": "0.01",
+    "AGENT_WORKER__BACKOFF_MAX_S": "0.1",
+    "AGENT_TASKS__RETENTION_BYTES": str(MEBIBYTE),
+}
+
+
+@contextmanager
+def rogue_agent(folder: Path, env: dict[str, str] | None = None) -> Iterator[RunningAgent]:
+    """Run the agent whose worker keeps to no rule."""
+    with running_agent(copy_rogue(folder), env=ENVIRONMENT | (env or {})) as running:
+        running.call("echo", {"warm": "x" * MEBIBYTE})
+        running.get("/metrics")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
+    """One agent for all floods: each leaves it as it was."""
+    with rogue_agent(tmp_path_factory.mktemp("floods")) as running:
+        yield running
+
+
+def flood(kind: Kind, payload: str, number: int | str = "own") -> bytes:
+    """Return the input of a task that sends one frame over and over."""
+    task = {"kind": kind, "number": number, "payload": payload, "seconds": FLOOD_S}
+    return json.dumps(task).encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        (Kind.EVENT, "1"),
+        (Kind.EVENT, json.dumps("e" * 100_000)),
+        (Kind.PROGRESS, '{"fraction": 0.5, "message": "m"}'),
+        (Kind.PROGRESS, json.dumps({"fraction": 1, "message": "m" * 50_000})),
+        (Kind.HEARTBEAT, '{"lag_ms": 0, "running": 0}'),
+        (Kind.CALL, '{"agent": "rogue", "capability": "nobody"}'),
+        (Kind.CALL, json.dumps({"agent": "a" * 60_000, "capability": "nobody"})),
+        (Kind.CALL, json.dumps({"agent": "rogue", "capability": "echo", "input": "i" * 60_000})),
+    ],
+    ids=[
+        "small events",
+        "large events",
+        "progress",
+        "large progress",
+        "heartbeats",
+        "calls",
+        "calls with large answers",
+        "calls that are run",
+    ],
+)
+def test_a_flood_of_frames_cannot_grow_the_host(
+    agent: RunningAgent, kind: Kind, payload: str
+) -> None:
+    """Whether the worker is paced, ignored or replaced: the host stays small and answers probes."""
+    with unharmed(agent, slack_bytes=GROWTH_BYTES), watched_memory(agent) as samples:
+        answer = agent.post("/v1/capabilities/flood", flood(kind, payload))
+        agent.wait_ready()
+
+        assert answer.status in (200, 502), answer
+        assert max(samples) - samples[0] < GROWTH_BYTES
+    assert agent.call("echo", {"still": "here"}) == {"still": "here"}
+
+
+def test_a_flood_of_events_past_a_reader_that_stands_still(agent: RunningAgent) -> None:
+    """The window of unread events is a rule that the host enforces, not a favour that it asks."""
+    accept = [("Accept", "text/event-stream")]
+    with unharmed(agent, slack_bytes=GROWTH_BYTES), watched_memory(agent) as samples:
+        with dial(agent, window=4096) as client:
+            request = build("POST", "/v1/capabilities/flood", flood(Kind.EVENT, "1"), accept)
+            client.sendall(request)
+            client.recv(100)
+            wait_until(lambda: agent.status()["tasks"]["working"] == 0)
+        agent.wait_ready()
+
+        assert max(samples) - samples[0] < GROWTH_BYTES
+
+
+@pytest.mark.parametrize("fd", [1, 2])
+@pytest.mark.parametrize(
+    "text", ["x" * 65536, "\n" * 4096, "\x00\x1b[2J\udcff\n" * 100], ids=["long", "empty", "evil"]
+)
+def test_a_worker_that_shouts_cannot_grow_or_silence_the_host(
+    agent: RunningAgent, fd: int, text: str
+) -> None:
+    """Garbage without end on stdout and stderr costs log lines, and nothing else."""
+    count = 4 * MEBIBYTE // len(text) if len(text) > 4096 else 10
+    shout = json.dumps({"fd": fd, "text": text, "count": count}).encode()
+    with unharmed(agent), watched_memory(agent) as samples:
+        assert agent.post("/v1/capabilities/shout", shout).status == 200
+
+        assert max(samples) - samples[0] < GROWTH_BYTES
+
+
+def test_inputs_for_a_worker_that_does_not_read_are_bounded(tmp_path: Path) -> None:
+    """What waits is bounded by `tasks.max_queue_bytes`; the rest is refused, and nothing is lost."""
+    env = {
+        "AGENT_TASKS__MAX_QUEUE_BYTES": str(8 * MEBIBYTE),
+        "AGENT_TASKS__MAX_CONCURRENCY": "8",
+    }
+    with rogue_agent(tmp_path, env) as agent, unharmed(agent, slack_bytes=GROWTH_BYTES):
+        large = build("POST", "/v1/capabilities/echo", b'"%b"' % (b"i" * MEBIBYTE), CLOSE)
+        deaf = threading.Thread(target=agent.call, args=("deaf", {"seconds": 3}))
+        deaf.start()
+        wait_until(lambda: agent.status()["tasks"]["working"] == 1)
+        with watched_memory(agent) as samples, ThreadPoolExecutor(60) as callers:
+            raw = list(callers.map(lambda _: exchange(agent, large, 60), range(60)))
+        deaf.join()
+
+        statuses = Counter(split_answers(each)[0].status for each in raw)
+        assert statuses.keys() == {200, 429}
+        # Seven places beside the deaf task, and eight inputs of a mebibyte that wait.
+        assert 7 <= statuses[200] <= 7 + 8
+        assert max(samples) - samples[0] < 60 * MEBIBYTE
+
+
+def test_a_frame_that_never_ends_is_held_once_and_no_longer(agent: RunningAgent) -> None:
+    """`worker.max_frame_bytes` bounds what a worker can make the host hold for a promise."""
+    half = "00" * (64 * 1024)
+    task = {"frames": [], "raw": f"{15 * MEBIBYTE:08x}{Kind.EVENT:02x}{1:016x}{half}"}
+    with unharmed(agent, slack_bytes=GROWTH_BYTES), watched_memory(agent) as samples:
+        answer = agent.post("/v1/capabilities/send", task, timeout_s=60)
+
+        assert answer.status == 502
+        assert max(samples) - samples[0] < GROWTH_BYTES
+
+
+CLOSE = [("Connection", "close")]
