@@ -194,7 +194,7 @@ def report(
     return Report(
         "dispatch",
         "Dispatch",
-        f"{INTRO}\n{LIMIT.format(limit=limit)}",
+        f"{INTRO.strip()}\n{LIMIT.format(limit=limit)}",
         (rates, *ratio_tables(lanes, found)),
         tuple(verdicts(found)),
         versions,

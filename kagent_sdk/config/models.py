@@ -41,9 +41,6 @@ class WorkerConfig(Section):
     )
     backoff_initial_s: float = Field(0.1, gt=0, description="Wait before the first restart.")
     backoff_max_s: float = Field(10, gt=0, description="The longest wait before a restart.")
-    max_frame_bytes: int = Field(
-        16 * MEBIBYTE, ge=64 * 1024, description="The largest message a worker may send."
-    )
 
 
 class TasksConfig(Section):

@@ -234,13 +234,15 @@ class Engine:
             self.cancel(task, reason)
 
     def _expired(self, task: Task) -> None:
-        """A task's time is up: its caller is told now, whatever the worker still does."""
-        worker, number = task.worker, task.number
-        was_queued = self.dispatcher.queue.remove(task)
         task.cancel_reason = task.cancel_reason or CancelReason.TIMEOUT
-        if not was_queued and worker is not None:
-            self._ladders.start(worker, number, CancelReason.TIMEOUT)
-        self.fail(task, timeout_failure(task.timeout_s))
+        self.give_up(task, timeout_failure(task.timeout_s))
+
+    def give_up(self, task: Task, failure: TaskFailure) -> None:
+        """End a task now, whatever the worker still does: its attempt is cancelled behind it."""
+        worker, number = task.worker, task.number
+        if not self.dispatcher.queue.remove(task) and worker is not None:
+            self._ladders.start(worker, number, task.cancel_reason or CancelReason.CALLER)
+        self.fail(task, failure)
 
     # Workers that are lost
 

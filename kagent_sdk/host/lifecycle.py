@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from kagent_sdk.errors import InvalidTransition
+from kagent_sdk.errors import InvalidTransitionError
 
 
 class LifecycleState(StrEnum):
@@ -91,12 +91,12 @@ class Lifecycle:
         """Go to ``state``; return False, and change nothing, when that is the present one.
 
         Raises:
-            InvalidTransition: ``state`` may not follow the present one.
+            InvalidTransitionError: ``state`` may not follow the present one.
         """
         if state is self._state:
             return False
         if state not in TRANSITIONS[self._state]:
-            raise InvalidTransition(self._state, state)
+            raise InvalidTransitionError(self._state, state)
         self._state = state
         self._entered_s[state] = now_s
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 
 from kagent_sdk.errors import ProtocolError
 from kagent_sdk.host.engine import Engine, RefusedError, UnknownCapabilityError
@@ -37,6 +38,7 @@ class OwnCalls:
             raise ProtocolError("too many open calls")
         request = decode_object(payload)
         self._open[connection] = count + 1
+        connection.hold_reading()
         self._engine.own(self._answer(connection, number, request))
 
     def forget(self, connection: WorkerConnection) -> None:
@@ -62,6 +64,7 @@ class OwnCalls:
             not isinstance(agent, str)
             or not isinstance(name, str)
             or not isinstance(timeout_s, int | float | None)
+            or (timeout_s is not None and not 0 < timeout_s < math.inf)
             or not isinstance(traceparent, str | None)
         ):
             raise _CallRefusedError(ErrorCode.INVALID_INPUT, "the call is malformed")

@@ -38,7 +38,7 @@ class Place:
     Attributes:
         process, connection, hello, heartbeat: of the present worker; None while there is none.
         pulse: what its health is judged by.
-        heard_reads: `WorkerConnection.reads` at the watchdog's last look.
+        frames_heard: `WorkerConnection.frames_read` at the watchdog's last look.
         started_at: when its process was started, in seconds since the epoch.
         kill_reason: why the host killed it, if it did.
         stack: what its threads were doing when it stalled.
@@ -57,7 +57,7 @@ class Place:
         self.hello: Hello | None = None
         self.heartbeat: Heartbeat | None = None
         self.pulse: Pulse | None = None
-        self.heard_reads = 0
+        self.frames_heard = 0
         self.started_at = 0.0
         self.kill_reason: str | None = None
         self.stack: str | None = None
@@ -85,7 +85,7 @@ class Place:
         self.hello = None
         self.heartbeat = None
         self.pulse = None
-        self.heard_reads = 0
+        self.frames_heard = 0
         self.kill_reason = None
         self.stack = None
         self.was_asked_for_stacks = False

@@ -23,6 +23,8 @@ from kagent_sdk.protocol.frames import Kind
 from kagent_sdk.protocol.manifest import PROTOCOL_VERSION, Heartbeat, Hello, Welcome
 
 MAX_HELLO_BYTES = 8 * 1024 * 1024
+"""Room for the schemas of a thousand capabilities; what else a worker sends is an output at most."""
+
 MAX_HEARTBEAT_BYTES = 256 * 1024
 _Message = TypeVar("_Message", Hello, Heartbeat)
 
@@ -76,9 +78,10 @@ class Reception:
             Kind.HEARTBEAT: lambda _connection, _number, payload: self._on_beat(place, payload),
         }
         place.connection = WorkerConnection(
-            limit_bytes=self._config.worker.max_frame_bytes,
+            limit_bytes=max(MAX_HELLO_BYTES, self._config.tasks.max_output_bytes),
             places=self._config.tasks.max_concurrency,
             handlers=handlers,
+            on_room=self._engine.dispatcher.settle,
             on_lost=lambda _connection, error: on_lost(error),
         )
         return place.connection

@@ -148,7 +148,7 @@ class Watchdog:
 def _listen(place: Place, pulse: Pulse, now_s: float) -> Pulse:
     """Take anything that came for a sign of life: heartbeats wait behind large outputs."""
     connection = place.connection
-    if connection is None or connection.reads == place.heard_reads:
+    if connection is None or connection.frames_read == place.frames_heard:
         return pulse
-    place.heard_reads = connection.reads
+    place.frames_heard = connection.frames_read
     return replace(pulse, beat_at_s=now_s)

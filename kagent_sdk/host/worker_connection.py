@@ -31,6 +31,7 @@ class WorkerConnection(asyncio.BufferedProtocol):
         limit_bytes: the largest payload that the worker may send.
         handlers: what to call for each frame kind, with this connection, number and payload;
             one that raises `ProtocolError` ends the connection.
+        on_room: called when it has caught up with reading.
         on_lost: called once when the connection has ended, with the reason if it was ours.
 
     Attributes:
@@ -40,7 +41,7 @@ class WorkerConnection(asyncio.BufferedProtocol):
         is_open: takes new tasks: ready, not draining, not lost.
         is_stalled: has shown no pulse for a while, and is given nothing until it does.
         answered: how many attempts it has ended.
-        reads: how often something came from it: only a loop that runs can write.
+        frames_read: how many frames came from it: only a loop that runs can send any.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class WorkerConnection(asyncio.BufferedProtocol):
         limit_bytes: int,
         places: int,
         handlers: Mapping[int, FrameHandler],
+        on_room: Callable[[], None],
         on_lost: Callable[[WorkerConnection, ProtocolError | None], None],
     ) -> None:
         self.calls: dict[int, Task] = {}
@@ -58,9 +60,10 @@ class WorkerConnection(asyncio.BufferedProtocol):
         self.is_paused = False
         self.is_stalled = False
         self.answered = 0
-        self.reads = 0
+        self.frames_read = 0
         self._decoder = FrameDecoder(limit_bytes=limit_bytes, kinds=TO_HOST)
         self._handlers = handlers
+        self._on_room = on_room
         self._on_lost = on_lost
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._transport: asyncio.Transport | None = None
@@ -124,9 +127,10 @@ class WorkerConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Cut what came into frames and hand them on."""
-        self.reads += 1
         try:
-            for kind, number, payload in self._decoder.feed(bytes(self._buffer[:nbytes])):
+            frames = self._decoder.feed(bytes(self._buffer[:nbytes]))
+            self.frames_read += len(frames)
+            for kind, number, payload in frames:
                 self._handlers[kind](self, number, payload)
         except ProtocolError as error:
             self.abort(error)
@@ -135,6 +139,11 @@ class WorkerConnection(asyncio.BufferedProtocol):
         """Close: a worker that closed its end will not answer any more."""
         return False
 
+    def hold_reading(self) -> None:
+        """Take nothing more from a worker that asks and does not read the answers, until it does."""
+        if self.is_paused and self._transport is not None:
+            self._transport.pause_reading()
+
     def pause_writing(self) -> None:
         """Stop giving it tasks: it does not read."""
         self.is_paused = True
@@ -142,6 +151,9 @@ class WorkerConnection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Give it tasks again."""
         self.is_paused = False
+        if self._transport is not None:
+            self._transport.resume_reading()
+        self._on_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the pool."""

@@ -86,8 +86,12 @@ class WorkerFrames:
         task = connection.calls.get(number)
         if task is None or task.is_finished:
             return
-        if len(payload) > self._max_output_bytes or not is_json(payload):
-            raise ProtocolError("EVENT frame is not JSON, or too large")
+        if len(payload) > self._max_output_bytes:
+            self._engine.give_up(task, _too_large(self._max_output_bytes))
+            return
+        if not is_json(payload):
+            self._engine.give_up(task, _not_json())
+            return
         self._engine.events.open(task)
         self._engine.events.announce(task, "event", payload)
 
@@ -115,8 +119,12 @@ class WorkerFrames:
         if is_valid:
             self._engine.complete(task, payload)
         else:
-            message = "the worker answered with something that is not JSON"
-            self._engine.fail(task, TaskFailure(ErrorCode.INVALID_OUTPUT, message))
+            self._engine.fail(task, _not_json())
+
+
+def _not_json() -> TaskFailure:
+    message = "the worker sent something that is not JSON, or nests too deeply"
+    return TaskFailure(ErrorCode.INVALID_OUTPUT, message)
 
 
 def _too_large(limit_bytes: int) -> TaskFailure:

@@ -9,8 +9,8 @@ from typing import Protocol, cast
 from kagent_sdk.errors import ProtocolError
 from kagent_sdk.protocol.frames import HEADER, TO_WORKER, FrameDecoder
 
-MAX_FRAME_BYTES = 64 * 1024 * 1024
-"""The largest frame to take: the host is trusted and has limits of its own on inputs."""
+MAX_FRAME_BYTES = 2**32 - 1
+"""All that a header can announce: the host is trusted and has limits of its own on inputs."""
 
 READ_BYTES = 64 * 1024
 """Size of the one buffer that every read uses: a fresh one of asyncio's 256 KiB is mapped and

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -31,6 +33,8 @@ ENVIRONMENT = {
     "AGENT_WORKER__BACKOFF_INITIAL_S": "0.01",
     "AGENT_WORKER__BACKOFF_MAX_S": "0.1",
     "AGENT_TASKS__RETENTION_BYTES": str(MEBIBYTE),
+    "AGENT_HEALTH__STALL_WARN_S": "3",
+    "AGENT_HEALTH__STALL_FAIL_S": "6",
 }
 
 
@@ -145,7 +149,7 @@ def test_inputs_for_a_worker_that_does_not_read_are_bounded(tmp_path: Path) -> N
 
 
 def test_a_frame_that_never_ends_is_held_once_and_no_longer(agent: RunningAgent) -> None:
-    """`worker.max_frame_bytes` bounds what a worker can make the host hold for a promise."""
+    """The largest output bounds what a worker can make the host hold for a promise."""
     half = "00" * (64 * 1024)
     task = {"frames": [], "raw": f"{15 * MEBIBYTE:08x}{Kind.EVENT:02x}{1:016x}{half}"}
     with unharmed(agent, slack_bytes=GROWTH_BYTES), watched_memory(agent) as samples:
@@ -153,6 +157,34 @@ def test_a_frame_that_never_ends_is_held_once_and_no_longer(agent: RunningAgent)
 
         assert answer.status == 502
         assert max(samples) - samples[0] < GROWTH_BYTES
+
+
+def test_a_task_that_waited_for_the_worker_to_read_does_not_wait_for_more(subject: Path) -> None:
+    """Once the worker has caught up, its free places are given away: nothing else has to happen."""
+    with running_agent(subject) as agent, ThreadPoolExecutor(2) as callers:
+        (worker,) = agent.worker_pids
+        os.kill(worker, signal.SIGSTOP)
+        large = {"token": "t" * 4 * MEBIBYTE, "pause_s": 8}
+        first = callers.submit(agent.call, "mark", large)
+        wait_until(lambda: agent.status()["tasks"]["working"] == 1)
+        second = callers.submit(agent.call, "echo", {"text": "waited"})
+        wait_until(lambda: agent.status()["tasks"]["queued"] == 1)
+        os.kill(worker, signal.SIGCONT)
+
+        assert second.result(20) == "waited"
+        assert not first.done()
+        assert first.result(20)["attempt"] == 1
+
+
+def test_a_worker_that_sends_much_is_not_taken_for_stuck(subject: Path) -> None:
+    """Heartbeats stand behind large outputs; what comes is a sign of life, whatever it is."""
+    env = {"AGENT_HEALTH__STALL_WARN_S": "1"}
+    with running_agent(subject, env=env) as agent, ThreadPoolExecutor(32) as callers:
+        request = build("POST", "/v1/capabilities/big", b'{"size": 8000000}', CLOSE)
+        raw = list(callers.map(lambda _: len(exchange(agent, request, 60)), range(64)))
+
+        assert all(size > 8_000_000 for size in raw)
+        assert "worker_stalled" not in agent.log_text
 
 
 CLOSE = [("Connection", "close")]

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from kagent_sdk.errors import InvalidTransition, KagentError
+from kagent_sdk.errors import InvalidTransitionError, KagentError
 from kagent_sdk.host.lifecycle import TRANSITIONS, Lifecycle, LifecycleState
 
 S = LifecycleState
@@ -61,7 +61,7 @@ def test_only_the_drawn_transitions_are_possible(
         assert lifecycle.enter(after, 99)
         assert (lifecycle.state, lifecycle.since_s) == (after, 99)
     else:
-        with pytest.raises(InvalidTransition, match=f"from {before} to {after}") as caught:
+        with pytest.raises(InvalidTransitionError, match=f"from {before} to {after}") as caught:
             lifecycle.enter(after, 99)
         assert (caught.value.before, caught.value.after) == (before, after)
         assert isinstance(caught.value, KagentError)
