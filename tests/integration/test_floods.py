@@ -33,6 +33,7 @@ ENVIRONMENT = {
     "AGENT_WORKER__BACKOFF_INITIAL_S": "0.01",
     "AGENT_WORKER__BACKOFF_MAX_S": "0.1",
     "AGENT_TASKS__RETENTION_BYTES": str(MEBIBYTE),
+    "AGENT_TASKS__MAX_QUEUE_BYTES": str(8 * MEBIBYTE),
     "AGENT_HEALTH__STALL_WARN_S": "3",
     "AGENT_HEALTH__STALL_FAIL_S": "6",
 }
@@ -87,7 +88,11 @@ def test_a_flood_of_frames_cannot_grow_the_host(
     agent: RunningAgent, kind: Kind, payload: str
 ) -> None:
     """Whether the worker is paced, ignored or replaced: the host stays small and answers probes."""
-    with unharmed(agent, slack_bytes=GROWTH_BYTES), watched_memory(agent) as samples:
+    is_deaf = kind is Kind.CALL
+    with (
+        unharmed(agent, slack_bytes=GROWTH_BYTES, may_be_stuck=is_deaf),
+        watched_memory(agent) as samples,
+    ):
         answer = agent.post("/v1/capabilities/flood", flood(kind, payload))
         agent.wait_ready()
 
@@ -128,10 +133,7 @@ def test_a_worker_that_shouts_cannot_grow_or_silence_the_host(
 
 def test_inputs_for_a_worker_that_does_not_read_are_bounded(tmp_path: Path) -> None:
     """What waits is bounded by `tasks.max_queue_bytes`; the rest is refused, and nothing is lost."""
-    env = {
-        "AGENT_TASKS__MAX_QUEUE_BYTES": str(8 * MEBIBYTE),
-        "AGENT_TASKS__MAX_CONCURRENCY": "8",
-    }
+    env = {"AGENT_TASKS__MAX_CONCURRENCY": "8"}
     with rogue_agent(tmp_path, env) as agent, unharmed(agent, slack_bytes=GROWTH_BYTES):
         large = build("POST", "/v1/capabilities/echo", b'"%b"' % (b"i" * MEBIBYTE), CLOSE)
         deaf = threading.Thread(target=agent.call, args=("deaf", {"seconds": 3}))
@@ -152,7 +154,10 @@ def test_a_frame_that_never_ends_is_held_once_and_no_longer(agent: RunningAgent)
     """The largest output bounds what a worker can make the host hold for a promise."""
     half = "00" * (64 * 1024)
     task = {"frames": [], "raw": f"{15 * MEBIBYTE:08x}{Kind.EVENT:02x}{1:016x}{half}"}
-    with unharmed(agent, slack_bytes=GROWTH_BYTES), watched_memory(agent) as samples:
+    with (
+        unharmed(agent, slack_bytes=GROWTH_BYTES, may_be_stuck=True),
+        watched_memory(agent) as samples,
+    ):
         answer = agent.post("/v1/capabilities/send", task, timeout_s=60)
 
         assert answer.status == 502

@@ -167,6 +167,16 @@ def test_a_stream_sends_items_as_they_come_and_the_task_last(agent: RunningAgent
     assert [int(event.id or 0) for event in events] == list(range(1, 7))
 
 
+def test_an_event_that_no_reader_could_parse_fails_its_task_alone(agent: RunningAgent) -> None:
+    """What nests too deeply is no JSON for most readers; the other tasks do not suffer for it."""
+    worker = agent.worker_pids
+    task = agent.post("/v1/tasks", {"capability": "nest", "input": {"depth": 230}}).json()
+
+    assert (task["state"], task["error"]["code"]) == ("failed", "invalid_output")
+    assert agent.call("nest", {"depth": 2}) == [[[None]]]
+    assert agent.worker_pids == worker
+
+
 def test_a_stream_can_be_replayed_from_where_the_client_was(agent: RunningAgent) -> None:
     """A dropped connection loses nothing."""
     task = agent.post("/v1/tasks", {"capability": "count", "input": {"n": 5}}).json()

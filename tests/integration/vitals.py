@@ -95,18 +95,29 @@ def assert_calm(agent: RunningAgent) -> None:
 
 
 @contextmanager
-def unharmed(agent: RunningAgent, *, slack_bytes: int = MEMORY_SLACK_BYTES) -> Iterator[Vitals]:
-    """Torment the agent in the block: it must answer probes throughout and be as before after."""
+def unharmed(
+    agent: RunningAgent,
+    *,
+    slack_bytes: int = MEMORY_SLACK_BYTES,
+    may_be_stuck: bool = False,
+) -> Iterator[Vitals]:
+    """Torment the agent in the block: it must answer probes throughout and be as before after.
+
+    Args:
+        agent: to be watched.
+        slack_bytes: by how much its memory may differ.
+        may_be_stuck: probes may be answered with 503: a stuck worker is found out and replaced.
+    """
     before = take_vitals(agent)
-    with answered_probes(agent):
+    with answered_probes(agent, frozenset({200, 503}) if may_be_stuck else frozenset({200})):
         yield before
     assert_settles(agent, before, slack_bytes=slack_bytes)
     assert_calm(agent)
 
 
 @contextmanager
-def answered_probes(agent: RunningAgent) -> Iterator[None]:
-    """Ask ``/healthz`` all through the block; fail when an answer is missing or not 200."""
+def answered_probes(agent: RunningAgent, statuses: frozenset[int]) -> Iterator[None]:
+    """Ask ``/healthz`` all through the block; fail when an answer is missing or another one."""
     wrong: list[str] = []
     stop = threading.Event()
 
@@ -116,8 +127,9 @@ def answered_probes(agent: RunningAgent) -> Iterator[None]:
                 url = f"{agent.url}/healthz"
                 with urllib.request.urlopen(url, timeout=PROBE_DEADLINE_S) as answer:
                     answer.read()
-            except OSError as exc:  # HTTPError is one
-                wrong.append(repr(exc))
+            except OSError as exc:
+                if not (isinstance(exc, urllib.error.HTTPError) and exc.code in statuses):
+                    wrong.append(repr(exc))
 
     prober = threading.Thread(target=probe, name="prober")
     prober.start()

@@ -36,6 +36,8 @@ class Digest(BaseModel):
 
 
 class Mark(BaseModel):
+    """What a task leaves behind."""
+
     token: str
     attempt: int
 
@@ -124,6 +126,15 @@ async def count(n: int, pause_s: float = 0.0, size: int = 0) -> AsyncIterator[in
         if pause_s:
             await asyncio.sleep(pause_s)
         yield "x" * size if size else number
+
+
+@agent.capability
+async def nest(depth: int) -> AsyncIterator[object]:
+    """Yield lists within lists."""
+    value: object = None
+    for _ in range(depth):
+        value = [value]
+    yield value
 
 
 @agent.capability
