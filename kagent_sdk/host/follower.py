@@ -48,7 +48,8 @@ class Followers:
             self._items.append(event.id)
         for reader in self._readers:
             reader.wake()
-        if not self._readers:
+        # Over the window the worker keeps to no rule: what fell out of the log is noted no longer.
+        if not self._readers or len(self._items) > self._window:
             self.settle()
 
     def settle(self) -> None:

@@ -6,8 +6,8 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,12 @@ import aiohttp
 RETRY_S = 0.02
 """A refused order is placed again after this: sooner than Retry-After says, to keep the load up."""
 
-ROUTES = ("call", "keyed", "task", "async")
+ROUTES = {"call": 4, "keyed": 1, "task": 4, "async": 1}
 """A plain call, one with Idempotency-Key, and ``POST /v1/tasks`` waiting and not waiting."""
+
+
+REFUSALS = frozenset({"queue_full", "starting", "draining", "worker_down", "memory"})
+"""Codes of the answers 429 and 503: the order was not taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Order:
 
     Attributes:
         token: unique; also its id, where the route takes one.
-        capability: ``mark``, ``mark_items`` (both idempotent) or ``mark_once``.
+        capability: one of the subject's ``mark`` family; all but ``mark_once`` are idempotent.
         route: one of `ROUTES`.
         pause_s: how long it takes.
     """
@@ -61,19 +65,28 @@ class Outcome:
     order: Order
     output: Any
     code: str | None
-    refusals: int
+    refusals: int = 0
 
 
-def write_orders(seed: int, prefix: str) -> Iterator[Order]:
-    """Yield orders without end, the same ones for the same seed."""
+MIX = {"mark": 5, "mark_once": 4, "mark_items": 1}
+
+
+def write_orders(
+    seed: int,
+    prefix: str,
+    *,
+    mix: Mapping[str, int] = MIX,
+    routes: Mapping[str, int] = ROUTES,
+) -> Iterator[Order]:
+    """Yield orders without end, the same ones for the same seed; the mixes are weights."""
     chance = random.Random(seed)  # noqa: S311 - a load, no secret
     number = 0
     while True:
         number += 1
         yield Order(
             f"{prefix}-{number}",
-            chance.choices(("mark", "mark_once", "mark_items"), (5, 4, 1))[0],
-            chance.choices(ROUTES, (4, 1, 4, 1))[0],
+            chance.choices([*mix], [*mix.values()])[0],
+            chance.choices([*routes], [*routes.values()])[0],
             chance.choice((0.0, 0.0, 0.01, 0.05, 0.1)),
         )
 
@@ -97,20 +110,28 @@ class Customer:
             AssertionError: an answer that this API does not have.
         """
         refusals = 0
-        while True:
-            status, answer = await self._send(order)
-            if status not in (429, 503):
-                break
+        while (outcome := await self.place_once(order)).code in REFUSALS:
             refusals += 1
             await asyncio.sleep(RETRY_S)
+        return replace(outcome, refusals=refusals)
+
+    async def place_once(self, order: Order) -> Outcome:
+        """Return how the order ended, or with which of `REFUSALS` it was refused.
+
+        Raises:
+            AssertionError: an answer that this API does not have.
+        """
+        status, answer = await self._send(order)
+        if status in (429, 503):
+            assert answer["code"] in REFUSALS, answer
+            return Outcome(order, None, answer["code"])
         if order.route in ("call", "keyed"):
             code = None if status == 200 else answer["code"]
-            return Outcome(order, answer if code is None else None, code, refusals)
+            return Outcome(order, answer if code is None else None, code)
         assert status in (200, 202), (status, answer)
         task = await self._wait_for_end(order, answer)
         assert (task["state"] == "completed") == (task["error"] is None), task
-        code = None if task["error"] is None else task["error"]["code"]
-        return Outcome(order, task["output"], code, refusals)
+        return Outcome(order, task["output"], task["error"] and task["error"]["code"])
 
     async def place_again(self, order: Order) -> Any:
         """Place an order that has ended once more, and return the task."""

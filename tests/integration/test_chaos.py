@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -39,7 +40,11 @@ ENVIRONMENT = {
     ],
 )
 async def test_tasks_survive_a_worker_that_is_killed_once_a_second(
-    subject: Path, workers: int, tasks: int, kills: int
+    subject: Path,
+    workers: int,
+    tasks: int,
+    kills: int,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """The promise of the whole design: a definite end for each task, and a host as on its first day."""
     env = ENVIRONMENT | {"AGENT_WORKER__COUNT": str(workers)}
@@ -59,7 +64,7 @@ async def test_tasks_survive_a_worker_that_is_killed_once_a_second(
         await asyncio.to_thread(assert_settles, agent, before)
         assert_counted(agent, warm, hot)
         assert_calm(agent)
-        print(describe(hot))
+        record_property("chaos", describe(hot))
 
 
 class Torment:

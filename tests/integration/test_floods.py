@@ -17,7 +17,7 @@ import pytest
 from kagent_sdk.protocol.frames import Kind
 from tests.agents import RunningAgent, running_agent
 from tests.integration.conftest import copy_rogue
-from tests.integration.vitals import MEBIBYTE, take_vitals, unharmed, watched_memory
+from tests.integration.vitals import MEBIBYTE, unharmed, watched_memory
 from tests.integration.waiting import wait_until
 from tests.integration.wire import build, dial, exchange, split_answers
 
@@ -153,7 +153,7 @@ def test_inputs_for_a_worker_that_does_not_read_are_bounded(tmp_path: Path) -> N
 def test_a_frame_that_never_ends_is_held_once_and_no_longer(agent: RunningAgent) -> None:
     """The largest output bounds what a worker can make the host hold for a promise."""
     half = "00" * (64 * 1024)
-    task = {"frames": [], "raw": f"{15 * MEBIBYTE:08x}{Kind.EVENT:02x}{1:016x}{half}"}
+    task = {"frames": [], "raw": f"{7 * MEBIBYTE:08x}{Kind.EVENT:02x}{1:016x}{half}"}
     with (
         unharmed(agent, slack_bytes=GROWTH_BYTES, may_be_stuck=True),
         watched_memory(agent) as samples,

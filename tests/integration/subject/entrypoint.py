@@ -40,6 +40,7 @@ class Mark(BaseModel):
 
     token: str
     attempt: int
+    padding: str = ""
 
 
 @agent.capability(idempotent=True, max_attempts=1000)
@@ -179,6 +180,12 @@ async def big(size: int) -> str:
 
 
 @agent.capability
+async def zeros(count: int) -> list[int]:
+    """Return so many numbers, which take the host longer to check than a text of that size."""
+    return [0] * count
+
+
+@agent.capability
 async def call_self(text: str, ctx: TaskContext) -> str:
     """Call another capability of this agent."""
     answer = await ctx.call("subject", "echo", {"text": text})
@@ -208,6 +215,22 @@ async def mark_items(token: str, n: int, pause_s: float, ctx: TaskContext) -> As
     for number in range(n):
         await asyncio.sleep(pause_s / n)
         yield f"{token}/{number}"
+
+
+@agent.capability(idempotent=True, max_attempts=1000)
+async def mark_big(token: str, pause_s: float, ctx: TaskContext) -> Mark:
+    """Return two megabytes."""
+    _leave_mark(token, ctx.attempt)
+    await asyncio.sleep(pause_s)
+    return Mark(token=token, attempt=ctx.attempt, padding="x" * 2_000_000)
+
+
+@agent.capability(idempotent=True, max_attempts=1000)
+async def mark_nested(token: str, pause_s: float, ctx: TaskContext) -> Mark:
+    """Have the agent itself do a part."""
+    _leave_mark(token, ctx.attempt)
+    await asyncio.sleep(pause_s)
+    return Mark(token=await ctx.call("subject", "echo", {"text": token}), attempt=ctx.attempt)
 
 
 def _leave_mark(token: str, attempt: int) -> None:

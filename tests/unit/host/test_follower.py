@@ -70,6 +70,15 @@ async def test_a_reader_that_lags_is_told_how_much_it_missed() -> None:
     assert [event.id for event in batch] == [16, 17, 18, 19, 20]
 
 
+async def test_what_is_noted_of_unread_events_is_bounded_by_the_log() -> None:
+    """A worker that ignores the window for hours leaves no list of a million numbers behind."""
+    log, followers, acknowledged = build(window=8, max_events=20)
+    followers.follow()
+    publish(log, followers, 1000)
+
+    assert 1000 - sum(acknowledged) <= 20 + 2
+
+
 async def test_a_late_reader_replays_from_where_it_was() -> None:
     """A client that reconnects with Last-Event-ID sees each event once."""
     log, followers, _ = build()
