@@ -1,7 +1,8 @@
 """The command kos-agent: a table of commands, each imported when it is asked for.
 
-``kos-agent run`` is on the start-up budget of every agent: this module costs click and nothing
-else, and no command pays for another one.
+This module costs click and nothing else, and no command pays for another one. A plain
+``kos-agent run``, which is on the start-up budget of every agent, does not come here: see
+`kagent_sdk.cli.entry`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from importlib import import_module
-from io import TextIOWrapper
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from kagent_sdk import __version__
 from kagent_sdk.cli.boundary import UsageError, guard
+from kagent_sdk.cli.streams import prepare_streams
 from kagent_sdk.cli.text import clean_line, nearest
 
 if TYPE_CHECKING:
@@ -117,8 +118,5 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments: without the program's name; those of the process if None.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):
-        # In an encoding without dots and bars a screen is plainer, not an error.
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    prepare_streams()
     guard(lambda: cli.main(words, prog_name="kos-agent", standalone_mode=False))

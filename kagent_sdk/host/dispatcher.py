@@ -27,6 +27,7 @@ class Dispatcher:
         capabilities: the manifests of the present workers, by name.
         connections: the workers that may be given tasks.
         running: attempts that workers hold.
+        ending: tasks that no worker holds any more, and whose callers are not told yet.
     """
 
     def __init__(self, counters: Counters, events: EventFlow) -> None:
@@ -40,18 +41,19 @@ class Dispatcher:
         self.capabilities: dict[str, CapabilityManifest] = {}
         self.connections: list[WorkerConnection] = []
         self.running = 0
+        self.ending = 0
 
     @property
     def is_idle(self) -> bool:
-        """Whether no task runs or waits."""
-        return not self.running and not len(self.queue)
+        """Whether no task runs, waits, or is about to end."""
+        return not (self.running or self.ending or len(self.queue))
 
     def running_of(self, name: str) -> int:
         """Return how many attempts of a capability workers hold."""
         return self._running_by_name.get(name, 0)
 
     async def wait_idle(self) -> None:
-        """Return when no task runs or waits."""
+        """Return when the dispatcher `is_idle`."""
         await self._idle.wait()
 
     def free_connection(self, name: str) -> WorkerConnection | None:
@@ -119,7 +121,7 @@ class Dispatcher:
         """Go on after something has ended: start what waits, or note that nothing is left."""
         if len(self.queue):
             self._start_waiting()
-        elif not self.running:
+        elif not self.running and not self.ending:
             self._idle.set()
 
     def open_attempts(self) -> list[Task]:

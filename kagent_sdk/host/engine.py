@@ -195,7 +195,7 @@ class Engine:
         if pending is None:
             self._tell(task)
         else:
-            self.own(self._tell_when_safe(task, pending))
+            self.own(self._tell_when_safe(task, pending), is_end=True)
 
     def _count(self, task: Task, state: TaskState, took_s: float | None) -> None:
         name = task.capability.name
@@ -285,11 +285,23 @@ class Engine:
         """Let the journal go of finished tasks past their retention."""
         self.journal.expire(time.time())
 
-    def own(self, work: Coroutine[None, None, None]) -> None:
-        """Run a job of the engine's and keep it until it is done."""
+    def own(self, work: Coroutine[None, None, None], *, is_end: bool = False) -> None:
+        """Run a job of the engine's and keep it until it is done.
+
+        Args:
+            work: the job.
+            is_end: it brings a task to its end; the agent is not idle before.
+        """
         job = self._loop.create_task(work)
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
+        if is_end:
+            self.dispatcher.ending += 1
+            job.add_done_callback(self._note_end)
+
+    def _note_end(self, job: asyncio.Task[None]) -> None:
+        self.dispatcher.ending -= 1
+        self.dispatcher.settle()
 
     async def aclose(self) -> None:
         """Stop every timer and job."""

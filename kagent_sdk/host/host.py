@@ -28,6 +28,9 @@ GC_THRESHOLD = 10_000
 """Objects between two collections of the youngest generation, instead of 700: a request makes some
 hundred, and collecting after every seventh costs 7 % of the rate."""
 
+SETTLED_AFTER_S = 1.0
+"""From here on most workers are ready, and no import of the host's takes time from theirs."""
+
 LOG_FLUSH_S = 2.0
 MIN_FLUSH_S = 0.1
 """What the last answers and log lines get even when the budget is used up."""
@@ -50,8 +53,12 @@ class Host:
         self._stop_asked = asyncio.Event()
         self._hurry_asked = asyncio.Event()
 
-    async def serve(self, signals: EarlySignals) -> None:
+    async def serve(self, signals: EarlySignals, workers: list[WorkerProcess]) -> None:
         """Run until a stop is asked for, then stop in order.
+
+        Args:
+            signals: what came until now.
+            workers: those that run already: as many as configured, or none.
 
         Raises:
             StartupError: the control plane cannot come up.
@@ -63,14 +70,11 @@ class Host:
             await stack.enter_async_context(self._pumping())
             parts.children.start()
             stack.callback(parts.children.close)
-            processes = parts.pool.start_first()
+            stack.callback(_kill_all, workers)
+            parts.pool.adopt(workers)
+            server = await self._listen(stack)
+            processes = workers or parts.pool.start_first()
             stack.callback(_kill_all, processes)
-            # Imported now: the workers start on another core meanwhile.
-            from kagent_sdk.host.http.setup import build_server  # noqa: PLC0415
-
-            server = build_server(parts, self.ask_to_stop)
-            await server.start()
-            stack.push_async_callback(self._close, server)
             stack.enter_context(
                 announce(
                     parts.directory,
@@ -82,8 +86,21 @@ class Host:
             )
             gc.freeze()  # what is there now stays: no collection needs to look at it again
             gc.set_threshold(GC_THRESHOLD)
+            gc.enable()
             self._pump.log("info", "host_started", url=server.url, host_pid=os.getpid())
             await self._run(processes, server)
+
+    async def _listen(self, stack: AsyncExitStack) -> HttpServer:
+        # Imported late: what went before has its own ways to fail, and needs none of this.
+        from kagent_sdk.host.http.lean_aiohttp import put_off_client  # noqa: PLC0415
+
+        put_off_client()
+        from kagent_sdk.host.http.setup import build_server  # noqa: PLC0415
+
+        server = build_server(self._parts, self.ask_to_stop)
+        await server.start()
+        stack.push_async_callback(self._close, server)
+        return server
 
     def ask_to_stop(self, why: str) -> None:
         """Begin the shutdown; asked again, skip to the cancellation of what still runs."""
@@ -115,7 +132,7 @@ class Host:
             for name, job in (
                 ("pool", parts.pool.run(processes)),
                 ("watchdog", parts.watchdog.run()),
-                ("monitor", parts.monitor.run()),
+                ("monitor", self._monitor()),
                 ("sweep", server.sweep()),
             )
         ]
@@ -131,6 +148,15 @@ class Host:
             await asyncio.gather(stopped, *jobs, return_exceptions=True)
             self._end_all()
             await self._engine.aclose()
+
+    async def _monitor(self) -> None:
+        from kagent_sdk.host.http.setup import import_reports  # noqa: PLC0415 - as in `_listen`
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._parts.monitor.run())
+            # Behind the start, and before anyone asks what is wrong: no imports during a stall.
+            await asyncio.sleep(SETTLED_AFTER_S)
+            await asyncio.to_thread(import_reports)
 
     async def _wait_for_stop(self) -> None:
         await self._stop_asked.wait()

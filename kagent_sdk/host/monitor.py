@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from kagent_sdk.config.models import AgentConfig
-from kagent_sdk.host.cgroup import CgroupReader, CgroupSample
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.log_pump import LogPump
 from kagent_sdk.host.memory import MemoryUse, MemoryVerdict, judge_memory
 from kagent_sdk.host.processes import ProcessReader, ProcessSample
+
+if TYPE_CHECKING:
+    from kagent_sdk.host.cgroup import CgroupReader, CgroupSample
 
 INTERVAL_S = 1.0
 
@@ -44,7 +47,7 @@ class Monitor:
         self._pids = pids
         self._on_memory = on_memory
         self._pump = pump
-        self._cgroup_reader = CgroupReader()
+        self._cgroup_reader: CgroupReader | None = None
         self._process_reader = ProcessReader()
         self._lock = asyncio.Lock()
         self._finished = 0
@@ -65,11 +68,11 @@ class Monitor:
         async with self._lock:
             pids = self._pids()
             self.processes = await asyncio.to_thread(self._process_reader.sample, pids)
-            self.cgroup = await asyncio.to_thread(self._cgroup_reader.read)
+            self.cgroup = await asyncio.to_thread(self._read_cgroup)
 
     async def _sample_memory(self) -> None:
         async with self._lock:
-            self.cgroup = await asyncio.to_thread(self._cgroup_reader.read)
+            self.cgroup = await asyncio.to_thread(self._read_cgroup)
             if self._limits.memory_bytes is not None:
                 pids = self._pids()
                 self.processes = await asyncio.to_thread(self._process_reader.sample, pids)
@@ -83,6 +86,14 @@ class Monitor:
             event = "memory_near_limit" if self.memory.is_near_limit else "memory_recovered"
             self._pump.log("warning", event, ratio=self.memory.ratio, detail=self.memory.message)
         self._on_memory(self.memory)
+
+    def _read_cgroup(self) -> CgroupSample:
+        if self._cgroup_reader is None:
+            # Imported with the first sample, in its thread: a start must not wait for it.
+            from kagent_sdk.host.cgroup import CgroupReader  # noqa: PLC0415
+
+            self._cgroup_reader = CgroupReader()
+        return self._cgroup_reader.read()
 
     def _uses(self) -> list[MemoryUse]:
         uses = []

@@ -69,8 +69,14 @@ class Pool:
         self.places = [Place(index) for index in range(config.worker.count)]
 
     def start_first(self) -> list[WorkerProcess]:
-        """Start the processes, before anything else of the host is up: both start side by side."""
+        """Start a process for every place."""
         return [self._spawn() for _ in self.places]
+
+    def adopt(self, processes: list[WorkerProcess]) -> None:
+        """Take over processes that were started before there was a pool."""
+        for process in processes:
+            # Known before the loop can hear of its end, or it would be taken for an orphan.
+            _ = self._children.watch(process)
 
     async def run(self, started: list[WorkerProcess]) -> None:
         """Keep every place filled until `stop`.
@@ -123,8 +129,7 @@ class Pool:
 
     def _spawn(self) -> WorkerProcess:
         process = spawn_worker(self._directory, self._config.entrypoint, os.environ)
-        # Known before the loop can hear of its end, or it would be taken for an orphan.
-        _ = self._children.watch(process)
+        self.adopt([process])
         return process
 
     async def _hold(self, place: Place, process: WorkerProcess) -> None:

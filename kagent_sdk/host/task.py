@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
@@ -69,6 +69,7 @@ class Task(TaskRecord):
         cancel_reason: set once, when a cancellation was asked for.
         is_promised: a caller was told 202 and left: it goes on whoever else waits, or leaves.
         followers: readers of its events, created with the event log.
+        on_done: called once when the task has finished, after those who wait were let go.
     """
 
     __slots__ = (
@@ -79,6 +80,7 @@ class Task(TaskRecord):
         "is_promised",
         "kept",
         "number",
+        "on_done",
         "queued_at",
         "safe",
         "sequence",
@@ -117,6 +119,7 @@ class Task(TaskRecord):
         self.is_promised = False
         self.waiters: list[asyncio.Future[None]] | None = None
         self.followers: Followers | None = None
+        self.on_done: Callable[[], None] | None = None
 
     @property
     def is_watched(self) -> bool:
@@ -147,3 +150,6 @@ class Task(TaskRecord):
         for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
+        on_done, self.on_done = self.on_done, None
+        if on_done is not None:
+            on_done()

@@ -55,7 +55,7 @@ class WorkerFrames:
         elif len(payload) <= INLINE_CHECK_BYTES:
             self._complete_checked(task, payload, is_valid=is_json(payload))
         else:
-            self._engine.own(self._check_then_complete(task, payload))
+            self._engine.own(self._check_then_complete(task, payload), is_end=True)
 
     def on_error(self, connection: WorkerConnection, number: int, payload: bytes) -> None:
         """End a task with its error."""

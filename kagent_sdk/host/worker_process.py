@@ -56,6 +56,13 @@ class WorkerProcess:
             os.kill(self.pid, STACKS_SIGNAL)
 
 
+def has_spare_core() -> bool:
+    """Tell whether a worker can start beside the host without taking turns with it."""
+    if sys.platform != "linux":
+        return (os.cpu_count() or 1) > 1
+    return len(os.sched_getaffinity(0)) > 1
+
+
 def spawn_worker(directory: Path, entrypoint: str, environ: Mapping[str, str]) -> WorkerProcess:
     """Start a worker in a process group of its own.
 

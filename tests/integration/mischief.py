@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 from urllib.parse import quote
 
 from hypothesis import strategies as st
 
 from tests.integration.wire import Header, build
+
+ROUNDS = 20 if os.environ.get("KAGENT_TEST_LONG") == "1" else 1
+"""How often the long run of the tests tries as many examples as a plain one."""
 
 POST_ROUTES = (
     "/v1/capabilities/echo",
@@ -38,8 +42,7 @@ GOOD_BODIES = (
     b'{"document": {"text": "a b c"}}',
     b'{"n": 3}',
     b'{"capability": "echo", "input": {"text": "x"}}',
-    b'{"id": "known", "capability": "echo", "input": {"text": "known"}, "timeout_s": 5, '
-    b'"metadata": {"who": "me"}}',
+    b'{"id": "known", "capability": "echo", "input": {"text": "known"}, "metadata": {"a": 1}}',
 )
 OVER_THE_LIMIT = 1_100_000
 """Bytes; the agents under test here take a mebibyte."""

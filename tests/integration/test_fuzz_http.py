@@ -17,8 +17,7 @@ from tests.integration.conftest import copy_subject
 from tests.integration.vitals import unharmed
 from tests.integration.wire import Header, build, dial, exchange, read_all, reset, split_answers
 
-EXAMPLES = 1 if settings.default.max_examples <= 100 else 20
-"""Rounds of the project's long profile are this many times those of a plain run."""
+pytestmark = pytest.mark.timeout(120 * mischief.ROUNDS)
 
 CLOSE: Header = ("Connection", "close")
 BY_DESIGN = frozenset({501, 503, 504})
@@ -54,14 +53,14 @@ def _same_worker(agent: RunningAgent) -> Iterator[None]:
     assert agent.call("echo", {"text": "still here"}) == "still here"
 
 
-@settings(max_examples=150 * EXAMPLES)
+@settings(max_examples=150 * mischief.ROUNDS)
 @given(route=st.sampled_from(mischief.POST_ROUTES), body=mischief.bodies)
 def test_any_body_gets_a_definite_answer(agent: RunningAgent, route: str, body: bytes) -> None:
     """Malformed, cut, huge, deep, not UTF-8, keys twice: the caller is told, and nobody else."""
     assert_definite(exchange(agent, build("POST", route, body, [CLOSE])))
 
 
-@settings(max_examples=300 * EXAMPLES)
+@settings(max_examples=300 * mischief.ROUNDS)
 @given(method=st.sampled_from(["GET", "POST"]), route=st.integers(0, 8), headers=mischief.headers)
 @example(method="POST", route=0, headers=[("traceparent", mischief.TRACE_NOT_UTF8)])
 @example(method="GET", route=8, headers=[("Last-Event-ID", "99")])
@@ -79,7 +78,7 @@ def test_any_header_gets_a_definite_answer(
     assert_definite(exchange(agent, request))
 
 
-@settings(max_examples=400 * EXAMPLES)
+@settings(max_examples=400 * mischief.ROUNDS)
 @given(method=mischief.methods, target=mischief.targets())
 @example(method="HEAD", target="/v1/tasks/known/events")
 def test_any_method_and_target_gets_a_definite_answer(
@@ -91,7 +90,7 @@ def test_any_method_and_target_gets_a_definite_answer(
     assert_definite(raw, is_head=method == "HEAD")
 
 
-@settings(max_examples=6 * EXAMPLES)
+@settings(max_examples=6 * mischief.ROUNDS)
 @given(requests=st.lists(mischief.misframed(), min_size=20, max_size=40))
 def test_lies_about_the_length_are_found_out(agent: RunningAgent, requests: list[bytes]) -> None:
     """What a head announces and never comes is cut off in time; what is broken is refused."""
@@ -102,7 +101,7 @@ def test_lies_about_the_length_are_found_out(agent: RunningAgent, requests: list
             assert_definite(read_all(client))
 
 
-@settings(max_examples=8 * EXAMPLES)
+@settings(max_examples=8 * mischief.ROUNDS)
 @given(blobs=st.lists(mischief.garbage, min_size=10, max_size=30))
 def test_bytes_that_are_no_http_end_the_connection(agent: RunningAgent, blobs: list[bytes]) -> None:
     """A TLS client, a port scanner, a stray cat: one answer at the most, and goodbye."""
@@ -127,7 +126,7 @@ def visits(draw: st.DrawFn) -> Visit:
     return request, cuts, draw(st.sampled_from(["stay", "reset", "close", "half", "deaf"]))
 
 
-@settings(max_examples=12 * EXAMPLES)
+@settings(max_examples=12 * mischief.ROUNDS)
 @given(crowd=st.lists(visits(), min_size=10, max_size=30), where=st.integers(0, 4))
 def test_clients_vanish_at_any_point(agent: RunningAgent, crowd: list[Visit], where: int) -> None:
     """Mid-head, mid-body, mid-answer, mid-stream: the place is free again, the task has its end."""
@@ -145,7 +144,7 @@ def test_clients_vanish_at_any_point(agent: RunningAgent, crowd: list[Visit], wh
                 assert [answer.status for answer in answers if answer.status >= 500] == []
 
 
-@settings(max_examples=10 * EXAMPLES)
+@settings(max_examples=10 * mischief.ROUNDS)
 @given(
     requests=st.lists(
         st.sampled_from([*mischief.GET_ROUTES[:7]]).map(lambda route: build("GET", route))

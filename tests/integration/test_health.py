@@ -143,6 +143,8 @@ def test_status_and_metrics_hold_real_numbers(subject: Path) -> None:
     with running_agent(subject) as agent:
         for _ in range(3):
             agent.call("echo", {"text": "x"})
+        # The first heartbeat is sent with readiness, before any lag could be measured.
+        wait_until(lambda: agent.status()["processes"][1]["lag_ms"] is not None)
         status = agent.status()
         host, worker = status["processes"]
         metrics = agent.get("/metrics").body.decode()

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -65,7 +65,7 @@ async def test_results_that_are_still_being_checked_are_not_dropped(subject: Pat
 
 
 async def _post(
-    session: aiohttp.ClientSession, agent: RunningAgent, body: dict[str, object]
+    session: aiohttp.ClientSession, agent: RunningAgent, body: Mapping[str, object]
 ) -> tuple[int, int]:
     async with session.post(f"{agent.url}/v1/tasks", json=body) as answer:
         return answer.status, len(await answer.read())

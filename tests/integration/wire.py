@@ -7,6 +7,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -111,10 +112,9 @@ def is_closed_within(client: socket.socket, deadline_s: float) -> bool:
 def exchange(agent: RunningAgent, request: bytes, deadline_s: float = READ_S) -> bytes:
     """Send bytes on a new connection and return all that comes back until it is closed."""
     with dial(agent) as client:
-        try:
+        # Refused before it was read to the end? The answer may be there all the same.
+        with suppress(ConnectionError):
             client.sendall(request)
-        except ConnectionError:
-            pass  # refused before it was read to the end: the answer may be there all the same
         return read_all(client, deadline_s)
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from typing import cast
 
-from aiohttp import web
-from aiohttp.http import HttpVersion11
+from aiohttp.http_writer import HttpVersion11
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response, StreamResponse
 
 from kagent_sdk.protocol.problem import PROBLEM_CONTENT_TYPE, Problem
 
@@ -17,23 +18,23 @@ JSON_HEADERS = {"Content-Type": "application/json"}
 
 def json_response(
     body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
-) -> web.Response:
+) -> Response:
     """Return an answer with a JSON body."""
     if headers is None:
-        return web.Response(body=body, status=status, headers=JSON_HEADERS)
-    return web.Response(body=body, status=status, headers={**JSON_HEADERS, **headers})
+        return Response(body=body, status=status, headers=JSON_HEADERS)
+    return Response(body=body, status=status, headers={**JSON_HEADERS, **headers})
 
 
-def problem_response(problem: Problem) -> web.Response:
+def problem_response(problem: Problem) -> Response:
     """Return a problem document as an answer."""
     headers = {"Content-Type": PROBLEM_CONTENT_TYPE, **problem.headers}
-    return web.Response(body=problem.to_bytes(), status=problem.status, headers=headers)
+    return Response(body=problem.to_bytes(), status=problem.status, headers=headers)
 
 
-def output_response(request: web.BaseRequest, output: bytes) -> web.StreamResponse:
+def output_response(request: BaseRequest, output: bytes) -> StreamResponse:
     """Return the answer of a plain call: 200 with the output."""
     if request.version == HttpVersion11 and request.keep_alive:
-        return cast("web.StreamResponse", OutputResponse(output))
+        return cast("StreamResponse", OutputResponse(output))
     return json_response(output)
 
 
@@ -53,15 +54,12 @@ class OutputResponse:
     def __init__(self, output: bytes) -> None:
         self._output = output
 
-    async def prepare(self, request: web.BaseRequest) -> None:
+    async def prepare(self, request: BaseRequest) -> None:
         """Write head and body."""
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client is gone")
-        transport.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-            b"Date: %b\r\n\r\n%b" % (len(self._output), _date(), self._output)
-        )
+        transport.write(encode_output(self._output))
         # What a slow client has not read yet is held once, in the transport's buffer.
         self._output = b""
         # A client that does not read gets one answer into memory, not one per pipelined request.
@@ -70,6 +68,14 @@ class OutputResponse:
 
     async def write_eof(self) -> None:
         """Nothing is left to write."""
+
+
+def encode_output(output: bytes) -> bytes:
+    """Return a 200 with this JSON as it goes over a connection that stays open."""
+    return (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+        b"Date: %b\r\n\r\n%b" % (len(output), _date(), output)
+    )
 
 
 class _Date:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
-from aiohttp.http import HttpVersion11
+from aiohttp.http_writer import HttpVersion11
+from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
+from aiohttp.web_request import BaseRequest
 
 from kagent_sdk.config.models import HttpConfig
 from kagent_sdk.protocol.problem import RequestError
@@ -32,7 +33,7 @@ class BodyReader:
         self._timeout_s = config.read_timeout_s
         self._room_bytes = config.max_body_bytes * MAX_READING_BODIES
 
-    async def read(self, request: web.BaseRequest) -> bytes:
+    async def read(self, request: BaseRequest) -> bytes:
         """Return the whole body.
 
         Raises:
@@ -48,7 +49,7 @@ class BodyReader:
             return content.read_nowait() if length else b""
         return await self._read_slowly(request, self._limit_bytes if length is None else length)
 
-    async def _read_slowly(self, request: web.BaseRequest, size: int) -> bytes:
+    async def _read_slowly(self, request: BaseRequest, size: int) -> bytes:
         if size > self._room_bytes:
             raise RequestError(queue_full(1))
         self._room_bytes -= size
@@ -56,7 +57,7 @@ class BodyReader:
             _ask_for_body(request)
             async with asyncio.timeout(self._timeout_s):
                 return await request.read()
-        except web.HTTPRequestEntityTooLarge:
+        except HTTPRequestEntityTooLarge:
             raise RequestError(body_too_large(self._limit_bytes)) from None
         except TimeoutError:
             raise RequestError(request_timeout(self._timeout_s)) from None
@@ -64,7 +65,7 @@ class BodyReader:
             self._room_bytes += size
 
 
-def _ask_for_body(request: web.BaseRequest) -> None:
+def _ask_for_body(request: BaseRequest) -> None:
     """Send the interim answer that a client may wait for before it sends a body (RFC 9110, 10.1.1)."""
     expected = request.headers.get("Expect", "").lower() == "100-continue"
     if expected and request.version >= HttpVersion11 and request.transport is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from aiohttp import web
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response, StreamResponse
 
 from kagent_sdk.host.admission import Refusal, retry_after_s
 from kagent_sdk.host.engine import Engine, IdConflictError, RefusedError, UnknownCapabilityError
@@ -41,22 +42,23 @@ class Calls:
         self._bodies = bodies
         self._streams = streams
 
-    async def call(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
+    async def call(self, request: BaseRequest, name: str) -> StreamResponse:
         """``POST /v1/capabilities/{name}``: the body is the input, the answer the output."""
         body = await self._bodies.read(request)
         headers = request.headers
         key = parse_idempotency_key(headers.get("Idempotency-Key"))
         submission = Submission(key or self._engine.ids.new(), name, body, kept=key is not None)
-        _trace(headers, submission)
-        task = self._submit(submission)
+        trace(headers, submission)
+        task = self.submit(submission)
         if accepts_events(headers.get("Accept")):
             return await self._stream(request, task)
         await self._wait_or_cancel(task)
-        if task.state is not TaskState.COMPLETED or task.output is None:
-            return problem_response(problems.from_failure(_failure_of(task)))
+        problem = problem_of(task)
+        if problem is not None or task.output is None:
+            return problem_response(problem or problems.internal_error())
         return output_response(request, task.output)
 
-    async def create(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def create(self, request: BaseRequest) -> StreamResponse:
         """``POST /v1/tasks``: the body is an envelope, the answer the task."""
         body = await self._bodies.read(request)
         headers = request.headers
@@ -70,8 +72,8 @@ class Calls:
             metadata=envelope.metadata,
             kept=True,
         )
-        _trace(headers, submission)
-        task = self._submit(submission)
+        trace(headers, submission)
+        task = self.submit(submission)
         if task.safe is not None:
             await asyncio.shield(task.safe)
         if accepts_events(headers.get("Accept")):
@@ -88,7 +90,12 @@ class Calls:
                 return _accepted(task, prefer)
         return json_response(task.document())
 
-    def _submit(self, submission: Submission) -> Task:
+    def submit(self, submission: Submission) -> Task:
+        """Take a task.
+
+        Raises:
+            RequestError: it is refused; the problem says why.
+        """
         try:
             return self._engine.submit(submission)
         except RefusedError as refused:
@@ -116,21 +123,21 @@ class Calls:
             case Refusal.WORKER_DOWN | Refusal.STALLED:
                 return problems.worker_down(wait_s)
 
-    async def _stream(self, request: web.BaseRequest, task: Task) -> web.StreamResponse:
+    async def _stream(self, request: BaseRequest, task: Task) -> StreamResponse:
         try:
             return await self._streams.send(request, task)
         except (asyncio.CancelledError, ConnectionError):
-            self._leave(task)
+            self.leave(task)
             raise
 
     async def _wait_or_cancel(self, task: Task) -> None:
         try:
             await task.wait()
         except asyncio.CancelledError:
-            self._leave(task)
+            self.leave(task)
             raise
 
-    def _leave(self, task: Task) -> None:
+    def leave(self, task: Task) -> None:
         """The client is gone: cancel what nobody else waits for, unless it is to go on."""
         if task.is_promised or task.is_watched:
             return
@@ -144,22 +151,25 @@ async def _parse(body: bytes) -> Envelope:
     return await asyncio.to_thread(parse_envelope, body)
 
 
-def _accepted(task: Task, prefer: Preference) -> web.Response:
+def _accepted(task: Task, prefer: Preference) -> Response:
     task.is_promised = True
     headers = {"Location": f"/v1/tasks/{task.id}", "Preference-Applied": prefer.applied}
     return json_response(task.document(), 202, headers)
 
 
-def _failure_of(task: Task) -> TaskFailure:
-    if task.failure is not None:
-        return task.failure
-    return TaskFailure(
+def problem_of(task: Task) -> Problem | None:
+    """Return how to answer the call of a task that failed; None when it has an output."""
+    if task.state is TaskState.COMPLETED and task.output is not None:
+        return None
+    failure = task.failure or TaskFailure(
         ErrorCode.OUTPUT_TOO_LARGE,
         "the stream is longer than what is kept of it; ask for text/event-stream",
     )
+    return problems.from_failure(failure)
 
 
-def _trace(headers: Mapping[str, str], submission: Submission) -> None:
+def trace(headers: Mapping[str, str], submission: Submission) -> None:
+    """Note the trace that a request belongs to."""
     value = headers.get("traceparent")
     if value is not None:
         trace = parse_traceparent(value)

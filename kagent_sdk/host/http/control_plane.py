@@ -7,7 +7,8 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from aiohttp import web
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response, StreamResponse
 
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.health import Health
@@ -36,7 +37,7 @@ class Probes:
     health: Callable[[], Health]
     status: Callable[[], Awaitable[bytes]]
     metrics: Callable[[], Awaitable[tuple[bytes, str]]]
-    openapi: Callable[[], bytes]
+    openapi: Callable[[], Awaitable[bytes]]
     shut_down: Callable[[], None]
 
 
@@ -70,8 +71,8 @@ class ControlPlane:
         self._pump = pump
         self._router = self._routes()
 
-    def _routes(self) -> Router[Callable[..., Awaitable[web.StreamResponse]]]:
-        router: Router[Callable[..., Awaitable[web.StreamResponse]]] = Router()
+    def _routes(self) -> Router[Callable[..., Awaitable[StreamResponse]]]:
+        router: Router[Callable[..., Awaitable[StreamResponse]]] = Router()
         for method, path, handler in (
             ("GET", "/healthz", self._healthz),
             ("GET", "/readyz", self._readyz),
@@ -92,7 +93,7 @@ class ControlPlane:
             router.add(method, path, handler)
         return router
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: BaseRequest) -> StreamResponse:
         """Answer one request; its cancellation means that the client is gone."""
         route = "none"
         try:
@@ -112,7 +113,7 @@ class ControlPlane:
         self._counters.answered(route, response.status)
         return response
 
-    async def _healthz(self, request: web.BaseRequest) -> web.Response:
+    async def _healthz(self, request: BaseRequest) -> Response:
         health = self._probes.health()
         return _probe(
             is_ok=health.live,
@@ -120,39 +121,39 @@ class ControlPlane:
             detail=health.live_detail,
         )
 
-    async def _readyz(self, request: web.BaseRequest) -> web.Response:
+    async def _readyz(self, request: BaseRequest) -> Response:
         health = self._probes.health()
         return _probe(is_ok=health.ready, word=str(health.reason or "ready"), detail=health.detail)
 
-    async def _status(self, request: web.BaseRequest) -> web.Response:
+    async def _status(self, request: BaseRequest) -> Response:
         return json_response(await self._probes.status())
 
-    async def _metrics(self, request: web.BaseRequest) -> web.Response:
+    async def _metrics(self, request: BaseRequest) -> Response:
         text, content_type = await self._probes.metrics()
-        return web.Response(body=text, headers={"Content-Type": content_type})
+        return Response(body=text, headers={"Content-Type": content_type})
 
-    async def _openapi(self, request: web.BaseRequest) -> web.Response:
-        return json_response(self._probes.openapi())
+    async def _openapi(self, request: BaseRequest) -> Response:
+        return json_response(await self._probes.openapi())
 
-    async def _capabilities(self, request: web.BaseRequest) -> web.Response:
+    async def _capabilities(self, request: BaseRequest) -> Response:
         manifests = [
             manifest.model_dump(mode="json")
             for manifest in self._engine.dispatcher.capabilities.values()
         ]
         return json_response(json.dumps({"capabilities": manifests}).encode())
 
-    async def _shutdown(self, request: web.BaseRequest) -> web.Response:
+    async def _shutdown(self, request: BaseRequest) -> Response:
         self._probes.shut_down()
         return json_response(b'{"lifecycle":"draining"}', 202)
 
-    async def _reload(self, request: web.BaseRequest) -> web.Response:
+    async def _reload(self, request: BaseRequest) -> Response:
         return problem_response(problems.not_implemented("reload"))
 
-    async def _snapshots(self, request: web.BaseRequest) -> web.Response:
+    async def _snapshots(self, request: BaseRequest) -> Response:
         return problem_response(problems.not_implemented("a snapshot"))
 
 
-def _probe(*, is_ok: bool, word: str, detail: str) -> web.Response:
+def _probe(*, is_ok: bool, word: str, detail: str) -> Response:
     body = json.dumps({"status": word, "detail": detail or None}).encode()
     headers = {"Cache-Control": "no-store"}
     if not is_ok:

@@ -7,20 +7,22 @@ import resource
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import StreamResponse
+from aiohttp.web_server import Server
 
 from kagent_sdk.config.models import HttpConfig
 from kagent_sdk.errors import StartupError
 from kagent_sdk.host.http.answers import problem_response
+from kagent_sdk.host.http.connection import IDLE_S, DirectConnection, Handler, with_ready_answers
+from kagent_sdk.host.http.direct import DirectCalls
 from kagent_sdk.protocol.problems import internal_error, malformed_request
 
 SWEEP_S = 1.0
-IDLE_S = 75.0
-"""An open connection without a request is closed then; longer than common proxies keep theirs."""
-
 LAST_ANSWERS_S = 1.0
 """At the end, when every task has ended, answers get this long to leave."""
 
@@ -32,10 +34,8 @@ LOCAL = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - how to reach wha
 RESERVED_DESCRIPTORS = 128
 """For the host's own files, and for workers: one that is started needs eight for a moment."""
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-
-class _Protocol(web.RequestHandler):
+class _Protocol(DirectConnection):
     """One connection: errors below HTTP are answered with problem documents too."""
 
     __slots__ = ("_first_request_s", "_refuse")
@@ -44,11 +44,12 @@ class _Protocol(web.RequestHandler):
         self,
         manager: _Server,
         refuse: Callable[[], bool],
+        direct: DirectCalls | None,
         *,
         first_request_s: float,
         **options: Any,
     ) -> None:
-        super().__init__(manager, **options)
+        super().__init__(manager, direct, **options)
         self._refuse = refuse
         self._first_request_s = first_request_s
 
@@ -69,11 +70,11 @@ class _Protocol(web.RequestHandler):
 
     def handle_error(
         self,
-        request: web.BaseRequest,
+        request: BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,
-    ) -> web.StreamResponse:
+    ) -> StreamResponse:
         """Answer a request that could not be parsed, or whose handler failed."""
         problem = malformed_request() if 400 <= status < 500 else internal_error()
         response = problem_response(problem)
@@ -81,26 +82,32 @@ class _Protocol(web.RequestHandler):
         return response
 
 
-class _Server(web.Server):
+class _Server(Server):
     """Makes our protocol, and counts connections."""
 
-    def __init__(self, handler: Handler, config: HttpConfig, max_connections: int) -> None:
-        super().__init__(handler, request_factory=self._request, handler_cancellation=True)
+    def __init__(
+        self, handler: Handler, config: HttpConfig, max_connections: int, direct: DirectCalls | None
+    ) -> None:
+        super().__init__(
+            with_ready_answers(handler), request_factory=self._request, handler_cancellation=True
+        )
+        self._direct = direct
         self._max_connections = max_connections
         self._body_bytes = config.max_body_bytes
         self._first_request_s = min(config.read_timeout_s, IDLE_S)
 
     def _request(
         self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any
-    ) -> web.BaseRequest:
-        return web.BaseRequest(
+    ) -> BaseRequest:
+        return BaseRequest(
             message, payload, protocol, writer, task, self._loop, client_max_size=self._body_bytes
         )
 
-    def __call__(self) -> web.RequestHandler:
+    def __call__(self) -> RequestHandler:
         return _Protocol(
             self,
             self._is_full,
+            self._direct,
             first_request_s=self._first_request_s,
             loop=self._loop,
             keepalive_timeout=IDLE_S,
@@ -121,6 +128,7 @@ class HttpServer:
         host: the address to bind.
         handler: answers every request; its cancellation means that the client is gone.
         tls: serve HTTPS with it.
+        direct: takes plain calls; without it `handler` answers them too.
 
     Attributes:
         port: the port that it listens on.
@@ -128,14 +136,20 @@ class HttpServer:
     """
 
     def __init__(
-        self, config: HttpConfig, *, host: str, handler: Handler, tls: ssl.SSLContext | None
+        self,
+        config: HttpConfig,
+        *,
+        host: str,
+        handler: Handler,
+        tls: ssl.SSLContext | None,
+        direct: DirectCalls | None = None,
     ) -> None:
         self._config = config
         self._host = host
         self._tls = tls
         self.max_connections = min(config.max_connections, room_for_connections())
-        self._server = _Server(handler, config, self.max_connections)
-        self._runner = web.ServerRunner(self._server, shutdown_timeout=LAST_ANSWERS_S)
+        self._server = _Server(handler, config, self.max_connections, direct)
+        self._listener: asyncio.Server | None = None
         self._unsent: dict[asyncio.Transport, tuple[int, float]] = {}
         self.port = config.port
 
@@ -153,22 +167,28 @@ class HttpServer:
         Raises:
             StartupError: the address cannot be bound.
         """
-        await self._runner.setup()
-        site = web.TCPSite(
-            self._runner, self._host, self._config.port, ssl_context=self._tls, backlog=1024
-        )
+        # Not with `aiohttp.web`'s runner and site: the import of `aiohttp.web` is felt in a start.
+        loop = asyncio.get_running_loop()
         try:
-            await site.start()
+            self._listener = await loop.create_server(
+                self._server, self._host, self._config.port, ssl=self._tls, backlog=1024
+            )
         except (OSError, socket.gaierror) as exc:
             raise StartupError(
                 f"cannot listen on {self._host}:{self._config.port}: {exc.strerror or exc}; "
                 "set http.port in config.yaml or AGENT_HTTP__PORT (0 takes a free port)"
             ) from exc
-        self.port = self._runner.addresses[0][1]
+        self.port = self._listener.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
         """Stop listening, let open answers leave for `LAST_ANSWERS_S`, close every connection."""
-        await self._runner.cleanup()
+        if self._listener is None:
+            return
+        self._listener.close()
+        # Requests that came in just now begin to be handled before idle connections are closed.
+        await asyncio.sleep(0)
+        self._server.pre_shutdown()
+        await self._server.shutdown(LAST_ANSWERS_S)
 
     async def sweep(self) -> None:
         """Abort connections whose client has stopped reading, until cancelled."""

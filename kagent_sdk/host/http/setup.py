@@ -6,12 +6,14 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from kagent_sdk.host.http.auth import Gatekeeper, load_token, tls_context
 from kagent_sdk.host.http.bodies import BodyReader
 from kagent_sdk.host.http.calls import Calls
 from kagent_sdk.host.http.control_plane import ControlPlane, Probes
+from kagent_sdk.host.http.direct import DirectCalls
 from kagent_sdk.host.http.server import HttpServer
 from kagent_sdk.host.http.streams import EventStream
 from kagent_sdk.host.http.tasks import Tasks
@@ -39,9 +41,10 @@ def build_server(host: HostParts, shut_down: Callable[[str], None]) -> HttpServe
         host.pump.log("warning", "control_plane_exposed", detail=warning)
     streams = EventStream(host.engine, write_timeout_s=config.read_timeout_s)
     reports = Reports(host)
+    calls = Calls(host.engine, BodyReader(config), streams)
     plane = ControlPlane(
         host.engine,
-        calls=Calls(host.engine, BodyReader(config), streams),
+        calls=calls,
         tasks=Tasks(host.engine, streams),
         probes=Probes(
             health=host.watchdog.health,
@@ -54,7 +57,8 @@ def build_server(host: HostParts, shut_down: Callable[[str], None]) -> HttpServe
         pump=host.pump,
     )
     tls = None if config.tls is None else tls_context(config.tls, host.directory)
-    server = HttpServer(config, host=address, handler=plane.handle, tls=tls)
+    direct = DirectCalls(host.engine, calls, gatekeeper, host.pump, config.max_body_bytes)
+    server = HttpServer(config, host=address, handler=plane.handle, tls=tls, direct=direct)
     if server.max_connections < config.max_connections:
         host.pump.log(
             "warning",
@@ -75,14 +79,21 @@ def _default_address(config: HttpConfig, *, has_token: bool) -> str:
     return EVERY_ADDRESS if may_expose and in_container() else LOOPBACK
 
 
+def import_reports() -> None:
+    """Import what ``/status`` and ``/metrics`` need; in a thread, for it takes 0.1 s."""
+    import_module("kagent_sdk.host.report")
+    import_module("kagent_sdk.host.metrics")
+
+
 class Reports:
-    """The host's own documents; what they need is imported with the first request."""
+    """The host's own documents. What they need is imported in a thread: probes wait for nothing."""
 
     def __init__(self, host: HostParts) -> None:
         self._host = host
 
     async def status(self) -> bytes:
         """Return ``/status`` as JSON, from fresh samples."""
+        await asyncio.to_thread(import_reports)
         from kagent_sdk.host.report import build_status  # noqa: PLC0415
 
         await self._host.monitor.sample_processes()
@@ -90,6 +101,7 @@ class Reports:
 
     async def metrics(self) -> tuple[bytes, str]:
         """Return ``/metrics`` and its content type."""
+        await asyncio.to_thread(import_reports)
         from kagent_sdk.host.metrics import CONTENT_TYPE, render_metrics  # noqa: PLC0415
         from kagent_sdk.host.report import build_status  # noqa: PLC0415
 
@@ -97,8 +109,9 @@ class Reports:
         status = build_status(self._host)
         return await asyncio.to_thread(render_metrics, self._host.counters, status), CONTENT_TYPE
 
-    def openapi(self, *, is_secured: bool) -> bytes:
+    async def openapi(self, *, is_secured: bool) -> bytes:
         """Return the description of the API with the capabilities that are there now."""
+        await asyncio.to_thread(import_module, "kagent_sdk.host.http.openapi")
         from kagent_sdk.host.http.openapi import openapi_document  # noqa: PLC0415
 
         config = self._host.config

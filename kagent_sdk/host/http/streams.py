@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import StreamResponse
 
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.follower import Follower
@@ -32,12 +33,10 @@ class EventStream:
         self._engine = engine
         self._write_timeout_s = write_timeout_s
 
-    async def send(
-        self, request: web.BaseRequest, task: Task, *, after_id: int = 0
-    ) -> web.StreamResponse:
+    async def send(self, request: BaseRequest, task: Task, *, after_id: int = 0) -> StreamResponse:
         """Replay what is held after ``after_id``, follow until the task ends, and close."""
         follower = self._engine.events.open(task).follow(after_id)
-        response = web.StreamResponse(headers=STREAM_HEADERS)
+        response = StreamResponse(headers=STREAM_HEADERS)
         try:
             await response.prepare(request)
             # HEAD asks for the head alone: a body would be taken for the next answer.
@@ -49,7 +48,7 @@ class EventStream:
         return response
 
     async def _follow(
-        self, request: web.BaseRequest, response: web.StreamResponse, follower: Follower
+        self, request: BaseRequest, response: StreamResponse, follower: Follower
     ) -> None:
         while not follower.is_at_end:
             try:
@@ -67,9 +66,7 @@ class EventStream:
             ]
             await self._write(request, response, b"".join(parts))
 
-    async def _write(
-        self, request: web.BaseRequest, response: web.StreamResponse, data: bytes
-    ) -> None:
+    async def _write(self, request: BaseRequest, response: StreamResponse, data: bytes) -> None:
         try:
             async with asyncio.timeout(self._write_timeout_s):
                 await response.write(data)

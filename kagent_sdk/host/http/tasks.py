@@ -7,7 +7,8 @@ import json
 import re
 from collections.abc import Mapping
 
-from aiohttp import web
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response, StreamResponse
 
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.http.answers import json_response
@@ -22,8 +23,8 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 MAX_WAIT_S = 60.0
 
-# Not all that int() and float() take: no blanks, underscores, exponents, NaN or other digits.
-_is_number = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?").fullmatch
+# As JSON writes them. Not all that float() takes: no blanks, underscores, NaN or other digits.
+_is_number = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,400})?([eE][-+]?[0-9]{1,3})?").fullmatch
 
 
 class Tasks:
@@ -38,7 +39,7 @@ class Tasks:
         self._engine = engine
         self._streams = streams
 
-    async def list(self, request: web.BaseRequest) -> web.Response:
+    async def list(self, request: BaseRequest) -> Response:
         """``GET /v1/tasks``: the newest first, filtered, a page at a time."""
         query = _query(request, ("state", "capability", "limit", "after"))
         state = _parse_state(query.get("state"))
@@ -63,7 +64,7 @@ class Tasks:
         body = b'{"tasks":[%b],"next":%b}' % (b",".join(page), json.dumps(following).encode())
         return json_response(body)
 
-    async def read(self, request: web.BaseRequest, task_id: str) -> web.Response:
+    async def read(self, request: BaseRequest, task_id: str) -> Response:
         """``GET /v1/tasks/{id}``: the task; with ``wait_s`` not before its end or that time."""
         query = _query(request, ("wait_s",))
         wait_s = _parse_number("wait_s", query.get("wait_s"), 0, 0, MAX_WAIT_S)
@@ -76,14 +77,14 @@ class Tasks:
                 pass  # the answer says how far it is
         return json_response(task.document())
 
-    async def events(self, request: web.BaseRequest, task_id: str) -> web.StreamResponse:
+    async def events(self, request: BaseRequest, task_id: str) -> StreamResponse:
         """``GET /v1/tasks/{id}/events``: replay from ``Last-Event-ID``, then follow."""
         _query(request, ())
         task = self._find(task_id)
         after_id = parse_last_event_id(request.headers.get("Last-Event-ID")) or 0
         return await self._streams.send(request, task, after_id=after_id)
 
-    async def cancel(self, request: web.BaseRequest, task_id: str) -> web.Response:
+    async def cancel(self, request: BaseRequest, task_id: str) -> Response:
         """``POST /v1/tasks/{id}/cancel``: ask for it; the answer shows the task as it is now."""
         task = self._find(task_id)
         self._engine.cancel(task, CancelReason.CALLER)
@@ -97,7 +98,7 @@ class Tasks:
         return task
 
 
-def _query(request: web.BaseRequest, known: tuple[str, ...]) -> Mapping[str, str]:
+def _query(request: BaseRequest, known: tuple[str, ...]) -> Mapping[str, str]:
     query = request.query
     for name in query:
         if name not in known:
