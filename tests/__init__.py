@@ -1,0 +1,1 @@
+"""Tests of kagent_sdk: unit, integration, acceptance, architecture and documentation."""
