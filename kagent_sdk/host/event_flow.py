@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 from kagent_sdk.config.models import TasksConfig
 from kagent_sdk.host.follower import Followers
 from kagent_sdk.host.task import Task
@@ -30,8 +32,11 @@ class EventFlow:
         task.events = EventLog(
             max_events=self._config.max_events, max_bytes=self._config.max_event_bytes
         )
+        # Weakly: a task that could be reached from its own readers would keep megabytes of events
+        # until a garbage collection, which comes by number of objects and not by their size.
+        itself = weakref.ref(task)
         task.followers = Followers(
-            task.events, EVENT_WINDOW, lambda count: _acknowledge(task, count)
+            task.events, EVENT_WINDOW, lambda count: _acknowledge(itself(), count)
         )
         self.announce_state(task)
         if task.is_finished:
@@ -50,6 +55,6 @@ class EventFlow:
             self.announce(task, "state", state)
 
 
-def _acknowledge(task: Task, count: int) -> None:
-    if task.worker is not None:
+def _acknowledge(task: Task | None, count: int) -> None:
+    if task is not None and task.worker is not None:
         task.worker.send(Kind.ACK, task.number, COUNT.pack(count))

@@ -48,6 +48,22 @@ def test_every_reason_of_a_failing_readiness_probe_is_listed() -> None:
     assert [reason for reason in Reason if f"`{reason}`" not in text] == []
 
 
+@pytest.mark.parametrize("room", ["host", "worker"])
+def test_the_map_of_a_room_names_every_module_once_and_nothing_else(room: str) -> None:
+    """Whoever looks for the place to change begins with the map."""
+    section = read("architecture.md").partition(f"### Inside the {room}\n")[2].partition("\n#")[0]
+    named = [
+        name
+        for row in re.findall(r"^\| [^|]* \|([^|]*)\|", section, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    ]
+    folder = DOCS.parent / "kagent_sdk" / room
+    modules = {path.stem for path in folder.iterdir() if (path / "__init__.py").exists()}
+    modules |= {path.stem for path in folder.glob("*.py")} - {"__init__"}
+
+    assert sorted(named) == sorted(modules)
+
+
 def test_every_exit_code_is_listed() -> None:
     """A supervisor decides by it whether to restart."""
     known = {getattr(value, "exit_code", None) for value in vars(errors).values()} - {None}

@@ -171,8 +171,8 @@ def test_a_task_that_waited_for_the_worker_to_read_does_not_wait_for_more(subjec
     with running_agent(subject) as agent, ThreadPoolExecutor(2) as callers:
         (worker,) = agent.worker_pids
         os.kill(worker, signal.SIGSTOP)
-        large = {"token": "t" * 4 * MEBIBYTE, "pause_s": 8}
-        first = callers.submit(agent.call, "mark", large)
+        large = {"text": "t" * 4 * MEBIBYTE, "seconds": 6}
+        first = callers.submit(agent.call, "hold", large)
         wait_until(lambda: agent.status()["tasks"]["working"] == 1)
         second = callers.submit(agent.call, "echo", {"text": "waited"})
         wait_until(lambda: agent.status()["tasks"]["queued"] == 1)
@@ -180,7 +180,7 @@ def test_a_task_that_waited_for_the_worker_to_read_does_not_wait_for_more(subjec
 
         assert second.result(20) == "waited"
         assert not first.done()
-        assert first.result(20)["attempt"] == 1
+        assert first.result(20) == 4 * MEBIBYTE
 
 
 def test_a_worker_that_sends_much_is_not_taken_for_stuck(subject: Path) -> None:

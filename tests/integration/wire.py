@@ -118,6 +118,31 @@ def exchange(agent: RunningAgent, request: bytes, deadline_s: float = READ_S) ->
         return read_all(client, deadline_s)
 
 
+def read_answer(client: socket.socket) -> WireAnswer | None:
+    """Return the next final answer of a connection; None when it ends without one.
+
+    Takes one answer at a time: what is read behind it is an error.
+
+    Raises:
+        TimeoutError: nothing comes for as long as the socket waits.
+    """
+    raw = b""
+    while True:
+        try:
+            part = client.recv(65536)
+        except ConnectionError:
+            return None
+        if not part:
+            return None
+        raw += part
+        try:
+            answers = split_answers(raw)
+        except AssertionError:
+            continue  # it is not whole yet
+        if answers[-1].status >= 200:
+            return answers[-1]
+
+
 def split_answers(raw: bytes, *, is_head: bool = False) -> list[WireAnswer]:
     """Cut what came over one connection into answers.
 

@@ -180,6 +180,13 @@ async def big(size: int) -> str:
 
 
 @agent.capability
+async def hold(text: str, seconds: float) -> int:
+    """Sleep on a text; return its length."""
+    await asyncio.sleep(seconds)
+    return len(text)
+
+
+@agent.capability
 async def zeros(count: int) -> list[int]:
     """Return so many numbers, which take the host longer to check than a text of that size."""
     return [0] * count
