@@ -265,7 +265,7 @@ def _refuse_running_loop() -> None:
         return
     raise StartupError(
         "agent.run() was called in a running event loop: call it at the end of the entrypoint, "
-        "or write `await agent.serve()` to embed the agent"
+        "outside of every async function"
     )
 
 

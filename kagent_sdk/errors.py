@@ -10,7 +10,7 @@
         ├── StartupError            the agent cannot start for another reason (exit code 3)
         ├── CrashLoopError          the worker keeps crashing (exit code 75)
         ├── SecretMissingError      the agent has no such secret (also a KeyError)
-        ├── InvalidTransitionError       the agent cannot go from one lifecycle state to another
+        ├── InvalidTransitionError  the agent cannot go from one lifecycle state to another
         ├── RequestError            a request cannot be served; carries the answer (protocol.problem)
         │   ├── EnvelopeError       the body of POST /v1/tasks is not what it should be
         │   └── HeaderError         a header that we know has a value that we do not understand

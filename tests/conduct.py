@@ -3,7 +3,7 @@
 - A test that leaves a process or a thread behind fails.
 - A skip is allowed for a named limit of the platform alone: its reason starts with ``platform: ``.
   Any other skip makes the run fail; what the test set-up could install is no reason to skip.
-- Tests marked ``long`` run only with ``KAGENT_TEST_LONG=1``.
+- Tests marked ``long`` run only with ``KOS_TEST_LONG=1``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from tests.leaks import MARKER_NAME, LeakWatch
 
 SKIP_PREFIX = "platform: "
-LONG_NAME = "KAGENT_TEST_LONG"
+LONG_NAME = "KOS_TEST_LONG"
 
 _HAS_BEGUN = pytest.StashKey[bool]()
 _LEAKS = pytest.StashKey[LeakWatch]()

@@ -16,4 +16,4 @@ settings.register_profile(
     print_blob=True,
 )
 settings.register_profile("long", settings.get_profile("ci"), derandomize=False, max_examples=2000)
-settings.load_profile("long" if os.environ.get("KAGENT_TEST_LONG") == "1" else "ci")
+settings.load_profile("long" if os.environ.get("KOS_TEST_LONG") == "1" else "ci")

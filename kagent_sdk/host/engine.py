@@ -72,6 +72,7 @@ class Engine:
         self._deadlines = Deadlines(self._loop, self._expired)
         self._ladders = Ladders(config.tasks.cancel_grace_s, kill)
         self._jobs: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.Task[None]] = set()
         self.ids = TaskIds(time.time(), os.urandom(8))
         self.journal = journal
         self.counters = counters
@@ -296,6 +297,8 @@ class Engine:
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
         if is_end:
+            self._ends.add(job)
+            job.add_done_callback(self._ends.discard)
             self.dispatcher.ending += 1
             job.add_done_callback(self._note_end)
 
@@ -304,9 +307,10 @@ class Engine:
         self.dispatcher.settle()
 
     async def aclose(self) -> None:
-        """Stop every timer and job."""
+        """Stop every timer, see the ends of tasks through, and cancel every other job."""
         self._deadlines.close()
         self._ladders.close()
+        await asyncio.gather(*self._ends, return_exceptions=True)
         for job in self._jobs:
             job.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)

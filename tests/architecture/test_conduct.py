@@ -78,7 +78,7 @@ def run_planted(folder: Path, text: str, **environment: str) -> subprocess.Compl
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = long\n")
     (folder / "test_planted.py").write_text(text)
     command = [sys.executable, "-m", "pytest", "-p", "tests.conduct", "-p", "no:cacheprovider"]
-    kept = {name: value for name, value in os.environ.items() if name != "KAGENT_TEST_LONG"}
+    kept = {name: value for name, value in os.environ.items() if name != "KOS_TEST_LONG"}
     return subprocess.run(
         [*command, "-c", str(folder / "pytest.ini"), "--rootdir", str(folder), str(folder)],
         cwd=REPOSITORY,
@@ -131,4 +131,4 @@ def test_a_skip_for_a_platform_limit_is_allowed(tmp_path: Path) -> None:
 def test_long_tests_run_only_when_asked_for(tmp_path: Path) -> None:
     """They are left out of a plain run, not skipped: they are no hole in it."""
     assert "1 passed, 1 deselected" in run_planted(tmp_path, LONG).stdout
-    assert "2 passed" in run_planted(tmp_path, LONG, KAGENT_TEST_LONG="1").stdout
+    assert "2 passed" in run_planted(tmp_path, LONG, KOS_TEST_LONG="1").stdout

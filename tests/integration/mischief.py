@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.integration.wire import Header, build
 
-ROUNDS = 20 if os.environ.get("KAGENT_TEST_LONG") == "1" else 1
+ROUNDS = 20 if os.environ.get("KOS_TEST_LONG") == "1" else 1
 """How often the long run of the tests tries as many examples as a plain one."""
 
 POST_ROUTES = (

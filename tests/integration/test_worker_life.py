@@ -276,7 +276,7 @@ async def test_a_task_before_the_welcome_is_a_protocol_error() -> None:
 
 
 async def test_cancelling_the_runtime_cuts_the_connection() -> None:
-    """`agent.serve()` is cancelled like any other job."""
+    """A runtime that is embedded is cancelled like any other job."""
     ours, theirs = socket.socketpair()
     host = WorkerHost(ours)
     worker = asyncio.create_task(Runtime(make_agent().parts).serve(theirs))

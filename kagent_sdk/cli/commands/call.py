@@ -55,7 +55,7 @@ def command(  # noqa: PLR0913 - click hands over one argument per option
     task_id: str | None,
     is_async: bool,
 ) -> int:
-    r"""Call a capability of the agent and print its output.
+    """Call a capability of the agent and print its output.
 
     INPUT is JSON, @FILE, - for stdin, or plain words: key=text and key:=JSON.
 
@@ -66,7 +66,7 @@ def command(  # noqa: PLR0913 - click hands over one argument per option
       echo '{"name": "Ada"}' | kos-agent call greet -
 
     Ctrl-C cancels the task. Exit codes: 0 completed, 1 failed, 2 wrong input, 3 no agent there.
-    """
+    """  # noqa: D301 - the escape is click's mark
     document = request_document(capability, read_input(words), task_id, timeout_s)
     client = options.connect()
     try:
