@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
@@ -26,9 +25,15 @@ class Children:
         self.reaped = 0
 
     def start(self) -> None:
-        """Become a subreaper where the kernel has it, and listen for SIGCHLD."""
-        become_subreaper()
+        """Listen for SIGCHLD."""
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
+
+    def take_orphans(self) -> None:
+        """Let orphaned descendants fall to this process (Linux; else nothing happens)."""
+        if sys.platform == "linux":
+            import ctypes  # noqa: PLC0415 - 6 ms that the first probe need not wait for
+
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def close(self) -> None:
         """Stop listening."""
@@ -67,12 +72,6 @@ class Children:
                 continue
             os.waitpid(zombie, os.WNOHANG)
             self.reaped += 1
-
-
-def become_subreaper() -> None:
-    """Make orphaned descendants fall to this process instead of to PID 1 (Linux; else nothing)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _next_zombie() -> int | None:

@@ -84,6 +84,7 @@ class Host:
                     started_at=parts.started_at,
                 )
             )
+            _settle_process(parts)
             gc.freeze()  # what is there now stays: no collection needs to look at it again
             gc.set_threshold(GC_THRESHOLD)
             gc.enable()
@@ -244,6 +245,14 @@ class Host:
                 self._lifecycle.enter(LifecycleState.STOPPED, time.time())
             self._pump.log("info", "host_stopped", lifecycle=str(self._lifecycle.state))
             self._pump.close(self._left_s())
+
+
+def _settle_process(parts: HostParts) -> None:
+    """Do what can wait until the port is open: both need ctypes."""
+    from kagent_sdk.host.allocator import return_large_buffers  # noqa: PLC0415
+
+    parts.children.take_orphans()
+    return_large_buffers()
 
 
 def _kill_all(processes: list[WorkerProcess]) -> None:

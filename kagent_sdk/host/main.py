@@ -96,11 +96,8 @@ def _run_host(
 ) -> None:
     import asyncio  # noqa: PLC0415
 
-    from kagent_sdk.host.allocator import return_large_buffers  # noqa: PLC0415
     from kagent_sdk.host.host import Host  # noqa: PLC0415
     from kagent_sdk.host.parts import build_parts  # noqa: PLC0415
-
-    return_large_buffers()
 
     async def serve() -> None:
         await Host(build_parts(directory, config, vault)).serve(signals, workers)
