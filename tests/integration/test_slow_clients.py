@@ -27,6 +27,7 @@ from tests.integration.waiting import wait_until
 from tests.integration.wire import (
     build,
     dial,
+    exchange,
     is_closed_within,
     read_all,
     reset,
@@ -179,7 +180,7 @@ def test_streams_that_nobody_reads_pace_their_workers_and_end(agent: RunningAgen
 
 
 def test_no_more_than_so_many_connections_at_a_time(tmp_path: Path) -> None:
-    """``http.max_connections`` holds; a place that is left is free again."""
+    """``http.max_connections`` holds, but not for probes; a place that is left is free again."""
     nap = build("POST", "/v1/capabilities/nap", b'{"seconds": 30}')
     env = {"AGENT_HTTP__MAX_CONNECTIONS": "20", "AGENT_TASKS__MAX_CONCURRENCY": "32"}
     with impatient_agent(tmp_path, env) as agent, ExitStack() as stack:
@@ -192,8 +193,14 @@ def test_no_more_than_so_many_connections_at_a_time(tmp_path: Path) -> None:
         last.sendall(nap)
         wait_until(lambda: take_vitals(agent).descriptors >= before.descriptors + 20)
         refused = [stack.enter_context(dial(agent)) for _ in range(30)]
+        for client in refused:
+            push_until_full(client, build("GET", "/v1/tasks"))
 
         assert all(is_closed_within(client, CUT_OFF_S) for client in refused)
+        for route in ("/healthz", "/readyz"):
+            (answer,) = split_answers(exchange(agent, build("GET", route)))
+            assert answer.status == 200
+        assert exchange(agent, build("GET", "/status")) == b""
         reset(last)
         wait_until(lambda: take_vitals(agent).descriptors == before.descriptors + 19)
         assert agent.call("echo", {"text": "a place"}) == "a place"

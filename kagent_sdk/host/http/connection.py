@@ -18,6 +18,7 @@ from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import StreamResponse
 
 from kagent_sdk.host.http.answers import encode_output
+from kagent_sdk.host.http.auth import OPEN_ROUTES
 from kagent_sdk.host.http.direct import PLAIN_START, DirectCall, DirectCalls
 
 IDLE_S = 75.0
@@ -67,7 +68,7 @@ class DirectConnection(RequestHandler):
         options: aiohttp's.
     """
 
-    __slots__ = ("_direct", "_due", "_held_waiter", "_origin", "_ready")
+    __slots__ = ("_direct", "_due", "_held_waiter", "_origin", "_ready", "is_for_probes")
 
     def __init__(self, manager: Any, direct: DirectCalls | None, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -76,6 +77,7 @@ class DirectConnection(RequestHandler):
         self._held_waiter: asyncio.Future[None] | None = None
         self._origin: Any = None
         self._ready: StreamResponse | None = None
+        self.is_for_probes = False
 
     # From the transport
 
@@ -133,6 +135,11 @@ class DirectConnection(RequestHandler):
         waiter.set_result(None)
 
     # For the server
+
+    def serve_probes_alone(self) -> None:
+        """Answer nothing but probes, and close: all places of others are taken."""
+        self.is_for_probes = True
+        self._direct = None
 
     def take_ready(self) -> StreamResponse | None:
         """Return the answer of the message that the job is at, if it was handed over."""
@@ -217,9 +224,21 @@ def with_ready_answers(handler: Handler) -> Handler:
             ready = connection.take_ready()
             if ready is not None:
                 return _return(ready)
+            if connection.is_for_probes:
+                return _probe_alone(handler, request)
         return handler(request)
 
     return handle
+
+
+async def _probe_alone(handler: Handler, request: BaseRequest) -> StreamResponse:
+    if request.raw_path not in OPEN_ROUTES:
+        if request.transport is not None:
+            request.transport.close()
+        raise ConnectionResetError("all connections are taken")
+    response = await handler(request)
+    response.force_close()
+    return response
 
 
 async def _return(response: StreamResponse) -> StreamResponse:

@@ -31,6 +31,10 @@ MAX_UNSENT_BYTES = 256 * 1024 * 1024
 
 LOCAL = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - how to reach what listens everywhere
 
+PROBE_PLACES = 8
+"""Connections over ``http.max_connections`` for the probes: a healthy agent with many callers must
+not be taken for a dead one."""
+
 RESERVED_DESCRIPTORS = 128
 """For the host's own files, and for workers: one that is started needs eight for a moment."""
 
@@ -38,27 +42,30 @@ RESERVED_DESCRIPTORS = 128
 class _Protocol(DirectConnection):
     """One connection: errors below HTTP are answered with problem documents too."""
 
-    __slots__ = ("_first_request_s", "_refuse")
+    __slots__ = ("_excess", "_first_request_s")
 
     def __init__(
         self,
         manager: _Server,
-        refuse: Callable[[], bool],
+        excess: Callable[[], int],
         direct: DirectCalls | None,
         *,
         first_request_s: float,
         **options: Any,
     ) -> None:
         super().__init__(manager, direct, **options)
-        self._refuse = refuse
+        self._excess = excess
         self._first_request_s = first_request_s
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._expect_first_request()
-        if self._refuse():
+        excess = self._excess()
+        if excess > PROBE_PLACES:
             assert isinstance(transport, asyncio.Transport)
             transport.abort()
+        elif excess > 0:
+            self.serve_probes_alone()
 
     def _expect_first_request(self) -> None:
         """Close the connection when no whole head comes in time; behind it `IDLE_S` counts."""
@@ -106,7 +113,7 @@ class _Server(Server):
     def __call__(self) -> RequestHandler:
         return _Protocol(
             self,
-            self._is_full,
+            self._count_excess,
             self._direct,
             first_request_s=self._first_request_s,
             loop=self._loop,
@@ -116,8 +123,8 @@ class _Server(Server):
             lingering_time=1.0,
         )
 
-    def _is_full(self) -> bool:
-        return len(self.connections) > self._max_connections
+    def _count_excess(self) -> int:
+        return len(self.connections) - self._max_connections
 
 
 class HttpServer:

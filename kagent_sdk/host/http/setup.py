@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from kagent_sdk.host.processes import in_container
 if TYPE_CHECKING:
     from kagent_sdk.config.models import HttpConfig
     from kagent_sdk.host.parts import HostParts
+    from kagent_sdk.protocol.manifest import CapabilityManifest
 
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - only with a token, or where the config says so
 LOOPBACK = "127.0.0.1"
@@ -90,6 +91,7 @@ class Reports:
 
     def __init__(self, host: HostParts) -> None:
         self._host = host
+        self._described: tuple[Mapping[str, CapabilityManifest], bytes] | None = None
 
     async def status(self) -> bytes:
         """Return ``/status`` as JSON, from fresh samples."""
@@ -111,7 +113,17 @@ class Reports:
 
     async def openapi(self, *, is_secured: bool) -> bytes:
         """Return the description of the API with the capabilities that are there now."""
-        await asyncio.to_thread(import_module, "kagent_sdk.host.http.openapi")
+        capabilities = self._host.engine.dispatcher.capabilities
+        # A worker with other capabilities brings another table: this one never changes.
+        if self._described is None or self._described[0] is not capabilities:
+            # In a thread: it takes a millisecond for every capability.
+            text = await asyncio.to_thread(self._describe, capabilities, is_secured=is_secured)
+            self._described = capabilities, text
+        return self._described[1]
+
+    def _describe(
+        self, capabilities: Mapping[str, CapabilityManifest], *, is_secured: bool
+    ) -> bytes:
         from kagent_sdk.host.http.openapi import openapi_document  # noqa: PLC0415
 
         config = self._host.config
@@ -119,7 +131,7 @@ class Reports:
             name=config.name or "agent",
             version=config.version,
             description=config.description,
-            capabilities=list(self._host.engine.dispatcher.capabilities.values()),
+            capabilities=list(capabilities.values()),
             secured=is_secured,
         )
         return json.dumps(document).encode()
