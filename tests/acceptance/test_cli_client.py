@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -63,12 +64,28 @@ class BadServer:
             except OSError:
                 return
             with connection, contextlib.suppress(OSError):
-                self.requests.append(connection.recv(65_536))
+                self.requests.append(_read_request(connection))
                 connection.sendall(self._answer)
                 while self._repeat and not self._ended.is_set():
                     connection.sendall(self._repeat)
                 if self._lingers:
                     self._ended.wait()
+
+
+def _read_request(connection: socket.socket) -> bytes:
+    """Read a request to its end: a socket closed with bytes unread resets its peer instead."""
+    request = b""
+    while (end := request.find(b"\r\n\r\n")) < 0:
+        chunk = connection.recv(65_536)
+        if not chunk:
+            return request
+        request += chunk
+    length = re.search(rb"(?i)\r\nContent-Length: (\d+)", request[:end])
+    missing = int(length[1]) - (len(request) - end - 4) if length else 0
+    while missing > 0 and (chunk := connection.recv(missing)):
+        request += chunk
+        missing -= len(chunk)
+    return request
 
 
 @contextlib.contextmanager
