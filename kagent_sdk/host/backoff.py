@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -60,10 +60,6 @@ class CrashHistory:
         """Return the history with one more crash; that of a stable worker begins a new row."""
         unstable = 0 if was_stable else self.unstable + 1
         return CrashHistory(unstable, self.total + 1)
-
-    def after_stable(self) -> CrashHistory:
-        """Return the history once the running worker is stable: the row of crashes is over."""
-        return replace(self, unstable=0)
 
     def is_loop(self, crash_limit: int) -> bool:
         """Say whether to give up: ``crash_limit`` crashes in a row, none of a stable worker."""

@@ -22,7 +22,7 @@ class Crash:
         how: ``SIGKILL``, ``exit code 1``, or why the host killed it.
         pid: of the worker.
         returncode: negative for a signal, as `subprocess` has it.
-        traceback_text: the last lines of its stderr.
+        traceback_text: where it hung if it stalled; else the last lines of its stderr.
     """
 
     at: float
@@ -76,6 +76,13 @@ class Place:
     def is_ready(self) -> bool:
         """Whether the present worker said READY."""
         return self.pulse is not None and self.pulse.ready_at_s is not None
+
+    @property
+    def stuck_stack(self) -> str | None:
+        """Where its worker hangs, or hung if it is being replaced for that."""
+        if self.stack is None and self.was_stuck and self.last_crash is not None:
+            return self.last_crash.traceback_text
+        return self.stack
 
     def vacate(self) -> None:
         """Forget the present worker; what is known of its end stays."""

@@ -17,6 +17,7 @@ from kagent_sdk.host.log_pump import LogPump, WorkerOutput
 from kagent_sdk.host.place import Crash, Place
 from kagent_sdk.host.reception import Reception
 from kagent_sdk.host.stack_reader import StackReader
+from kagent_sdk.host.stacks import format_dump, parse_dump
 from kagent_sdk.host.task import Worker
 from kagent_sdk.host.worker_process import WorkerProcess, describe_exit, spawn_worker
 from kagent_sdk.protocol.frames import Kind
@@ -100,6 +101,10 @@ class Pool:
             place.kill_reason = place.kill_reason or reason
             self._pump.log("warning", "worker_killed", worker=place.index, reason=reason)
             place.process.kill()
+
+    def stuck_stack(self) -> str | None:
+        """Return where a worker hangs, or hung if it is being replaced for that."""
+        return next((place.stuck_stack for place in self.places if place.stuck_stack), None)
 
     async def stop(self, within_s: float) -> None:
         """Let every worker run its ``on_shutdown`` hooks, kill those still there, and wait."""
@@ -229,7 +234,7 @@ class Pool:
             stable_s=self._config.worker.stable_s,
         )
         place.history = place.history.after_crash(was_stable=was_stable)
-        tail = "" if place.errors is None else place.errors.tail
+        tail = place.stack or ("" if place.errors is None else place.errors.tail)
         place.last_crash = Crash(time.time(), how, process.pid, returncode, tail)
         self._pump.log(
             "error",
@@ -249,8 +254,9 @@ class Pool:
             self._loop.call_later(0 if error else LAST_WORDS_S, place.process.kill)
 
     def _on_stacks(self, place: Place, dump: str) -> None:
-        place.stack = dump
-        self._pump.log("warning", "worker_stack", worker=place.index, stack=dump)
+        # What cannot be read is told as it came.
+        place.stack = format_dump(parse_dump(dump)) or dump
+        self._pump.log("warning", "worker_stack", worker=place.index, stack=place.stack)
 
 
 async def _wait_for(event: asyncio.Event, timeout_s: float) -> None:

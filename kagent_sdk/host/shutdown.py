@@ -14,7 +14,6 @@ comes inside it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 # Enough for a task that cooperates; what is left of the budget lets tasks finish.
 CANCEL_SHARE = 0.25
@@ -24,34 +23,6 @@ STOP_MAX_S = 5.0
 # Results, state and the log's last lines go to a local disk.
 FLUSH_SHARE = 0.08
 FLUSH_MAX_S = 2.0
-
-
-class Phase(StrEnum):
-    """What a stopping agent is doing.
-
-    FINISH: no new tasks; those running or queued go on. CANCEL: running tasks are cancelled, then
-    interrupted. STOP: workers run their ``on_shutdown`` hooks; those still there at the deadline
-    are killed. FLUSH: results, state and logs are written, the control plane closes. OVER: exit.
-    """
-
-    FINISH = "finish"
-    CANCEL = "cancel"
-    STOP = "stop"
-    FLUSH = "flush"
-    OVER = "over"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A phase and its end.
-
-    Attributes:
-        phase: the phase.
-        deadline_s: when it ends at the latest, on the clock of the schedule.
-    """
-
-    phase: Phase
-    deadline_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +43,11 @@ class ShutdownSchedule:
     stop_until_s: float
     flush_until_s: float
 
-    def step(self, now_s: float) -> Step:
-        """Return the present phase and its deadline."""
-        for phase, deadline_s in (
-            (Phase.FINISH, self.finish_until_s),
-            (Phase.CANCEL, self.cancel_until_s),
-            (Phase.STOP, self.stop_until_s),
-            (Phase.FLUSH, self.flush_until_s),
-        ):
-            if now_s < deadline_s:
-                return Step(phase, deadline_s)
-        return Step(Phase.OVER, self.flush_until_s)
-
     def hurry(self, now_s: float) -> ShutdownSchedule:
         """Return the schedule after a second signal at ``now_s``.
 
-        `FINISH` ends now and the other phases keep their lengths; from `CANCEL` on, another signal
-        changes nothing.
+        Finishing ends now and the other phases keep their lengths; from the cancellation on, another
+        signal changes nothing.
         """
         saved_s = self.finish_until_s - now_s
         if saved_s <= 0:

@@ -54,15 +54,6 @@ def encode_event(
     return b"%bdata: %b\n\n" % (head.encode(), data)
 
 
-def encode_comment(text: str) -> bytes:
-    """Return a comment, which clients ignore: it keeps a quiet connection open.
-
-    Raises:
-        ValueError: ``text`` holds a line break or NUL.
-    """
-    return f": {_checked(text)}\n\n".encode()
-
-
 def _checked(text: str) -> str:
     if _NOT_IN_A_FIELD.search(text):
         raise ValueError(f"a field of an event must not hold a line break or NUL: {text!r}")

@@ -52,7 +52,7 @@ class StalledWorker(Part):
     silent_s: float = Field(description="Seconds since its last heartbeat.")
     stuck: bool = Field(description="Silent for so long that the worker is being replaced.")
     stack: str | None = Field(
-        None, description="Stacks of its threads, the stuck one first, most recent call last."
+        None, description="Stacks of its threads, the main one first, most recent call last."
     )
 
 

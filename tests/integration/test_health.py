@@ -36,11 +36,17 @@ def test_a_stuck_worker_is_shown_with_its_stack_and_replaced(
         assert refused.status == 503
 
         wait_until(lambda: agent.get("/healthz").status == 503)
+        told = agent.get("/healthz").json()
+        told_to_strangers = agent.get("/healthz", headers={"Origin": "http://a.test"}).json()
         agent.wait_ready()
         assert agent.worker_pids != [worker]
         assert agent.get("/healthz").status == 200
         caller.join()
-        assert "stuck" in agent.status()["workers"]["last_crash"]["how"]
+        crash = agent.status()["workers"]["last_crash"]
+        assert "stuck" in crash["how"]
+        assert f"in {capability}" in crash["traceback"]
+        assert f"in {capability}" in told["stack"]
+        assert told_to_strangers == {"status": "stuck", "detail": told_to_strangers["detail"]}
 
 
 def test_a_worker_that_recovers_is_ready_again(subject: Path) -> None:

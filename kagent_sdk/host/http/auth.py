@@ -139,6 +139,14 @@ class Gatekeeper:
         if sent is None or not hmac.compare_digest(sent.encode(), self._expected):
             raise RequestError(unauthenticated(sent=authorization is not None))
 
+    def admits(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request may see more than the open routes tell everybody."""
+        try:
+            self.check("", headers)
+        except RequestError:
+            return False
+        return True
+
 
 @lru_cache(maxsize=64)
 def _is_local_host(host: str) -> bool:

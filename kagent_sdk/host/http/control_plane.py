@@ -28,6 +28,7 @@ class Probes:
 
     Attributes:
         health: judged at the moment of the call; never blocks.
+        stuck_stack: where a worker hangs, if one does.
         status: the whole ``/status`` document as JSON.
         metrics: Prometheus text and its content type.
         openapi: the description of this API as JSON.
@@ -35,6 +36,7 @@ class Probes:
     """
 
     health: Callable[[], Health]
+    stuck_stack: Callable[[], str | None]
     status: Callable[[], Awaitable[bytes]]
     metrics: Callable[[], Awaitable[tuple[bytes, str]]]
     openapi: Callable[[], Awaitable[bytes]]
@@ -115,11 +117,12 @@ class ControlPlane:
 
     async def _healthz(self, request: BaseRequest) -> Response:
         health = self._probes.health()
-        return _probe(
-            is_ok=health.live,
-            word="ok" if health.live else "stuck",
-            detail=health.live_detail,
-        )
+        if health.live:
+            return _probe(is_ok=True, word="ok")
+        # It names paths: for those alone who may read /status too.
+        may_see_stack = self._gatekeeper.admits(request.headers)
+        stack = self._probes.stuck_stack() if may_see_stack else None
+        return _probe(is_ok=False, word="stuck", detail=health.live_detail, stack=stack)
 
     async def _readyz(self, request: BaseRequest) -> Response:
         health = self._probes.health()
@@ -153,8 +156,11 @@ class ControlPlane:
         return problem_response(problems.not_implemented("a snapshot"))
 
 
-def _probe(*, is_ok: bool, word: str, detail: str) -> Response:
-    body = json.dumps({"status": word, "detail": detail or None}).encode()
+def _probe(*, is_ok: bool, word: str, detail: str = "", stack: str | None = None) -> Response:
+    document = {"status": word, "detail": detail or None}
+    if stack is not None:
+        document["stack"] = stack
+    body = json.dumps(document).encode()
     headers = {"Cache-Control": "no-store"}
     if not is_ok:
         headers["Retry-After"] = "1"

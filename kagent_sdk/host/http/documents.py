@@ -102,6 +102,11 @@ class ProbeDocument(Document):
 
     status: str = Field(description="ok, ready, or in one word what is wrong.")
     detail: str | None = Field(description="The same as a sentence for people.")
+    stack: str | None = Field(
+        None,
+        description="Where the stuck worker hangs; from /healthz, for callers who may read /status; "
+        "else left out.",
+    )
 
 
 class EventDocument(Document):

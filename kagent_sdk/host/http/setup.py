@@ -49,6 +49,7 @@ def build_server(host: HostParts, shut_down: Callable[[str], None]) -> HttpServe
         tasks=Tasks(host.engine, streams),
         probes=Probes(
             health=host.watchdog.health,
+            stuck_stack=host.pool.stuck_stack,
             status=reports.status,
             metrics=reports.metrics,
             openapi=lambda: reports.openapi(is_secured=gatekeeper.is_token_required),

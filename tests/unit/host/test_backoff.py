@@ -63,8 +63,3 @@ def test_the_crash_of_a_stable_worker_begins_a_new_row() -> None:
 
     assert history == CrashHistory(unstable=0, total=5)
     assert not history.is_loop(1)
-
-
-def test_a_worker_that_became_stable_ends_the_row() -> None:
-    """Once a restart helped, the crashes before it are history."""
-    assert CrashHistory(unstable=4, total=9).after_stable() == CrashHistory(unstable=0, total=9)

@@ -14,7 +14,6 @@ from kagent_sdk.protocol.sse import (
     KEEP_ALIVE,
     SseEvent,
     SseParser,
-    encode_comment,
     encode_event,
 )
 
@@ -64,7 +63,6 @@ def test_an_event_is_written_as_the_standard_shows_it() -> None:
         b'id: 7\nevent: progress\ndata: {"a":1}\n\n'
     )
     assert encode_event(b"a\r\nb\rc\n") == b"data: a\ndata: b\ndata: c\ndata: \n\n"
-    assert encode_comment("hello") == b": hello\n\n"
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\rb", "a\0b"])
@@ -74,8 +72,6 @@ def test_a_field_cannot_forge_another_field(text: str) -> None:
         encode_event(b"", event=text)
     with pytest.raises(ValueError, match="line break"):
         encode_event(b"", event_id=text)
-    with pytest.raises(ValueError, match="line break"):
-        encode_comment(text)
 
 
 def test_the_standards_corner_cases() -> None:
