@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.host.engine import Engine
-from kagent_sdk.host.log_pump import LogPump
+from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.memory import MemoryUse, MemoryVerdict, judge_memory
 from kagent_sdk.host.processes import ProcessReader, ProcessSample
 

@@ -14,7 +14,7 @@ from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.health import AwakeClock
 from kagent_sdk.host.lifecycle import Lifecycle
-from kagent_sdk.host.log_pump import LogPump
+from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.memory import MemoryVerdict
 from kagent_sdk.host.monitor import Monitor
 from kagent_sdk.host.pool import Pool

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kagent_sdk.host.backoff import CrashHistory
 from kagent_sdk.host.health import Pulse
-from kagent_sdk.host.log_pump import WorkerOutput
+from kagent_sdk.host.logs.pump import WorkerOutput
 from kagent_sdk.host.worker_connection import WorkerConnection
 from kagent_sdk.host.worker_process import WorkerProcess
 from kagent_sdk.protocol.manifest import Heartbeat, Hello

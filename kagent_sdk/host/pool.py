@@ -13,7 +13,7 @@ from kagent_sdk.errors import CrashLoopError, ProtocolError
 from kagent_sdk.host.backoff import is_stable, restart_delay_s
 from kagent_sdk.host.children import Children
 from kagent_sdk.host.health import AwakeClock, Pulse
-from kagent_sdk.host.log_pump import LogPump, WorkerOutput
+from kagent_sdk.host.logs.pump import LogPump, WorkerOutput
 from kagent_sdk.host.place import Crash, Place
 from kagent_sdk.host.reception import Reception
 from kagent_sdk.host.stack_reader import StackReader

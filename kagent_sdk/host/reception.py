@@ -14,7 +14,7 @@ from kagent_sdk.errors import ProtocolError
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.event_flow import EVENT_WINDOW
 from kagent_sdk.host.health import AwakeClock
-from kagent_sdk.host.log_pump import LogPump
+from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.own_calls import OwnCalls
 from kagent_sdk.host.place import Place
 from kagent_sdk.host.worker_connection import FrameHandler, WorkerConnection

@@ -22,7 +22,7 @@ from kagent_sdk.host.health import (
     measure_silence_s,
 )
 from kagent_sdk.host.lifecycle import Lifecycle, LifecycleState
-from kagent_sdk.host.log_pump import LogPump
+from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.place import Place
 from kagent_sdk.host.pool import Pool
 

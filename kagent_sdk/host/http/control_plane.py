@@ -17,7 +17,7 @@ from kagent_sdk.host.http.auth import Gatekeeper
 from kagent_sdk.host.http.calls import Calls
 from kagent_sdk.host.http.routing import Router
 from kagent_sdk.host.http.tasks import Tasks
-from kagent_sdk.host.log_pump import LogPump
+from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.protocol import problems
 from kagent_sdk.protocol.problem import RequestError
 

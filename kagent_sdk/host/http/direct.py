@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from kagent_sdk.host.engine import Engine
     from kagent_sdk.host.http.auth import Gatekeeper
-    from kagent_sdk.host.log_pump import LogPump
+    from kagent_sdk.host.logs.pump import LogPump
 
 ROUTE = "/v1/capabilities/{name}"
 _HEAD = ROUTE.removesuffix("{name}")
