@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 
 from kagent_sdk.errors import ProtocolError
 from kagent_sdk.host.engine import Engine, RefusedError, UnknownCapabilityError
+from kagent_sdk.host.json_checks import is_json_soon
 from kagent_sdk.host.task import CancelReason, Submission
 from kagent_sdk.host.worker_connection import WorkerConnection
 from kagent_sdk.protocol.frames import Kind
 from kagent_sdk.protocol.headers import parse_traceparent
-from kagent_sdk.protocol.messages import decode_object
+from kagent_sdk.protocol.messages import CallHead, decode_call
 from kagent_sdk.protocol.tasks import ErrorCode, TaskFailure, TaskState
 
 MAX_OPEN_CALLS = 1000
@@ -36,20 +36,20 @@ class OwnCalls:
         count = self._open.get(connection, 0)
         if count >= MAX_OPEN_CALLS:
             raise ProtocolError("too many open calls")
-        request = decode_object(payload)
+        head, input = decode_call(payload)
         self._open[connection] = count + 1
         connection.hold_reading()
-        self._engine.own(self._answer(connection, number, request))
+        self._engine.own(self._answer(connection, number, head, input))
 
     def forget(self, connection: WorkerConnection) -> None:
         """Drop what is known of a lost worker."""
         self._open.pop(connection, None)
 
     async def _answer(
-        self, connection: WorkerConnection, number: int, request: dict[str, object]
+        self, connection: WorkerConnection, number: int, head: CallHead, input: bytes
     ) -> None:
         try:
-            answer = await self._run(self._read(request))
+            answer = await self._run(await self._read(head, input))
         except _CallRefusedError as refused:
             answer = _error_answer(refused.failure)
         finally:
@@ -57,26 +57,18 @@ class OwnCalls:
                 self._open[connection] -= 1
         connection.send(Kind.ANSWER, number, answer)
 
-    def _read(self, request: dict[str, object]) -> Submission:
-        agent, name = request.get("agent"), request.get("capability")
-        timeout_s, traceparent = request.get("timeout_s"), request.get("traceparent")
-        if (
-            not isinstance(agent, str)
-            or not isinstance(name, str)
-            or not isinstance(timeout_s, int | float | None)
-            or (timeout_s is not None and not 0 < timeout_s < math.inf)
-            or not isinstance(traceparent, str | None)
-        ):
-            raise _CallRefusedError(ErrorCode.INVALID_INPUT, "the call is malformed")
-        if agent != self._agent_name:
-            message = f"agent {agent!r} cannot be reached: there is no link to an orchestrator"
+    async def _read(self, head: CallHead, input: bytes) -> Submission:
+        if head.agent != self._agent_name:
+            message = f"agent {head.agent!r} cannot be reached: there is no link to an orchestrator"
             raise _CallRefusedError(ErrorCode.UNREACHABLE, message)
-        trace = parse_traceparent(traceparent)
+        if not await is_json_soon(input):
+            raise _CallRefusedError(ErrorCode.INVALID_INPUT, "the input of the call is not JSON")
+        trace = parse_traceparent(head.traceparent)
         return Submission(
             self._engine.ids.new(),
-            name,
-            json.dumps(request.get("input")).encode(),
-            timeout_s=timeout_s,
+            head.capability,
+            input,
+            timeout_s=head.timeout_s,
             traceparent="" if trace is None else trace.traceparent,
             trace_id=None if trace is None else trace.trace_id,
             is_own=True,

@@ -146,9 +146,14 @@ class Watchdog:
 
 
 def _listen(place: Place, pulse: Pulse, now_s: float) -> Pulse:
-    """Take anything that came for a sign of life: heartbeats wait behind large outputs."""
+    """Take anything that came for a sign of life: heartbeats wait behind large outputs.
+
+    While the host itself does not read, the worker's silence says nothing.
+    """
     connection = place.connection
-    if connection is None or connection.frames_read == place.frames_heard:
+    if connection is None:
+        return pulse
+    if connection.frames_read == place.frames_heard and not connection.is_checking:
         return pulse
     place.frames_heard = connection.frames_read
     return replace(pulse, beat_at_s=now_s)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, cast
 
 from kagent_sdk.errors import ProtocolError
-from kagent_sdk.protocol.frames import TO_HOST, FrameDecoder, encode
+from kagent_sdk.protocol.frames import TO_HOST, Frame, FrameDecoder, encode
 
 if TYPE_CHECKING:
     from kagent_sdk.host.task import Task
@@ -19,7 +19,8 @@ milliseconds at most, then it is the probes' turn."""
 WRITE_HIGH_BYTES = 1024 * 1024
 """Above this the worker does not read: it gets no new task until it has caught up."""
 
-FrameHandler = Callable[["WorkerConnection", int, bytes], None]
+FrameHandler = Callable[["WorkerConnection", int, bytes], Coroutine[None, None, None] | None]
+"""Takes a frame: at once, or with a coroutine that the connection runs before it takes the next."""
 
 
 class WorkerConnection(asyncio.BufferedProtocol):
@@ -71,6 +72,8 @@ class WorkerConnection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._error: ProtocolError | None = None
         self._next_number = 0
+        self._is_held = False
+        self._work: asyncio.Task[None] | None = None
 
     @property
     def has_place(self) -> bool:
@@ -81,6 +84,11 @@ class WorkerConnection(asyncio.BufferedProtocol):
             and not self.is_stalled
             and len(self.calls) < self.places
         )
+
+    @property
+    def is_checking(self) -> bool:
+        """Whether a frame is dealt with that takes longer, and nothing is read meanwhile."""
+        return self._work is not None
 
     def next_number(self) -> int:
         """Return a call number that this connection has never used."""
@@ -130,10 +138,35 @@ class WorkerConnection(asyncio.BufferedProtocol):
         try:
             frames = self._decoder.feed(bytes(self._buffer[:nbytes]))
             self.frames_read += len(frames)
-            for kind, number, payload in frames:
-                self._handlers[kind](self, number, payload)
+            self._take(iter(frames))
         except ProtocolError as error:
             self.abort(error)
+
+    def _take(self, frames: Iterator[Frame]) -> None:
+        for kind, number, payload in frames:
+            work = self._handlers[kind](self, number, payload)
+            if work is not None:
+                self._finish_first(work, frames)
+                return
+
+    def _finish_first(self, work: Coroutine[None, None, None], frames: Iterator[Frame]) -> None:
+        """Read nothing more before a frame is dealt with that takes longer: frames keep their order."""
+        self._work = self._loop.create_task(work)
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+        def go_on(done: asyncio.Task[None]) -> None:
+            self._work = None
+            if done.cancelled():
+                return
+            done.result()
+            try:
+                self._take(frames)
+            except ProtocolError as error:
+                self.abort(error)
+            self._read_on()
+
+        self._work.add_done_callback(go_on)
 
     def eof_received(self) -> bool:
         """Close: a worker that closed its end will not answer any more."""
@@ -142,7 +175,12 @@ class WorkerConnection(asyncio.BufferedProtocol):
     def hold_reading(self) -> None:
         """Take nothing more from a worker that asks and does not read the answers, until it does."""
         if self.is_paused and self._transport is not None:
+            self._is_held = True
             self._transport.pause_reading()
+
+    def _read_on(self) -> None:
+        if self._transport is not None and self._work is None and not self._is_held:
+            self._transport.resume_reading()
 
     def pause_writing(self) -> None:
         """Stop giving it tasks: it does not read."""
@@ -150,9 +188,8 @@ class WorkerConnection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         """Give it tasks again."""
-        self.is_paused = False
-        if self._transport is not None:
-            self._transport.resume_reading()
+        self.is_paused = self._is_held = False
+        self._read_on()
         self._on_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -160,4 +197,6 @@ class WorkerConnection(asyncio.BufferedProtocol):
         self.is_open = False
         self._transport = None
         self._pending.clear()
+        if self._work is not None:
+            self._work.cancel()
         self._on_lost(self, self._error)

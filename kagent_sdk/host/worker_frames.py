@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from collections.abc import Coroutine
 
 from kagent_sdk.errors import ProtocolError
 from kagent_sdk.host.engine import Engine
+from kagent_sdk.host.json_checks import is_json_soon
 from kagent_sdk.host.task import Task
 from kagent_sdk.host.worker_connection import FrameHandler, WorkerConnection
 from kagent_sdk.protocol.frames import Kind
-from kagent_sdk.protocol.json_text import is_json
+from kagent_sdk.protocol.json_text import SMALL_BYTES, is_json
 from kagent_sdk.protocol.messages import decode_failure, decode_progress
 from kagent_sdk.protocol.tasks import ErrorCode, TaskFailure
 
 MAX_ERROR_BYTES = 256 * 1024
 MAX_PROGRESS_BYTES = 64 * 1024
-INLINE_CHECK_BYTES = 64 * 1024
-"""Outputs up to this size are checked in the loop (well under a millisecond), larger in a thread."""
 
 
 class WorkerFrames:
@@ -52,7 +51,7 @@ class WorkerFrames:
             self._engine.fail(task, _too_large(self._max_output_bytes))
         elif not task.kept and task.events is None:
             self._engine.complete(task, payload)
-        elif len(payload) <= INLINE_CHECK_BYTES:
+        elif len(payload) <= SMALL_BYTES:
             self._complete_checked(task, payload, is_valid=is_json(payload))
         else:
             self._engine.own(self._check_then_complete(task, payload), is_end=True)
@@ -81,15 +80,28 @@ class WorkerFrames:
             document = {"fraction": progress[0], "message": progress[1]}
             self._engine.events.announce(task, "progress", json.dumps(document).encode())
 
-    def on_event(self, connection: WorkerConnection, number: int, payload: bytes) -> None:
+    def on_event(
+        self, connection: WorkerConnection, number: int, payload: bytes
+    ) -> Coroutine[None, None, None] | None:
         """Add an item to a task's stream; what comes after its end is dropped."""
         task = connection.calls.get(number)
         if task is None or task.is_finished:
-            return
+            return None
         if len(payload) > self._max_output_bytes:
             self._engine.give_up(task, _too_large(self._max_output_bytes))
+            return None
+        if len(payload) > SMALL_BYTES:
+            return self._check_then_add(task, payload)
+        self._add_checked(task, payload, is_valid=is_json(payload))
+        return None
+
+    async def _check_then_add(self, task: Task, payload: bytes) -> None:
+        self._add_checked(task, payload, is_valid=await is_json_soon(payload))
+
+    def _add_checked(self, task: Task, payload: bytes, *, is_valid: bool) -> None:
+        if task.is_finished:
             return
-        if not is_json(payload):
+        if not is_valid:
             self._engine.give_up(task, _not_json())
             return
         self._engine.events.open(task)
@@ -111,7 +123,7 @@ class WorkerFrames:
         self._engine.complete(task, task.output or b"null")
 
     async def _check_then_complete(self, task: Task, payload: bytes) -> None:
-        is_valid = await asyncio.to_thread(is_json, payload)
+        is_valid = await is_json_soon(payload)
         if not task.is_finished:
             self._complete_checked(task, payload, is_valid=is_valid)
 

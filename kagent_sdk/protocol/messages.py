@@ -17,14 +17,14 @@ RESULT   host      the task's output as raw JSON; empty for a capability that st
 ERROR    host      `encode_failure`
 PROGRESS host      JSON ``{"fraction": 0..1 or null, "message": str or null}``
 EVENT    host      one streamed item as raw JSON
-CALL     host      number = the worker's own; JSON ``{agent, capability, input, timeout_s,
-                   traceparent}``, the last two possibly null
+CALL     host      number = the worker's own; `encode_call`: for whom, then the input as raw JSON
 ======== ========= ==================================================================
 """
 
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Iterable
 from typing import Any, NamedTuple, NoReturn
@@ -38,6 +38,7 @@ RUN_HEAD = struct.Struct("!HHdH")
 COUNT = struct.Struct("!I")
 SECONDS = struct.Struct("!d")
 MAX_RUN_TEXT_BYTES = 0xFFFF
+MAX_CALL_HEAD_BYTES = 0xFFFF
 MAX_MESSAGE_CHARS = 10_000
 MAX_DETAILS_DEPTH = 255
 """What pydantic can write at most; the host writes details with `json`, whose limit is higher."""
@@ -102,6 +103,44 @@ def decode_run(payload: bytes) -> Run:
     if stop > len(payload):
         raise ProtocolError("malformed RUN frame: text is cut short")
     return run
+
+
+class CallHead(NamedTuple):
+    """Where a CALL goes, and for how long."""
+
+    agent: str
+    capability: str
+    timeout_s: float | None
+    traceparent: str | None
+
+
+def encode_call(head: CallHead, input: bytes) -> bytes:
+    """Return the payload of a CALL frame; ``input`` is raw JSON."""
+    return json.dumps(head._asdict(), separators=(",", ":")).encode() + b"\n" + input
+
+
+def decode_call(payload: bytes) -> tuple[CallHead, bytes]:
+    """Read the payload of a CALL frame; its input is raw, and not looked at.
+
+    Raises:
+        ProtocolError: the payload does not begin with such a head.
+    """
+    text = payload[: MAX_CALL_HEAD_BYTES + 1].partition(b"\n")[0]
+    if len(text) > MAX_CALL_HEAD_BYTES:
+        raise ProtocolError("malformed CALL frame: its head is too large")
+    head = decode_object(text)
+    agent, capability = head.get("agent"), head.get("capability")
+    timeout_s, traceparent = head.get("timeout_s"), head.get("traceparent")
+    if (
+        not isinstance(agent, str)
+        or not isinstance(capability, str)
+        or isinstance(timeout_s, bool)
+        or not isinstance(timeout_s, int | float | None)
+        or (timeout_s is not None and not 0 < timeout_s < math.inf)
+        or not isinstance(traceparent, str | None)
+    ):
+        raise ProtocolError("malformed CALL frame")
+    return CallHead(agent, capability, timeout_s, traceparent), payload[len(text) + 1 :]
 
 
 def encode_failure(failure: TaskFailure) -> bytes:

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from kagent_sdk.errors import CallError, ProtocolError, TaskInterrupted
 from kagent_sdk.protocol.frames import Kind
-from kagent_sdk.protocol.messages import decode_failure, decode_object
+from kagent_sdk.protocol.messages import CallHead, decode_failure, decode_object, encode_call
 from kagent_sdk.protocol.tasks import ErrorCode
 from kagent_sdk.worker.connection import Connection
 from kagent_sdk.worker.mailbox import Mailbox
@@ -81,14 +81,8 @@ class Calls:
         if len(self._pending) >= MAX_PENDING:
             message = f"{MAX_PENDING} calls wait for an answer already"
             raise CallError("too_many_calls", message, retryable=True)
-        document = {
-            "agent": agent,
-            "capability": capability,
-            "input": input,
-            "timeout_s": timeout_s,
-            "traceparent": traceparent,
-        }
-        payload = self._encode(document)
+        head = CallHead(agent, capability, timeout_s, traceparent)
+        payload = encode_call(head, self._encode(input))
         number = next(self._numbers)
         future: Future[Any] = Future()
         self._pending[number] = (future, owner)
@@ -122,9 +116,9 @@ class Calls:
                 with suppress(InvalidStateError):
                     future.set_exception(TaskInterrupted("cancelled while waiting for a call"))
 
-    def _encode(self, document: dict[str, object]) -> bytes:
+    def _encode(self, input: object) -> bytes:
         try:
-            payload = to_json(document, inf_nan_mode="null")
+            payload = to_json(input, inf_nan_mode="null")
         except (ValueError, RecursionError) as exc:
             message = f"the input of the call cannot be written as JSON: {exc}"
             raise CallError(ErrorCode.INVALID_INPUT, message, status=422) from exc

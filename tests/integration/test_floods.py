@@ -69,9 +69,9 @@ def flood(kind: Kind, payload: str, number: int | str = "own") -> bytes:
         (Kind.PROGRESS, '{"fraction": 0.5, "message": "m"}'),
         (Kind.PROGRESS, json.dumps({"fraction": 1, "message": "m" * 50_000})),
         (Kind.HEARTBEAT, '{"lag_ms": 0, "running": 0}'),
-        (Kind.CALL, '{"agent": "rogue", "capability": "nobody"}'),
-        (Kind.CALL, json.dumps({"agent": "a" * 60_000, "capability": "nobody"})),
-        (Kind.CALL, json.dumps({"agent": "rogue", "capability": "echo", "input": "i" * 60_000})),
+        (Kind.CALL, '{"agent": "rogue", "capability": "nobody"}\nnull'),
+        (Kind.CALL, json.dumps({"agent": "a" * 60_000, "capability": "nobody"}) + "\nnull"),
+        (Kind.CALL, '{"agent": "rogue", "capability": "echo"}\n' + json.dumps("i" * 60_000)),
     ],
     ids=[
         "small events",
@@ -164,6 +164,35 @@ def test_a_frame_that_never_ends_is_held_once_and_no_longer(agent: RunningAgent)
 
         assert answer.status == 502
         assert max(samples) - samples[0] < GROWTH_BYTES
+
+
+def test_large_and_small_events_keep_their_order(agent: RunningAgent) -> None:
+    """A large event is checked in a thread: what the worker sent behind it must wait for it."""
+    payloads = ["1", json.dumps("e" * 3 * MEBIBYTE), "2", json.dumps("e" * 100_000), "3", "{"]
+    frames = [
+        {"kind": Kind.EVENT, "number": "own", "payload": payload.encode().hex()}
+        for payload in payloads
+    ]
+    sent = list(agent.stream("send", {"frames": frames, "raw": ""}))
+    items = [event.data if event.name == "event" else event.name for event in sent]
+
+    assert [len(item) if isinstance(item, str) else item for item in items if item != "state"] == [
+        *(1, 3 * MEBIBYTE, 2, 100_000, 3),
+        len("task"),
+    ]
+    assert sent[-1].data["error"]["code"] == "invalid_output"
+
+
+@pytest.mark.parametrize("kind", [Kind.EVENT, Kind.CALL])
+def test_megabytes_from_a_worker_do_not_hold_up_the_probes(agent: RunningAgent, kind: Kind) -> None:
+    """Megabytes of brackets take a quarter of a second to check: not in the host's loop."""
+    brackets = "[" + "[[[]]]," * (MEBIBYTE * 9 // 16) + "1]"
+    head = '{"agent": "rogue", "capability": "nobody"}\n' if kind is Kind.CALL else ""
+    frame = {"kind": kind, "number": "own", "payload": (head + brackets).encode().hex()}
+    with unharmed(agent, slack_bytes=GROWTH_BYTES):
+        answer = agent.post("/v1/capabilities/send", {"frames": [frame], "raw": ""})
+
+        assert answer.status == 200
 
 
 def test_a_task_that_waited_for_the_worker_to_read_does_not_wait_for_more(subject: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 POLL_S = 0.02
 
 
-def wait_until(condition: Callable[[], bool], deadline_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], deadline_s: float = 60.0) -> None:
     """Return as soon as the condition holds; fail when it does not in time."""
     give_up_at = time.monotonic() + deadline_s
     while not condition():

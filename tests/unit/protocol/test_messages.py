@@ -14,14 +14,18 @@ from hypothesis import strategies as st
 from kagent_sdk.errors import ProtocolError
 from kagent_sdk.protocol.messages import (
     COUNT,
+    MAX_CALL_HEAD_BYTES,
     MAX_DETAILS_DEPTH,
     MAX_MESSAGE_CHARS,
     RUN_HEAD,
     SECONDS,
+    CallHead,
+    decode_call,
     decode_failure,
     decode_object,
     decode_progress,
     decode_run,
+    encode_call,
     encode_failure,
     encode_progress,
     encode_run,
@@ -246,6 +250,7 @@ def test_what_is_not_an_object_is_a_protocol_error(payload: bytes, reason: str) 
         pytest.param(decode_failure, id="failure"),
         pytest.param(decode_progress, id="progress"),
         pytest.param(decode_object, id="object"),
+        pytest.param(decode_call, id="call"),
     ],
 )
 @given(payload=st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
@@ -257,6 +262,49 @@ def test_any_payload_is_decoded_or_a_protocol_error(
         decode(payload)
     except ProtocolError as exc:
         assert str(exc)  # noqa: PT017 - either outcome is right
+
+
+HEADS = st.builds(
+    CallHead,
+    agent=st.text(max_size=50),
+    capability=st.text(max_size=50),
+    timeout_s=st.none() | st.floats(0, exclude_min=True, allow_infinity=False),
+    traceparent=st.none() | st.text(max_size=60),
+)
+
+
+@given(HEADS, st.binary(max_size=100))
+def test_a_call_comes_out_as_it_went_in(head: CallHead, input: bytes) -> None:
+    """The host passes the input on as the bytes that came: it may hold anything, line breaks too."""
+    assert decode_call(encode_call(head, input)) == (head, input)
+
+
+def test_an_input_is_not_looked_at_for_the_head() -> None:
+    """Eight megabytes without a line break must not be searched or parsed in the host's loop."""
+    head = CallHead("a" * (MAX_CALL_HEAD_BYTES + 1), "c", None, None)
+    with pytest.raises(ProtocolError, match="its head is too large"):
+        decode_call(encode_call(head, b"1"))
+    with pytest.raises(ProtocolError, match="its head is too large"):
+        decode_call(b"{" * 8_000_000)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"agent": 1},
+        {"capability": None},
+        {"timeout_s": 0},
+        {"timeout_s": True},
+        {"timeout_s": "1"},
+        {"timeout_s": 1e999},
+        {"traceparent": 1},
+    ],
+)
+def test_a_malformed_call_is_a_protocol_error(change: dict[str, object]) -> None:
+    """Nothing that the worker says of a call is trusted."""
+    head = {"agent": "a", "capability": "c", "timeout_s": 1, "traceparent": None, **change}
+    with pytest.raises(ProtocolError, match=r"CALL|not JSON"):
+        decode_call(json.dumps(head).encode() + b"\n1")
 
 
 def test_counts_and_seconds_have_a_fixed_size() -> None:
