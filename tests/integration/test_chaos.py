@@ -119,8 +119,10 @@ class Torment:
 
     async def _kill(self) -> None:
         while True:
-            await asyncio.sleep(KILL_EVERY_S)
             worker = await asyncio.to_thread(self._find_ready_worker)
+            # Counted from its readiness: on a busy machine a worker that is killed as soon as it is
+            # there ends no task, and the last ones wait as long as the killing goes on.
+            await asyncio.sleep(KILL_EVERY_S)
             os.kill(worker.pid, signal.SIGKILL)
             await asyncio.to_thread(worker.wait, 10)
             self.kills += 1
