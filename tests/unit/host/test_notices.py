@@ -26,9 +26,7 @@ LIMITS = StallLimits(5, 60, start_timeout_s=30, leave_timeout_s=20)
         ),
     ],
 )
-def test_a_notification_changes_the_pulse(
-    before: Pulse, said: Notification, after: Pulse
-) -> None:
+def test_a_notification_changes_the_pulse(before: Pulse, said: Notification, after: Pulse) -> None:
     """The first READY and the first STOPPING count; every beat does."""
     assert apply_notification(before, said, 10, LIMITS) == after
 
