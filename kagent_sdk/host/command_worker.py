@@ -25,7 +25,7 @@ from kagent_sdk.host.redaction import Redactor
 from kagent_sdk.host.secret_folder import SecretFolder, name_files
 from kagent_sdk.host.worker_kind import WorkerEvents
 from kagent_sdk.host.worker_process import WorkerProcess, clean_environment, make_pipe
-from kagent_sdk.protocol.notify import MAX_ADDRESS_BYTES, Notification
+from kagent_sdk.protocol.notify import MAX_ADDRESS_BYTES, Notification, read_notification
 
 ABORT_S = 2.0
 """A program that is stuck may use SIGABRT to say where, as under systemd; then it is killed."""
@@ -127,6 +127,7 @@ class CommandWorkers:
             OSError: descriptors, processes or memory are used up; nothing stays open.
         """
         assert self._sockets is not None
+        self._sockets.mkdir(mode=0o700, exist_ok=True)  # a program may have removed it
         self._count += 1
         with ExitStack() as theirs, ExitStack() as ours:
             notify = NotifySocket(self._sockets / str(self._count))
@@ -159,7 +160,7 @@ class CommandWorkers:
         self._loop.add_reader(process.report_fd, self._on_report, place, process)
         process.notify.listen(
             process.pid,
-            lambda said: self._on_notification(place, said, events),
+            lambda datagram: self._on_datagram(place, datagram, events),
             lambda: self._on_refused(place),
         )
         try:
@@ -198,9 +199,11 @@ class CommandWorkers:
         elif not self._waits_for_ready and place.process is process:
             self._apply(place, Notification(is_ready=True))
 
-    def _on_notification(self, place: Place, said: Notification, events: WorkerEvents) -> None:
+    def _on_datagram(self, place: Place, datagram: bytes, events: WorkerEvents) -> None:
+        said = read_notification(datagram)
         if said.status is not None:
-            place.status_text = self._redact(said.status)
+            # Before it is cut and cleaned, for what is left of a secret would not be found.
+            place.status_text = read_notification(self._redact(datagram)).status or ""
         if said.errno is not None:
             self._pump.log("warning", "worker_errno", worker=place.index, errno=said.errno)
         if said.is_reloading:
@@ -232,11 +235,10 @@ class CommandWorkers:
     def _on_refused(self, place: Place) -> None:
         self._pump.log("warning", "notification_refused", worker=place.index)
 
-    def _redact(self, text: str) -> str:
-        line = text.encode()
+    def _redact(self, text: bytes) -> bytes:
         for redactor in self._redactors:
-            line = redactor.redact(line)
-        return line.decode(errors="replace")
+            text = redactor.redact(text)
+        return text
 
     def _environment(self, socket: Path) -> dict[str, str]:
         environment = clean_environment(self._directory, os.environ)

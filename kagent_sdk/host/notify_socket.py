@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from kagent_sdk.protocol.notify import MAX_DATAGRAM_BYTES, Notification, read_notification
+from kagent_sdk.protocol.notify import MAX_DATAGRAM_BYTES
 
 MAX_READS = 16
 PAUSE_S = 0.01
@@ -57,20 +57,20 @@ class NotifySocket:
     def listen(
         self,
         leader: int,
-        on_notification: Callable[[Notification], None],
+        on_datagram: Callable[[bytes], None],
         on_refused: Callable[[], None],
     ) -> None:
         """Hand on what the process ``leader``, its group and its descendants say.
 
         Args:
             leader: the worker, which leads its process group.
-            on_notification: called for each of theirs.
+            on_datagram: called for each of theirs.
             on_refused: called with the first of another's.
         """
 
         def hear(datagram: bytes | None, pid: int) -> None:
             if datagram is not None and belongs_to(pid, leader):
-                on_notification(read_notification(datagram))
+                on_datagram(datagram)
                 return
             self.refused += 1
             if self.refused == 1:

@@ -82,6 +82,7 @@ class SecretFolder:
             for name, value in secrets.items():
                 _write(new / names[name], value)
             link = folder / "next"
+            link.unlink(missing_ok=True)  # of an attempt that failed
             link.symlink_to(new.name)
             current = folder / CURRENT
             before = current.readlink() if current.is_symlink() else None
