@@ -12,10 +12,10 @@ from pathlib import Path
 
 from kagent_sdk.protocol.notify import MAX_DATAGRAM_BYTES
 
-MAX_READS = 16
-PAUSE_S = 0.01
-"""At most so many datagrams so often. A program that sends more waits in its own ``send``: the
-kernel's queue is full (unix(7)), and the host has done a thousandth of a second's work meanwhile."""
+MAX_READS = 8
+PAUSE_S = 0.02
+"""At most so many datagrams so often, some hundred microseconds of work. A program that sends more
+waits in its own ``send``: the kernel's queue is full (unix(7))."""
 
 MAX_ANCESTORS = 32
 """So far up is looked for the worker among a sender's parents."""

@@ -79,8 +79,10 @@ def _read_number(text: str | None) -> int | None:
 
 def clean_line(text: str, limit_chars: int = MAX_STATUS_CHARS) -> str:
     """Return a text as one printable line, cut at ``limit_chars`` with an ellipsis."""
-    line = "".join(char if char.isprintable() else " " for char in text).strip()
-    return line if len(line) <= limit_chars else line[: limit_chars - 1] + "…"
+    text = text.strip()
+    # Cut first: what a hostile sender pads it with costs nothing.
+    line = "".join(char if char.isprintable() else " " for char in text[:limit_chars]).strip()
+    return line if len(text) <= limit_chars else f"{line[: limit_chars - 1]}…"
 
 
 def write_notification(values: Mapping[str, str]) -> bytes:

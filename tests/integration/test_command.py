@@ -288,7 +288,7 @@ def test_a_flood_of_notifications_delays_no_probe(tmp_path: Path) -> None:
         wait_until(lambda: time.monotonic() - began > 2)
         used_s = psutil.Process(agent.pid).cpu_times().user - before
 
-        assert used_s < (time.monotonic() - began) * 0.7  # the host does not spin for it
+        assert used_s < (time.monotonic() - began) * 0.5  # the host does not spin for it
 
 
 def test_a_folder_too_deep_for_a_socket_is_no_obstacle(tmp_path: Path) -> None:
