@@ -269,20 +269,26 @@ def check_command(directory: Path, config: AgentConfig) -> None:
 
 
 def _make_socket_folder(directory: Path) -> Path:
-    """Make a private folder whose files have names that fit into a socket's address.
+    """Make a private folder for sockets: the agent's own, or where that cannot be, a temporary one.
 
     Raises:
         StartupError: it cannot be made.
     """
     folder = directory / SOCKETS
-    try:
-        if len(os.fsencode(folder)) + len("/0123456789") <= MAX_ADDRESS_BYTES:
-            shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    if len(os.fsencode(folder)) + len("/0123456789") <= MAX_ADDRESS_BYTES:
+        try:
             folder.mkdir(mode=0o700)
+            # Some mounts of other machines' folders have no sockets.
+            NotifySocket(folder / "0").close()
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
             return folder
+    try:
         return Path(tempfile.mkdtemp(prefix="kagent-"))
     except OSError as exc:
-        raise StartupError(f"cannot make the folder {folder}: {exc.strerror}") from exc
+        raise StartupError(f"cannot make a folder for sockets: {exc.strerror}") from exc
 
 
 def _texts(secrets: object, path: str = "") -> Iterator[tuple[str, str]]:

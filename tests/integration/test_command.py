@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -276,6 +277,19 @@ def test_a_program_does_not_outlive_a_host_that_is_killed(tmp_path: Path) -> Non
         agent.kill()
 
 
+def test_a_program_is_not_started_for_a_host_that_is_gone() -> None:
+    """Between the start and the first instruction the host may be killed."""
+    read, write = os.pipe()
+    somebody_else = str(os.getppid())
+    launcher = [sys.executable, "-m", "kagent_sdk.worker.launcher", str(write), somebody_else]
+    done = subprocess.run([*launcher, "echo", "started"], pass_fds=[write], capture_output=True)
+    os.close(write)
+    os.close(read)
+
+    assert done.returncode == 127
+    assert done.stdout == b""
+
+
 def test_a_flood_of_notifications_delays_no_probe(tmp_path: Path) -> None:
     """The host reads a bounded number at a time: a program can only slow itself."""
     with running_agent(write_program_agent(tmp_path, "say:READY=1", "flood")) as agent:
@@ -303,6 +317,33 @@ def test_a_folder_too_deep_for_a_socket_is_no_obstacle(tmp_path: Path) -> None:
         assert agent.stop() == 0
 
         assert not address.parent.exists()
+
+
+def test_a_folder_without_room_for_sockets_is_no_obstacle(tmp_path: Path) -> None:
+    """A mount of another machine's folder may not have any."""
+    folder = write_program_agent(tmp_path, "say:READY=1")
+    (folder / "runtime").mkdir()
+    (folder / "runtime" / "notify").touch()  # in the way
+    with running_agent(folder):
+        address = Path(read_facts(folder)["environ"]["NOTIFY_SOCKET"])
+
+        assert not address.is_relative_to(folder)
+
+
+def test_a_program_is_measured_and_bounded_like_a_worker(tmp_path: Path) -> None:
+    """Its memory is the agent's memory."""
+    folder = write_program_agent(tmp_path, "say:READY=1")
+    agent = start_agent(folder, env={"AGENT_LIMITS__MEMORY_BYTES": str(16 * 1024 * 1024)})
+    try:
+        wait_listening(agent)
+        wait_until(lambda: agent.get("/readyz").json()["status"] == "memory")
+
+        rss_bytes = worker_of(agent)["rss_bytes"]
+        assert isinstance(rss_bytes, int)
+        assert rss_bytes > 0
+        assert agent.stop() == 0
+    finally:
+        agent.kill()
 
 
 @pytest.mark.parametrize("program", ["no-such-program", "./no-such-program", "./program.py"])
