@@ -41,6 +41,38 @@ class WorkerConfig(Section):
     )
     backoff_initial_s: float = Field(0.1, gt=0, description="Wait before the first restart.")
     backoff_max_s: float = Field(10, gt=0, description="The longest wait before a restart.")
+    command: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="Any program and its arguments, to run in place of the entrypoint; "
+        "its folder is the agent's.",
+    )
+    notify: bool = Field(
+        default=True,
+        description="With command: ready when the program says READY=1 (sd_notify(3)); "
+        "false: as soon as it runs.",
+    )
+    watchdog_s: float | None = Field(
+        None,
+        gt=0,
+        le=86_400,
+        description="With command: the longest silence between two WATCHDOG=1 of the program; "
+        "if unset none is expected.",
+    )
+
+    @field_validator("command")
+    @classmethod
+    def _be_argv(cls, command: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if command is not None and (not command[0] or any("\0" in word for word in command)):
+            raise ValueError('should be a program and its arguments, such as ["sh", "serve.sh"]')
+        return command
+
+    @model_validator(mode="after")
+    def _expect_a_pulse_of_commands_only(self) -> Self:
+        if self.watchdog_s is not None and self.command is None:
+            raise ValueError("watchdog_s is for worker.command; the entrypoint has heartbeat_s")
+        return self
 
 
 class TasksConfig(Section):
@@ -182,3 +214,9 @@ class AgentConfig(Section):
         if path.is_absolute() or ".." in path.parts or path.name == "" or "\0" in entrypoint:
             raise ValueError("should be a file inside the agent's folder, such as entrypoint.py")
         return entrypoint
+
+    @model_validator(mode="after")
+    def _run_one_thing(self) -> Self:
+        if self.worker.command is not None and "entrypoint" in self.model_fields_set:
+            raise ValueError("entrypoint and worker.command exclude each other; keep one")
+        return self

@@ -5,10 +5,15 @@ Every time is in seconds on one monotonic clock of the host; see `AwakeClock` fo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from kagent_sdk.host.lifecycle import LifecycleState
+
+if TYPE_CHECKING:
+    from kagent_sdk.config.models import AgentConfig
 
 
 class Verdict(StrEnum):
@@ -16,6 +21,7 @@ class Verdict(StrEnum):
 
     STARTING: not ready yet. START_TIMED_OUT: not ready in time, to be replaced. ALIVE: shows its
     pulse. STALLED: silent for ``stall_warn_s``. STUCK: silent for ``stall_fail_s``, to be replaced.
+    STOPPING: said that it is about to end. STOP_TIMED_OUT: and did not in time, to be replaced.
     """
 
     STARTING = "starting"
@@ -23,6 +29,8 @@ class Verdict(StrEnum):
     ALIVE = "alive"
     STALLED = "stalled"
     STUCK = "stuck"
+    STOPPING = "stopping"
+    STOP_TIMED_OUT = "stop_timed_out"
 
 
 SILENT = frozenset({Verdict.STALLED, Verdict.STUCK})
@@ -43,11 +51,33 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StallLimits:
-    """Bounds on a worker's silence: ``health.stall_*_s`` and ``worker.start_timeout_s``."""
+    """Bounds on a worker's silence: ``health.stall_*_s`` and ``worker.start_timeout_s``.
+
+    ``leave_timeout_s`` bounds the end of a program that says that it is stopping.
+    """
 
     warn_after_s: float
     fail_after_s: float
     start_timeout_s: float
+    leave_timeout_s: float = math.inf
+
+
+def plan_limits(config: AgentConfig) -> StallLimits:
+    """Return the bounds for the workers of an agent.
+
+    A program of ``worker.command`` is silent when its ``WATCHDOG=1`` is overdue: after
+    ``worker.watchdog_s`` in place of ``health.stall_warn_s``. Without it no pulse is expected.
+    """
+    health, worker = config.health, config.worker
+    if worker.command is None:
+        return StallLimits(health.stall_warn_s, health.stall_fail_s, worker.start_timeout_s)
+    warn_after_s = math.inf if worker.watchdog_s is None else worker.watchdog_s
+    return StallLimits(
+        warn_after_s,
+        max(warn_after_s, health.stall_fail_s),
+        worker.start_timeout_s,
+        leave_timeout_s=config.shutdown.grace_s,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +88,13 @@ class Pulse:
         started_at_s: when its process was started.
         ready_at_s: when its READY came; None before that.
         beat_at_s: when its last HEARTBEAT came; None before the first.
+        leaving_at_s: when it said that it is about to end; None if it did not.
     """
 
     started_at_s: float
     ready_at_s: float | None = None
     beat_at_s: float | None = None
+    leaving_at_s: float | None = None
 
 
 def measure_silence_s(now_s: float, pulse: Pulse) -> float | None:
@@ -74,7 +106,10 @@ def measure_silence_s(now_s: float, pulse: Pulse) -> float | None:
 
 
 def judge_worker(now_s: float, pulse: Pulse, limits: StallLimits) -> Verdict:
-    """Judge a worker by its silence, or by how long its start takes."""
+    """Judge a worker by its silence, or by how long its start or its end takes."""
+    if pulse.leaving_at_s is not None:
+        timed_out = now_s - pulse.leaving_at_s >= limits.leave_timeout_s
+        return Verdict.STOP_TIMED_OUT if timed_out else Verdict.STOPPING
     silent_s = measure_silence_s(now_s, pulse)
     if silent_s is None:
         timed_out = now_s - pulse.started_at_s >= limits.start_timeout_s

@@ -73,6 +73,7 @@ class Host:
             stack.callback(_kill_all, workers)
             parts.pool.adopt(workers)
             server = await self._listen(stack)
+            stack.enter_context(parts.pool.kind.prepare())
             processes = workers or parts.pool.start_first()
             stack.callback(_kill_all, processes)
             stack.enter_context(
@@ -118,6 +119,8 @@ class Host:
         if self._lifecycle.state is not LifecycleState.FAILED:
             self._lifecycle.enter(LifecycleState.DRAINING, time.time())
         self._parts.watchdog.refresh()
+        if self._parts.service_manager is not None:
+            self._parts.service_manager.stopping()
         self._pump.log(
             "info", "shutdown_started", why=why, open_tasks=self._engine.dispatcher.running
         )
@@ -137,6 +140,8 @@ class Host:
                 ("sweep", server.sweep()),
             )
         ]
+        if parts.service_manager is not None:
+            jobs.append(asyncio.create_task(parts.service_manager.run(), name="service_manager"))
         stopped = asyncio.create_task(self._wait_for_stop(), name="stop")
         try:
             await asyncio.wait([stopped, *jobs], return_when=asyncio.FIRST_COMPLETED)

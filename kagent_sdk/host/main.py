@@ -49,7 +49,11 @@ def _run(directory: Path, overrides: dict[str, Any]) -> int:
 
     directory = directory.resolve()
     config = load_config(directory, environ=os.environ, overrides=overrides)
-    if not (directory / config.entrypoint).is_file():
+    if config.worker.command is not None:
+        from kagent_sdk.host.command_worker import check_command  # noqa: PLC0415
+
+        check_command(directory, config)
+    elif not (directory / config.entrypoint).is_file():
         raise StartupError(
             f"{config.entrypoint} is not in {directory}; write one (kos-agent init NAME makes a "
             "working agent) or name it with entrypoint: in config.yaml"
@@ -77,8 +81,12 @@ def _serve(directory: Path, config: AgentConfig, vault: Vault, signals: EarlySig
 
     # Where there is a core for them the workers start first, and the host imports the rest
     # meanwhile. On a single core they would only delay the probes: there the host comes first.
-    count = config.worker.count if has_spare_core() else 0
-    workers = [spawn_worker(directory, config.entrypoint, os.environ) for _ in range(count)]
+    # A program of worker.command waits for the host, which holds its socket and its secrets.
+    is_early = config.worker.command is None and has_spare_core()
+    count = config.worker.count if is_early else 0
+    workers: list[WorkerProcess] = [
+        spawn_worker(directory, config.entrypoint, os.environ) for _ in range(count)
+    ]
     try:
         _run_host(directory, config, vault, signals, workers)
     finally:

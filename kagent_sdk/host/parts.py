@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.host.children import Children
 from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.engine import Engine
-from kagent_sdk.host.health import AwakeClock
+from kagent_sdk.host.entrypoint_worker import EntrypointWorkers
+from kagent_sdk.host.health import AwakeClock, Health
 from kagent_sdk.host.lifecycle import Lifecycle
 from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.memory import MemoryVerdict
@@ -22,7 +25,11 @@ from kagent_sdk.host.reception import Reception
 from kagent_sdk.host.task import Worker
 from kagent_sdk.host.vault import Vault
 from kagent_sdk.host.watchdog import TICK_S, Watchdog
+from kagent_sdk.host.worker_kind import WorkerKind
 from kagent_sdk.journal.memory import MemoryJournal
+
+if TYPE_CHECKING:
+    from kagent_sdk.host.sd_notify import ServiceManager
 
 CLOCK_TOLERANCE_S = 1.0
 """The host may be this late with its own ticks before the workers' silence stops counting."""
@@ -35,6 +42,7 @@ class HostParts:
     Attributes:
         directory: the agent's folder.
         started_at: seconds since the epoch.
+        service_manager: systemd or podman, if one started the host and wants to hear of it.
     """
 
     directory: Path
@@ -49,6 +57,7 @@ class HostParts:
     pool: Pool
     watchdog: Watchdog
     monitor: Monitor
+    service_manager: ServiceManager | None
 
     def pids(self) -> list[int]:
         """Return the process ids of the host and its workers."""
@@ -83,7 +92,8 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
         clock=clock,
         on_change=refresh,
     )
-    pool = Pool(directory, config, reception=reception, children=children, pump=pump, clock=clock)
+    kind = _worker_kind(directory, config, vault, reception=reception, pump=pump, clock=clock)
+    pool = Pool(config, kind=kind, reception=reception, children=children, pump=pump, clock=clock)
     watchdog = Watchdog(
         config, lifecycle=lifecycle, pool=pool, engine=engine, pump=pump, clock=clock
     )
@@ -103,7 +113,41 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
         pool=pool,
         watchdog=watchdog,
         monitor=monitor,
+        service_manager=_service_manager(pump, lifecycle, watchdog.health),
     )
+
+
+def _worker_kind(
+    directory: Path,
+    config: AgentConfig,
+    vault: Vault,
+    *,
+    reception: Reception,
+    pump: LogPump,
+    clock: AwakeClock,
+) -> WorkerKind:
+    if config.worker.command is None:
+        return EntrypointWorkers(directory, config.entrypoint, reception=reception)
+    from kagent_sdk.host.command_worker import CommandWorkers  # noqa: PLC0415 - few agents need it
+
+    return CommandWorkers(
+        directory,
+        config,
+        secrets=vault.exposed(config.secrets.expose),
+        pump=pump,
+        clock=clock,
+        on_change=reception.on_change,
+    )
+
+
+def _service_manager(
+    pump: LogPump, lifecycle: Lifecycle, health: Callable[[], Health]
+) -> ServiceManager | None:
+    if "NOTIFY_SOCKET" not in os.environ:
+        return None
+    from kagent_sdk.host.sd_notify import find_service_manager  # noqa: PLC0415 - few have one
+
+    return find_service_manager(os.environ, pump=pump, lifecycle=lifecycle, health=health)
 
 
 def _journal(config: AgentConfig) -> MemoryJournal:

@@ -42,6 +42,7 @@ class Place:
         started_at: when its process was started, in seconds since the epoch.
         kill_reason: why the host killed it, if it did.
         stack: what its threads were doing when it stalled.
+        status_text: what it says of itself, without secrets; a program of ``worker.command`` alone.
         was_asked_for_stacks: since its last sign of life.
         was_stuck: its predecessor was replaced for being stuck, and it is not ready yet.
         history, last_crash, restarts: of all workers of this place.
@@ -61,6 +62,7 @@ class Place:
         self.started_at = 0.0
         self.kill_reason: str | None = None
         self.stack: str | None = None
+        self.status_text: str | None = None
         self.was_asked_for_stacks = False
         self.was_stuck = False
         self.history = CrashHistory()
@@ -74,8 +76,9 @@ class Place:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the present worker said READY."""
-        return self.pulse is not None and self.pulse.ready_at_s is not None
+        """Whether the present worker said READY, and not yet that it is about to end."""
+        pulse = self.pulse
+        return pulse is not None and pulse.ready_at_s is not None and pulse.leaving_at_s is None
 
     @property
     def stuck_stack(self) -> str | None:
@@ -95,4 +98,5 @@ class Place:
         self.frames_heard = 0
         self.kill_reason = None
         self.stack = None
+        self.status_text = None
         self.was_asked_for_stacks = False

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
-from pathlib import Path
 
 from kagent_sdk.config.models import AgentConfig
-from kagent_sdk.errors import CrashLoopError, ProtocolError
+from kagent_sdk.errors import CrashLoopError, ProtocolError, StartupError
 from kagent_sdk.host.backoff import is_stable, restart_delay_s
 from kagent_sdk.host.children import Children
 from kagent_sdk.host.health import AwakeClock, Pulse
 from kagent_sdk.host.logs.pump import LogPump, WorkerOutput
 from kagent_sdk.host.place import Crash, Place
 from kagent_sdk.host.reception import Reception
-from kagent_sdk.host.stack_reader import StackReader
 from kagent_sdk.host.stacks import format_dump, parse_dump
 from kagent_sdk.host.task import Worker
-from kagent_sdk.host.worker_process import WorkerProcess, describe_exit, spawn_worker
-from kagent_sdk.protocol.frames import Kind
-from kagent_sdk.protocol.messages import SECONDS
+from kagent_sdk.host.worker_kind import WorkerEvents, WorkerKind
+from kagent_sdk.host.worker_process import WorkerProcess, describe_exit
 
 LAST_FRAMES_S = 1.0
 """After a worker's exit its last frames are read until its end of the socket is closed. A child
@@ -41,9 +37,9 @@ class Pool:
     """Keeps `worker.count` workers running.
 
     Args:
-        directory: the agent's folder.
         config: the agent's configuration.
-        reception: makes their connections.
+        kind: starts and ends them.
+        reception: told of those that are gone.
         children: learns of exits.
         pump: takes what the workers print.
         clock: of all stamps.
@@ -51,15 +47,15 @@ class Pool:
 
     def __init__(
         self,
-        directory: Path,
         config: AgentConfig,
         *,
+        kind: WorkerKind,
         reception: Reception,
         children: Children,
         pump: LogPump,
         clock: AwakeClock,
     ) -> None:
-        self._directory = directory
+        self.kind = kind
         self._config = config
         self._reception = reception
         self._children = children
@@ -70,8 +66,19 @@ class Pool:
         self.places = [Place(index) for index in range(config.worker.count)]
 
     def start_first(self) -> list[WorkerProcess]:
-        """Start a process for every place."""
-        return [self._spawn() for _ in self.places]
+        """Start a process for every place.
+
+        Raises:
+            StartupError: descriptors, processes or memory are used up.
+        """
+        started: list[WorkerProcess] = []
+        try:
+            started.extend(self._spawn() for _ in self.places)
+        except OSError as exc:
+            for process in started:
+                process.kill()
+            raise StartupError(f"cannot start a worker: {exc}") from exc
+        return started
 
     def adopt(self, processes: list[WorkerProcess]) -> None:
         """Take over processes that were started before there was a pool."""
@@ -100,22 +107,18 @@ class Pool:
         if place.process is not None:
             place.kill_reason = place.kill_reason or reason
             self._pump.log("warning", "worker_killed", worker=place.index, reason=reason)
-            place.process.kill()
+            self.kind.kill(place.process, reason)
 
     def stuck_stack(self) -> str | None:
         """Return where a worker hangs, or hung if it is being replaced for that."""
         return next((place.stuck_stack for place in self.places if place.stuck_stack), None)
 
     async def stop(self, within_s: float) -> None:
-        """Let every worker run its ``on_shutdown`` hooks, kill those still there, and wait."""
+        """Let every worker end by itself, kill those still there, and wait."""
         self._stop_asked.set()
         self._reception.close()
         for place in self.places:
-            if place.connection is not None:
-                place.connection.is_open = False
-                place.connection.send(Kind.STOP, 0, SECONDS.pack(within_s))
-            if not place.is_ready and place.process is not None:
-                place.process.kill()
+            self.kind.ask_to_stop(place, within_s)
         async with asyncio.TaskGroup() as group:
             for place in self.places:
                 group.create_task(self._kill_after(place, within_s))
@@ -133,7 +136,7 @@ class Pool:
     # One place
 
     def _spawn(self) -> WorkerProcess:
-        process = spawn_worker(self._directory, self._config.entrypoint, os.environ)
+        process = self.kind.spawn()
         self.adopt([process])
         return process
 
@@ -181,19 +184,16 @@ class Pool:
     async def _run_worker(self, place: Place, process: WorkerProcess) -> None:
         exited = self._children.watch(process)
         self._occupy(place, process)
-        stacks = StackReader(process.stacks_fd, lambda dump: self._on_stacks(place, dump))
+        events = WorkerEvents(
+            on_lost=lambda error: self._on_lost(place, error),
+            on_stacks=lambda dump: self._on_stacks(place, dump),
+            kill=lambda reason: self.kill_worker(place, reason),
+        )
         try:
-            await self._loop.create_unix_connection(
-                lambda: self._reception.connect(place, lambda error: self._on_lost(place, error)),
-                sock=process.socket,
-            )
-            returncode = await asyncio.shield(exited)
-            await self._bury(place, process, returncode)
+            async with self.kind.attach(place, process, events):
+                returncode = await asyncio.shield(exited)
+                await self._bury(place, process, returncode)
         finally:
-            process.kill()
-            if place.connection is not None:
-                place.connection.abort()
-            stacks.close()
             place.vacate()
             self._reception.on_change()
 

@@ -123,6 +123,7 @@ def _worker(host: HostParts, monitor: Monitor, place: Place) -> status.ProcessIn
         state=_worker_state(host, place),
         lag_ms=None if beat is None else beat.lag_ms,
         restarts=place.restarts,
+        status_text=place.status_text,
         started_at=_time(place.started_at) if place.pid is not None else None,
         running=None if place.connection is None else len(place.connection.calls),
         threads_busy=None if beat is None else beat.threads_busy,

@@ -14,12 +14,12 @@ from kagent_sdk.host.health import (
     Facts,
     Health,
     Pulse,
-    StallLimits,
     Verdict,
     WorkerFacts,
     judge_agent,
     judge_worker,
     measure_silence_s,
+    plan_limits,
 )
 from kagent_sdk.host.lifecycle import Lifecycle, LifecycleState
 from kagent_sdk.host.logs.pump import LogPump
@@ -27,6 +27,7 @@ from kagent_sdk.host.place import Place
 from kagent_sdk.host.pool import Pool
 
 TICK_S = 0.25
+CALM = frozenset({Verdict.ALIVE, Verdict.STARTING, Verdict.STOPPING})
 
 
 class Watchdog:
@@ -47,9 +48,8 @@ class Watchdog:
         pump: LogPump,
         clock: AwakeClock,
     ) -> None:
-        self._limits = StallLimits(
-            config.health.stall_warn_s, config.health.stall_fail_s, config.worker.start_timeout_s
-        )
+        self._limits = plan_limits(config)
+        self._has_command = config.worker.command is not None
         self._max_queue = config.tasks.max_queue
         self._lifecycle = lifecycle
         self._pool = pool
@@ -99,16 +99,21 @@ class Watchdog:
             if place.pulse is not None:
                 place.pulse = _listen(place, place.pulse, now_s)
                 self._act(place, judge_worker(now_s, place.pulse, self._limits))
-        if self._lifecycle.state is LifecycleState.STARTING and self._engine.dispatcher.connections:
+        if self._lifecycle.state is LifecycleState.STARTING and self._is_any_ready():
             self._lifecycle.enter(LifecycleState.READY, time.time())
         self._lifecycle.mark_busy(time.time(), busy=self._engine.dispatcher.running > 0)
         self._engine.gate = self._gate()
+
+    def _is_any_ready(self) -> bool:
+        if self._has_command:
+            return any(place.is_ready for place in self._pool.places)
+        return bool(self._engine.dispatcher.connections)
 
     def _act(self, place: Place, verdict: Verdict) -> None:
         process, connection = place.process, place.connection
         if process is None:
             return
-        if verdict in (Verdict.ALIVE, Verdict.STARTING):
+        if verdict in CALM:
             place.was_asked_for_stacks = False
             return
         if not place.was_asked_for_stacks:
@@ -138,6 +143,10 @@ class Watchdog:
             return Refusal.DRAINING
         if self.memory_message:
             return Refusal.MEMORY
+        # A program has no capability, and that is what a caller is told.
+        return None if self._has_command else self._find_lack_of_connections()
+
+    def _find_lack_of_connections(self) -> Refusal | None:
         if not self._engine.dispatcher.connections:
             return Refusal.WORKER_DOWN
         if all(connection.is_stalled for connection in self._engine.dispatcher.connections):

@@ -18,21 +18,22 @@ STACKS_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (
 """Makes the worker's faulthandler write all stacks. A real-time signal, because authors use the
 others; the first few of those belong to libc (signal(7))."""
 
+SERVICE_VARIABLES = frozenset(
+    {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY"}
+)
+"""What a service manager tells the host, and the host alone (sd_notify(3), systemd.exec(5))."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerProcess:
-    """A started worker and the host's ends of its descriptors.
+    """A started worker of any kind and the host's ends of its descriptors.
 
     Attributes:
         popen: the process; its process group has the same number.
-        socket: the frames.
-        stacks_fd: what faulthandler writes, non-blocking.
         stdout_fd, stderr_fd: what the worker prints.
     """
 
     popen: subprocess.Popen[bytes]
-    socket: socket.socket
-    stacks_fd: int
     stdout_fd: int
     stderr_fd: int
 
@@ -43,12 +44,32 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the worker and everything in its process group at once; nothing once it is reaped."""
+        self.signal_group(signal.SIGKILL)
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Send a signal to its process group; nothing once the worker is reaped."""
         if self.popen.returncode is not None:
             return
         try:
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.pid, number)
         except ProcessLookupError:
             return
+
+    def ask_for_stacks(self) -> None:
+        """Make it show where it hangs, if it can without ending."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntrypointProcess(WorkerProcess):
+    """A process that runs the agent's entrypoint.
+
+    Attributes:
+        socket: the frames.
+        stacks_fd: what faulthandler writes, non-blocking.
+    """
+
+    socket: socket.socket
+    stacks_fd: int
 
     def ask_for_stacks(self) -> None:
         """Make faulthandler write every thread's stack; works while the GIL is held."""
@@ -63,7 +84,7 @@ def has_spare_core() -> bool:
     return len(os.sched_getaffinity(0)) > 1
 
 
-def spawn_worker(directory: Path, entrypoint: str, environ: Mapping[str, str]) -> WorkerProcess:
+def spawn_worker(directory: Path, entrypoint: str, environ: Mapping[str, str]) -> EntrypointProcess:
     """Start a worker in a process group of its own.
 
     Takes a few milliseconds (vfork and exec). Must be called from the main thread: the worker asks
@@ -76,9 +97,9 @@ def spawn_worker(directory: Path, entrypoint: str, environ: Mapping[str, str]) -
         host_end, worker_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.callback(host_end.close)
         theirs.callback(worker_end.close)
-        stacks_read, stacks_write = _pipe(ours, theirs)
-        stdout_read, stdout_write = _pipe(ours, theirs)
-        stderr_read, stderr_write = _pipe(ours, theirs)
+        stacks_read, stacks_write = make_pipe(ours, theirs)
+        stdout_read, stdout_write = make_pipe(ours, theirs)
+        stderr_read, stderr_write = make_pipe(ours, theirs)
         popen = subprocess.Popen(
             [sys.executable, "-m", "kagent_sdk.worker.bootstrap", entrypoint],
             cwd=directory,
@@ -92,10 +113,10 @@ def spawn_worker(directory: Path, entrypoint: str, environ: Mapping[str, str]) -
         ours.pop_all()
     host_end.settimeout(0)
     os.set_blocking(stacks_read, False)
-    return WorkerProcess(popen, host_end, stacks_read, stdout_read, stderr_read)
+    return EntrypointProcess(popen, stdout_read, stderr_read, host_end, stacks_read)
 
 
-def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
+def make_pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
     """Return a new pipe's ends: ours to read from, and the worker's to write to."""
     read, write = os.pipe()
     ours.callback(os.close, read)
@@ -106,16 +127,23 @@ def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
 def worker_environment(
     directory: Path, environ: Mapping[str, str], socket_fd: int, stacks_fd: int
 ) -> dict[str, str]:
-    """Return the worker's environment: the host's, without anything that is the host's alone."""
-    cache = str(directory / "runtime" / "cache")
-    kept = {key: value for key, value in environ.items() if not key.startswith("AGENT_")}
-    return kept | {
+    """Return the environment of a worker that runs the entrypoint."""
+    return clean_environment(directory, environ) | {
         "AGENT_WORKER_FD": str(socket_fd),
         "AGENT_STACKS_FD": str(stacks_fd),
         "AGENT_STACKS_SIGNAL": str(int(STACKS_SIGNAL)),
-        "HOME": cache,
-        "TMPDIR": cache,
     }
+
+
+def clean_environment(directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the host's environment without anything that is the host's alone."""
+    cache = str(directory / "runtime" / "cache")
+    kept = {
+        key: value
+        for key, value in environ.items()
+        if not key.startswith("AGENT_") and key not in SERVICE_VARIABLES
+    }
+    return kept | {"HOME": cache, "TMPDIR": cache}
 
 
 def describe_exit(returncode: int) -> str:

@@ -92,6 +92,9 @@ class ProcessInfo(Part):
     started_at: AwareDatetime | None = None
     running: int | None = Field(None, description="Tasks that it holds.")
     threads_busy: int | None = Field(None, description="Threads that run sync functions.")
+    status_text: str | None = Field(
+        None, description="What a program of worker.command says of itself (STATUS=)."
+    )
 
 
 class PressureInfo(Part):

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from kagent_sdk.protocol.status import (
         CrashInfo,
         PressuresInfo,
+        ProcessInfo,
         ResourcesInfo,
         StalledWorker,
         Status,
@@ -63,6 +64,7 @@ def status_screen(status: Status, now: datetime, *, width: int) -> Group:
     """Return the whole screen, for a terminal of that many columns."""
     parts: list[RenderableType] = [_head(status, now), Text(), indented(_summary(status))]
     parts += _part("processes", process_table(status.processes, is_narrow=width < WIDE))
+    parts += [indented(_words_of(process)) for process in status.processes if process.status_text]
     parts += _part("tasks", task_lines(status.tasks))
     if status.capabilities:
         parts += ["", indented(capability_table(status.capabilities))]
@@ -165,6 +167,11 @@ def _pressure(pressure: PressuresInfo) -> Text:
     if parts and pressure.scope == "system":
         parts.append(styled("of the whole machine", QUIET))
     return joined(parts)
+
+
+def _words_of(process: ProcessInfo) -> Text:
+    line = styled(f"worker {process.index}", NAME).append(" says ", QUIET)
+    return line.append(clean_line(process.status_text))
 
 
 def _stalled(worker: StalledWorker) -> tuple[str, RenderableType]:

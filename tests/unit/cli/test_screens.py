@@ -253,6 +253,7 @@ TROUBLE: dict[str, Any] = {
         },
         {
             "role": "worker",
+            "status_text": f"replaying {EVIL}",
             "index": 63,
             "pid": None,
             "state": "backing_off",
@@ -308,6 +309,7 @@ def test_an_agent_in_trouble_says_what_and_why(width: int) -> None:
         "61 s",
         "RESTARTS",
         "backing off",
+        "worker 63 says replaying",
     ):
         assert part in text
     assert "line 20\n" not in text

@@ -19,6 +19,8 @@ from kagent_sdk.errors import ConfigError
 
 NOTHING: Mapping[str, str] = {}
 
+ARGV = "should be a program and its arguments"
+FOR_COMMANDS = "watchdog_s is for worker.command; the entrypoint has heartbeat_s"
 INSIDE = "should be a file inside the agent's folder, such as entrypoint.py"
 NOT_CLOSED = "did not find expected ',' or ']' while parsing a flow sequence from line 1 on"
 
@@ -221,6 +223,18 @@ def test_the_variable_names_the_file(folder: Path) -> None:
         (
             "entrypoint: ../a.py",
             f'config.yaml:1: entrypoint: {INSIDE} (is "../a.py")',
+        ),
+        (
+            "entrypoint: a.py\nworker: {command: [sh]}",
+            "config.yaml:1: entrypoint and worker.command exclude each other; keep one",
+        ),
+        (
+            "worker:\n  command: ['']",
+            f'config.yaml:2: worker.command: {ARGV}, such as ["sh", "serve.sh"]',
+        ),
+        (
+            "worker: {watchdog_s: 3}",
+            f"config.yaml:1: worker: {FOR_COMMANDS}",
         ),
     ],
 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
+from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.host.health import (
     AwakeClock,
     Facts,
@@ -16,10 +19,11 @@ from kagent_sdk.host.health import (
     judge_agent,
     judge_worker,
     measure_silence_s,
+    plan_limits,
 )
 from kagent_sdk.host.lifecycle import LifecycleState
 
-LIMITS = StallLimits(warn_after_s=5, fail_after_s=60, start_timeout_s=30)
+LIMITS = StallLimits(warn_after_s=5, fail_after_s=60, start_timeout_s=30, leave_timeout_s=20)
 READY = LifecycleState.READY
 
 
@@ -40,6 +44,8 @@ def workers_with(*verdicts: Verdict | None, silent_s: float | None = 7) -> tuple
         (259, Pulse(100, ready_at_s=130, beat_at_s=200), Verdict.STALLED),
         (260, Pulse(100, ready_at_s=130, beat_at_s=200), Verdict.STUCK),
         (199, Pulse(100, ready_at_s=130, beat_at_s=200), Verdict.ALIVE),
+        (219, Pulse(100, ready_at_s=130, leaving_at_s=200), Verdict.STOPPING),
+        (220, Pulse(100, ready_at_s=130, leaving_at_s=200), Verdict.STOP_TIMED_OUT),
     ],
 )
 def test_a_worker_is_judged_by_its_silence(now_s: float, pulse: Pulse, verdict: Verdict) -> None:
@@ -153,3 +159,21 @@ def test_overload_takes_readiness_and_memory_is_named_first() -> None:
     assert judge_agent(short).reason is Reason.MEMORY
     assert judge_agent(short).detail == "memory is at 95%"
     assert judge_agent(short).live
+
+
+@pytest.mark.parametrize(
+    ("worker", "limits"),
+    [
+        ({}, StallLimits(5, 60, 60)),
+        ({"command": ["a"]}, StallLimits(math.inf, math.inf, 60, 25)),
+        ({"command": ["a"], "watchdog_s": 2}, StallLimits(2, 60, 60, 25)),
+        ({"command": ["a"], "watchdog_s": 90}, StallLimits(90, 90, 60, 25)),
+    ],
+)
+def test_a_program_is_watched_as_it_asks_for(
+    worker: dict[str, object], limits: StallLimits
+) -> None:
+    """Without watchdog_s a program owes no pulse, and must not be killed for its silence."""
+    config = AgentConfig.model_validate({"worker": worker})
+
+    assert plan_limits(config) == limits

@@ -1,0 +1,300 @@
+"""Workers that are any program: ``worker.command``, supervised by the protocol of sd_notify(3)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kagent_sdk.config.models import AgentConfig
+from kagent_sdk.errors import StartupError
+from kagent_sdk.host.health import SILENT, AwakeClock, Verdict, judge_worker, plan_limits
+from kagent_sdk.host.logs.pump import LogPump
+from kagent_sdk.host.notices import apply_notification
+from kagent_sdk.host.notify_socket import NotifySocket
+from kagent_sdk.host.place import Place
+from kagent_sdk.host.redaction import Redactor
+from kagent_sdk.host.secret_folder import SecretFolder, name_files
+from kagent_sdk.host.worker_kind import WorkerEvents
+from kagent_sdk.host.worker_process import WorkerProcess, clean_environment, make_pipe
+from kagent_sdk.protocol.notify import MAX_ADDRESS_BYTES, Notification, read_notification
+
+ABORT_S = 2.0
+"""A program that is stuck may use SIGABRT to say where, as under systemd; then it is killed."""
+
+TRIGGERED = "watchdog_trigger"
+ABORTED = frozenset({str(Verdict.STUCK), TRIGGERED})
+REPORT_BYTES = 1024
+SOCKETS = "runtime/notify"
+"""In the agent's folder, which every sandbox shows to the worker, where it may write nothing:
+whoever could move this folder could make the host bind and unlink elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandProcess(WorkerProcess):
+    """A process that runs a program.
+
+    Attributes:
+        report_fd: ends when the program runs; before that, says why it does not.
+        notify: hears its notifications.
+    """
+
+    report_fd: int
+    notify: NotifySocket
+
+
+class CommandWorkers:
+    """The `kagent_sdk.host.worker_kind.WorkerKind` of ``worker.command``.
+
+    Args:
+        directory: the agent's folder.
+        config: the agent's configuration.
+        secrets: those that the program may know, by name.
+        pump: told of what they say.
+        clock: of all stamps.
+        on_change: called when one became ready or is about to end.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: AgentConfig,
+        *,
+        secrets: Mapping[str, object],
+        pump: LogPump,
+        clock: AwakeClock,
+        on_change: Callable[[], None],
+    ) -> None:
+        assert config.worker.command is not None
+        self._directory = directory
+        self._command = config.worker.command
+        self._waits_for_ready = config.worker.notify
+        self._watchdog_s = config.worker.watchdog_s
+        self._limits = plan_limits(config)
+        self._secrets = secrets
+        self._redactors: tuple[Redactor, ...] = ()
+        self._pump = pump
+        self._clock = clock
+        self._on_change = on_change
+        self._loop = asyncio.get_running_loop()
+        self._folder = SecretFolder()
+        self._sockets: Path | None = None
+        self._count = 0
+
+    # WorkerKind
+
+    @contextmanager
+    def prepare(self) -> Iterator[None]:
+        """Hold the files of the secrets and the folder of the sockets for the time of the block.
+
+        Raises:
+            StartupError: there is no place for them.
+            VaultError: a secret's name cannot be that of a file.
+        """
+        self._folder.clean()
+        self._sockets = _make_socket_folder(self._directory)
+        try:
+            if self._secrets:
+                self.replace(self._secrets)
+            yield
+        finally:
+            self._folder.remove()
+            shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def replace(self, secrets: Mapping[str, object]) -> None:
+        """Give the programs these secrets from now on, as a whole; those that run see them too.
+
+        Raises:
+            StartupError, VaultError: see `SecretFolder.replace`; the earlier ones stay.
+        """
+        self._folder.replace(secrets)
+        self._secrets = secrets
+        # What was current a moment ago may still be said.
+        self._redactors = (Redactor(dict(_texts(secrets))), *self._redactors[:1])
+
+    def spawn(self) -> WorkerProcess:
+        """Start the program by way of `kagent_sdk.worker.launcher`.
+
+        Raises:
+            OSError: descriptors, processes or memory are used up; nothing stays open.
+        """
+        assert self._sockets is not None
+        self._sockets.mkdir(mode=0o700, exist_ok=True)  # a program may have removed it
+        self._count += 1
+        with ExitStack() as theirs, ExitStack() as ours:
+            notify = NotifySocket(self._sockets / str(self._count))
+            ours.callback(notify.close)
+            report_read, report_write = make_pipe(ours, theirs)
+            stdout_read, stdout_write = make_pipe(ours, theirs)
+            stderr_read, stderr_write = make_pipe(ours, theirs)
+            launcher = (sys.executable, "-P", "-m", "kagent_sdk.worker.launcher")
+            popen = subprocess.Popen(
+                [*launcher, str(report_write), str(os.getpid()), *self._command],
+                cwd=self._directory,
+                env=self._environment(notify.path),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout_write,
+                stderr=stderr_write,
+                pass_fds=(report_write,),
+                process_group=0,
+            )
+            ours.pop_all()
+        os.set_blocking(report_read, False)
+        return CommandProcess(popen, stdout_read, stderr_read, report_read, notify)
+
+    @asynccontextmanager
+    async def attach(
+        self, place: Place, process: WorkerProcess, events: WorkerEvents
+    ) -> AsyncIterator[None]:
+        """Listen to the program of a place for the time of the block."""
+        assert isinstance(process, CommandProcess)
+        place.connection_lost.set()  # there is none to wait for
+        self._loop.add_reader(process.report_fd, self._on_report, place, process)
+        process.notify.listen(
+            process.pid,
+            lambda datagram: self._on_datagram(place, datagram, events),
+            lambda: self._on_refused(place),
+        )
+        try:
+            yield
+        finally:
+            process.kill()
+            process.notify.close()
+            self._loop.remove_reader(process.report_fd)
+            os.close(process.report_fd)
+
+    def ask_to_stop(self, place: Place, within_s: float) -> None:
+        """Send SIGTERM to the program and its process group."""
+        if place.process is not None:
+            place.process.signal_group(signal.SIGTERM)
+
+    def kill(self, process: WorkerProcess, reason: str) -> None:
+        """End a program; a stuck one by SIGABRT first, so that it can show where."""
+        if reason not in ABORTED:
+            process.kill()
+            return
+        process.signal_group(signal.SIGABRT)
+        self._loop.call_later(ABORT_S, process.kill)
+
+    # What comes from a program
+
+    def _on_report(self, place: Place, process: CommandProcess) -> None:
+        error = os.read(process.report_fd, REPORT_BYTES)
+        self._loop.remove_reader(process.report_fd)
+        if error:
+            self._pump.log(
+                "error",
+                "worker_not_started",
+                worker=place.index,
+                error=error.decode(errors="replace"),
+            )
+        elif not self._waits_for_ready and place.process is process:
+            self._apply(place, Notification(is_ready=True))
+
+    def _on_datagram(self, place: Place, datagram: bytes, events: WorkerEvents) -> None:
+        said = read_notification(datagram)
+        if said.status is not None:
+            # Before it is cut and cleaned, for what is left of a secret would not be found.
+            place.status_text = read_notification(self._redact(datagram)).status or ""
+        if said.errno is not None:
+            self._pump.log("warning", "worker_errno", worker=place.index, errno=said.errno)
+        if said.is_reloading:
+            self._pump.log("info", "worker_reloading", worker=place.index)
+        self._apply(place, said)
+        if said.has_trigger and place.kill_reason is None:
+            place.was_stuck = True
+            events.kill(TRIGGERED)
+
+    def _apply(self, place: Place, said: Notification) -> None:
+        before = place.pulse
+        if before is None:
+            return
+        now_s = self._clock.read(self._loop.time())
+        place.pulse = apply_notification(before, said, now_s, self._limits)
+        was_silent = judge_worker(now_s, before, self._limits) in SILENT
+        if before.ready_at_s is None and place.is_ready:
+            place.was_stuck = False
+            self._tell(place, "worker_ready")
+        elif before.leaving_at_s is None and place.pulse.leaving_at_s is not None:
+            self._tell(place, "worker_stopping")
+        elif was_silent and judge_worker(now_s, place.pulse, self._limits) is Verdict.ALIVE:
+            self._tell(place, "worker_recovered")
+
+    def _tell(self, place: Place, event: str) -> None:
+        self._pump.log("info", event, worker=place.index)
+        self._on_change()
+
+    def _on_refused(self, place: Place) -> None:
+        self._pump.log("warning", "notification_refused", worker=place.index)
+
+    def _redact(self, text: bytes) -> bytes:
+        for redactor in self._redactors:
+            text = redactor.redact(text)
+        return text
+
+    def _environment(self, socket: Path) -> dict[str, str]:
+        environment = clean_environment(self._directory, os.environ)
+        environment["NOTIFY_SOCKET"] = str(socket)
+        if self._watchdog_s is not None:
+            # The launcher adds WATCHDOG_PID: it knows its own.
+            environment["WATCHDOG_USEC"] = str(round(self._watchdog_s * 1_000_000))
+        if self._folder.path is not None:
+            environment["CREDENTIALS_DIRECTORY"] = str(self._folder.path)
+        return environment
+
+
+def check_command(directory: Path, config: AgentConfig) -> None:
+    """See that the program of ``worker.command`` is there before anything is started.
+
+    Raises:
+        StartupError: it is not.
+        VaultError: an exposed secret cannot be a file.
+    """
+    command = config.worker.command
+    assert command is not None
+    name_files(config.secrets.expose)
+    # A name with a slash is looked for in the program's folder, which is the agent's.
+    program = str(directory / command[0]) if "/" in command[0] else command[0]
+    if shutil.which(program) is None:
+        where = directory if "/" in command[0] else "PATH"
+        raise StartupError(f"worker.command: there is no program {command[0]!r:.200} in {where}")
+
+
+def _make_socket_folder(directory: Path) -> Path:
+    """Make a private folder for sockets: the agent's own, or where that cannot be, a temporary one.
+
+    Raises:
+        StartupError: it cannot be made.
+    """
+    folder = directory / SOCKETS
+    shutil.rmtree(folder, ignore_errors=True)
+    if len(os.fsencode(folder)) + len("/0123456789") <= MAX_ADDRESS_BYTES:
+        try:
+            folder.mkdir(mode=0o700)
+            # Some mounts of other machines' folders have no sockets.
+            NotifySocket(folder / "0").close()
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            return folder
+    try:
+        return Path(tempfile.mkdtemp(prefix="kagent-"))
+    except OSError as exc:
+        raise StartupError(f"cannot make a folder for sockets: {exc.strerror}") from exc
+
+
+def _texts(secrets: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Name every text in the secrets, those in objects by their path."""
+    if isinstance(secrets, str):
+        yield path, secrets
+    elif isinstance(secrets, Mapping):
+        for name, value in secrets.items():
+            yield from _texts(value, f"{path}.{name}" if path else str(name))
