@@ -136,7 +136,7 @@ def test_hooks_run_at_both_ends(subject: Path) -> None:
         "agent.run()\n"
     )
     with running_agent(subject) as agent:
-        assert "hook: connected" in agent.log_text
+        wait_until(lambda: "hook: connected" in agent.log_text)
         assert agent.stop() == 0
         assert "hook: disconnected" in agent.log_text
 
