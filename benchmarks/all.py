@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 
 import dispatch
+import logs
 import memory
 import probes
 import startup
 from rig.command import main
 
 if __name__ == "__main__":
-    scripts = [dispatch.run, startup.run, memory.run, probes.run]
+    scripts = [dispatch.run, startup.run, memory.run, probes.run, logs.run]
     sys.exit(main(scripts, __doc__))

@@ -249,6 +249,7 @@ def start_agent(
     *,
     env: Mapping[str, str] | None = None,
     arguments: Sequence[str] | None = None,
+    stdout: int | None = None,
 ) -> RunningAgent:
     """Start the host of the agent in ``directory`` on a free loopback port; do not wait for it.
 
@@ -257,6 +258,7 @@ def start_agent(
         env: added to the environment, from which all of ``AGENT_*`` is removed first.
         arguments: the interpreter's arguments, relative to ``directory``; ``-m kagent_sdk run
             DIRECTORY`` if None.
+        stdout: a descriptor for the host to write to, instead of the log file.
     """
     marker = uuid.uuid4().hex
     log_file = directory.parent / f"{directory.name}-{marker[:8]}.host.log"
@@ -267,8 +269,8 @@ def start_agent(
             cwd=directory,
             env=agent_environment(env, marker),
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
+            stdout=log if stdout is None else stdout,
+            stderr=log,
         )
     return RunningAgent(directory, process, log_file, marker)
 
@@ -293,6 +295,7 @@ def running_agent(
     arguments: Sequence[str] | None = None,
     deadline_s: float = START_DEADLINE_S,
     exit_code: int | None = 0,
+    stdout: int | None = None,
 ) -> Iterator[RunningAgent]:
     """Run the agent in ``directory`` for the time of the block.
 
@@ -302,8 +305,9 @@ def running_agent(
         arguments: see `start_agent`.
         deadline_s: how long it may take to become ready.
         exit_code: what the host must end with; None: anything.
+        stdout: see `start_agent`.
     """
-    agent = start_agent(directory, env=env, arguments=arguments)
+    agent = start_agent(directory, env=env, arguments=arguments, stdout=stdout)
     try:
         agent.wait_ready(deadline_s)
         yield agent

@@ -185,8 +185,19 @@ class LogsConfig(Section):
     """Logging."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least severe line that is written."
+        "info", description="The least severe line that is written; what is printed always is."
     )
+    tee: Literal["auto", "text", "json", "none"] = Field(
+        "auto",
+        description="Show the log on stdout too; auto: as text on a terminal, else as JSON lines.",
+    )
+    max_line_bytes: int = Field(
+        64 * 1024, ge=256, le=16 * MEBIBYTE, description="Longer lines are cut, and say so."
+    )
+    max_file_bytes: int = Field(
+        10 * MEBIBYTE, ge=4096, description="logs/runtime.log is rotated at this size."
+    )
+    keep_files: int = Field(5, ge=1, le=1000, description="Rotated log files that are kept.")
 
 
 class AgentConfig(Section):

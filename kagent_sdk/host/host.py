@@ -65,7 +65,7 @@ class Host:
             CrashLoopError: the worker keeps crashing.
         """
         parts = self._parts
-        signals.hand_over(self._loop, self.ask_to_stop, self._refuse_reload)
+        signals.hand_over(self._loop, self.ask_to_stop, self._refuse_reload, self._pump.reopen)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._pumping())
             parts.children.start()

@@ -54,6 +54,7 @@ class _Page:
             _collect_cgroup(self._status),
             _collect_loops(self._status),
             _collect_requests(self._counters),
+            _collect_logs(self._status),
         ):
             for family in families:
                 if family.samples:
@@ -239,6 +240,18 @@ def _collect_requests(counters: Counters) -> Iterator[Metric]:
         ("route", "status"),
         counters.requests.copy().items(),
     )
+
+
+def _collect_logs(status: Status) -> Iterator[Metric]:
+    logs = status.logs
+    yield _counter("kagent_log_records", "Records in the log file.", (), [((), logs.lines)])
+    lost = [
+        (("disk",), logs.lost_lines),
+        (("stdout",), logs.tee_lost_lines),
+        (("host",), logs.dropped_events),
+    ]
+    text = "Records that could not be written, by what was in the way."
+    yield _counter("kagent_log_lost_records", text, ("where",), lost)
 
 
 def _gauge(name: str, text: str, labels: Sequence[str], rows: Iterable[Row]) -> Metric:

@@ -69,7 +69,9 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
     started_at = time.time()
     lifecycle = Lifecycle(started_at)
     counters = Counters()
-    pump = LogPump(directory / "logs" / "runtime.log", agent=config.name or "agent")
+    pump = LogPump(
+        directory / "logs" / "runtime.log", agent=config.name or "agent", config=config.logs
+    )
     clock = AwakeClock(asyncio.get_running_loop().time(), TICK_S + CLOCK_TOLERANCE_S)
     children = Children()
 

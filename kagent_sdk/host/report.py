@@ -41,8 +41,7 @@ def build_status(host: HostParts) -> status.Status:
         logs=status.LogsInfo(
             level=host.config.logs.level,
             file="logs/runtime.log",
-            lines=host.pump.lines,
-            lost_lines=host.pump.write_errors,
+            **host.pump.statistics()._asdict(),
         ),
         vault=status.VaultInfo(
             present=host.vault.is_present, exposed=tuple(host.config.secrets.expose)

@@ -22,8 +22,8 @@ class EarlySignals:
         self._early: list[signal.Signals] = []
 
     def install(self) -> None:
-        """Catch the stop signals and SIGHUP from now on."""
-        for number in (*STOP_SIGNALS, signal.SIGHUP):
+        """Catch the stop signals, SIGHUP and SIGUSR1 from now on."""
+        for number in (*STOP_SIGNALS, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, self._note)
 
     def hand_over(
@@ -31,11 +31,20 @@ class EarlySignals:
         loop: asyncio.AbstractEventLoop,
         on_stop: Callable[[str], None],
         on_reload: Callable[[], None],
+        on_reopen: Callable[[], None],
     ) -> None:
-        """Let the loop handle signals, those that came before included."""
+        """Let the loop handle signals, those that came before included.
+
+        Args:
+            loop: to handle them in.
+            on_stop: for SIGTERM and SIGINT, with the signal's name.
+            on_reload: for SIGHUP.
+            on_reopen: for SIGUSR1; an early one means nothing, the log file is not open yet.
+        """
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, on_stop, number.name)
         loop.add_signal_handler(signal.SIGHUP, on_reload)
+        loop.add_signal_handler(signal.SIGUSR1, on_reopen)
         early, self._early = self._early, []
         for number in early:
             if number in STOP_SIGNALS:

@@ -204,8 +204,15 @@ class LogsInfo(Part):
 
     level: str | None = None
     file: str | None = Field(None, description="Relative to the agent's folder.")
-    lines: int | None = None
-    lost_lines: int | None = None
+    lines: int | None = Field(None, description="Records written since the start.")
+    lost_lines: int | None = Field(None, description="Records that the disk did not take.")
+    tee_lost_lines: int | None = Field(
+        None, description="Records that stdout did not take in time."
+    )
+    dropped_events: int | None = Field(None, description="Of the host, as the log was too slow.")
+    file_bytes: int | None = Field(None, description="Size of the current file.")
+    rotations: int | None = None
+    last_error: str | None = Field(None, description="Why writing the log failed last.")
 
 
 class VaultInfo(Part):

@@ -26,6 +26,11 @@ def copy_rogue(parent: Path) -> Path:
     return _copy(SUBJECT.parent / "rogue", parent)
 
 
+def copy_chatterbox(parent: Path) -> Path:
+    """Copy the folder of the agent that prints; return the copy."""
+    return _copy(SUBJECT.parent / "chatterbox", parent)
+
+
 def _copy(folder: Path, parent: Path) -> Path:
     copy = parent / folder.name
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))

@@ -17,6 +17,7 @@ from kagent_sdk.protocol.status import (
     CapabilityInfo,
     HealthInfo,
     LifecycleInfo,
+    LogsInfo,
     LoopInfo,
     PressureInfo,
     PressuresInfo,
@@ -47,6 +48,7 @@ def make_status(**parts: Any) -> Status:
 
 
 FULL = make_status(
+    logs=LogsInfo(lines=21, lost_lines=2, tee_lost_lines=3, dropped_events=4),
     processes=(
         ProcessInfo(role="host", state="ready", pid=1, rss_bytes=37, lag_ms=1.5, fds=9, threads=3),
         ProcessInfo(
@@ -144,6 +146,10 @@ PAGE = render_metrics(make_counters(), FULL)
         ("kagent_cpu_usage_seconds_total", {}, 9.5),
         ("kagent_cpu_throttled_seconds_total", {}, 0.25),
         ("kagent_cpu_throttled_periods_total", {}, 7),
+        ("kagent_log_records_total", {}, 21),
+        ("kagent_log_lost_records_total", {"where": "disk"}, 2),
+        ("kagent_log_lost_records_total", {"where": "stdout"}, 3),
+        ("kagent_log_lost_records_total", {"where": "host"}, 4),
         ("kagent_pids", {}, 12),
         ("kagent_pids_limit", {}, 128),
         (

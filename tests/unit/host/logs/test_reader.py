@@ -1,0 +1,91 @@
+"""One pipe of a worker: no secret passes, however it is cut."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kagent_sdk.host.logs.output import TAIL_BYTES, WorkerOutput
+from kagent_sdk.host.logs.reader import OutputReader
+from kagent_sdk.host.redaction import Redactor
+from kagent_sdk.protocol.log_tags import encode_tag
+
+STAMP = b"2026-01-01T00:00:00.000000Z"
+SECRET = "hunter2-hunter2"  # noqa: S105 - nobody's
+REDACTOR = Redactor({"key": SECRET})
+LIMIT = 40
+
+
+def make_reader() -> OutputReader:
+    """Return a reader of a pipe that is not needed."""
+    output = WorkerOutput(-1, stream="stdout", pid=7)
+    return OutputReader(output, agent="hello", limit_bytes=LIMIT)
+
+
+def read(chunks: list[bytes], reader: OutputReader) -> Iterator[dict[str, Any]]:
+    """Yield the records of some chunks."""
+    found = [item for chunk in chunks for item in reader.feed(chunk, REDACTOR, STAMP)]
+    found += reader.finish(REDACTOR, STAMP)
+    for data, _ in found:
+        yield from (json.loads(line) for line in data.splitlines())
+
+
+@given(
+    st.lists(st.sampled_from([SECRET.encode(), b"x", b"12345678901234567890", b"\n", b"\xff"])),
+    st.data(),
+)
+def test_no_secret_passes_wherever_it_is_cut(parts: list[bytes], data: st.DataObject) -> None:
+    """By the end of a write, by the limit of a line, by the end of the output."""
+    text = b"".join(parts)
+    chunks: list[bytes] = []
+    while text:
+        size = data.draw(st.integers(1, len(text)))
+        chunks.append(text[:size])
+        text = text[size:]
+    reader = make_reader()
+    shown = json.dumps(list(read(chunks, reader)))
+
+    # A part at the end of a line that was cut would be shown too: five letters are none by chance.
+    assert SECRET[:5] not in shown
+    assert SECRET[:5] not in reader.output.tail
+
+
+def test_the_tail_is_for_people() -> None:
+    """It is shown where a crash is told: without tags and with its last words."""
+    reader = make_reader()
+    tag = encode_tag({"task_id": "t"})
+    list(read([tag + b"one\n" + tag + b"two " + SECRET.encode() + b"\nthr", b"ee"], reader))
+
+    assert reader.output.tail == "one\ntwo ***key***\nthree\n"
+
+
+def test_the_tail_is_bounded() -> None:
+    """A worker may print for days."""
+    reader = make_reader()
+    list(read([b"line\n" * TAIL_BYTES, b"x" * (2 * TAIL_BYTES), b"\nlast"], reader))
+
+    assert len(reader.output.tail) <= TAIL_BYTES
+    assert reader.output.tail.endswith(f"{'x' * (LIMIT - 15)}\nlast\n")
+
+
+def test_an_over_long_line_says_so() -> None:
+    """And what is left of it is as long as it may be."""
+    (record,) = read([b"y" * 1000 + b"\n"], make_reader())
+
+    assert record["event"] == "y" * LIMIT
+    assert record["cut_bytes"] == 1000 - LIMIT
+
+
+def test_quiet_lines_are_given_out() -> None:
+    """A line waits for the next one, but not for long."""
+    reader = make_reader()
+    assert list(reader.feed(b"one\n", REDACTOR, STAMP)) == []
+    assert reader.is_holding
+    assert list(reader.flush_quiet()) == []
+
+    assert [number for _, number in reader.flush_quiet()] == [1]
+    assert not reader.is_holding
