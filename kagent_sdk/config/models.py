@@ -155,6 +155,10 @@ class LogsConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe line that is written."
     )
+    configure: bool = Field(
+        default=True,
+        description="Set up logging, warnings and structlog in the worker; false: leave them alone.",
+    )
 
 
 class AgentConfig(Section):

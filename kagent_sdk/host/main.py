@@ -78,7 +78,9 @@ def _serve(directory: Path, config: AgentConfig, vault: Vault, signals: EarlySig
     # Where there is a core for them the workers start first, and the host imports the rest
     # meanwhile. On a single core they would only delay the probes: there the host comes first.
     count = config.worker.count if has_spare_core() else 0
-    workers = [spawn_worker(directory, config.entrypoint, os.environ) for _ in range(count)]
+    workers = [
+        spawn_worker(directory, config.entrypoint, os.environ, config.logs) for _ in range(count)
+    ]
     try:
         _run_host(directory, config, vault, signals, workers)
     finally:

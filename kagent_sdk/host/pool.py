@@ -133,7 +133,9 @@ class Pool:
     # One place
 
     def _spawn(self) -> WorkerProcess:
-        process = spawn_worker(self._directory, self._config.entrypoint, os.environ)
+        process = spawn_worker(
+            self._directory, self._config.entrypoint, os.environ, self._config.logs
+        )
         self.adopt([process])
         return process
 
