@@ -77,8 +77,8 @@ class Output:
         self.kept: dict[Key, list[bytes]] = {}
         # Signal handlers and finalizers may print in the middle of a print of the same thread.
         self._lock = RLock()
-        self._is_writing = False
-        self._late: deque[tuple[Channel, Owner | None, bytes]] = deque()
+        self._is_busy = False
+        self._late: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
         # A number that the system gives a thread is given to the next one when it has ended.
         self._threads = local()
         self._pid = os.getpid()
@@ -86,23 +86,11 @@ class Output:
 
     def write(self, channel: Channel, data: bytes) -> None:
         """Take what was printed; write the lines that are whole now."""
-        owner = self.whose()
-        with self._lock:
-            if self._is_writing:
-                self._late.append((channel, owner, data))
-                return
-            self._take((channel, self._thread(), owner), data)
-            while self._late:
-                late_channel, late_owner, late = self._late.popleft()
-                self._take((late_channel, self._thread(), late_owner), late)
+        self._alone(self._take, (channel, self._thread(), self.whose()), data)
 
     def write_line(self, channel: Channel, line: bytes) -> None:
         """Write a line that needs no tag, with its end, past what is kept."""
-        with self._lock:
-            if self._is_writing:
-                self._late.append((channel, None, line))
-                return
-            self._put(channel, (line,))
+        self._alone(self._put, channel, (line,))
 
     def flush(self, channel: Channel) -> None:
         """Do what can be done without tearing a line.
@@ -117,24 +105,16 @@ class Output:
         if not (is_child or self._is_ending or self.whose is nobody):
             return
         key = (channel, self._thread(), self.whose())
-        with self._lock:
-            if key in self.kept and not self._is_writing:
-                end = b"\n" if is_child or self._is_ending else b""
-                self._put(channel, _marked(b"".join(self.kept[key]) + end, key[2]), key)
+        self._alone(self._end_lines, key.__eq__, b"\n" if is_child or self._is_ending else b"")
 
     def end(self, port: object) -> None:
         """Write what a task or loop has printed without ending the line."""
-        with self._lock:
-            mine = [key for key in self.kept if key[2] is not None and key[2].is_of(port)]
-            for key in mine:
-                self._end_line(key)
+        self._alone(self._end_lines, lambda key: key[2] is not None and key[2].is_of(port))
 
     def finish(self) -> None:
         """Write all that is kept: the process ends."""
         self._is_ending = True
-        with self._lock:
-            for key in list(self.kept):
-                self._end_line(key)
+        self._alone(self._end_lines, lambda _: True)
 
     def hold(self) -> None:
         """Let nothing be under way while the process forks."""
@@ -149,6 +129,21 @@ class Output:
         self.kept.clear()
         self._late.clear()
         self._lock.release()
+
+    def _alone(self, action: Callable[..., None], *arguments: object) -> None:
+        """Do one thing at a time; what the same thread asks for in the middle of it comes after."""
+        with self._lock:
+            if self._is_busy:
+                self._late.append((action, arguments))
+                return
+            self._is_busy = True
+            try:
+                action(*arguments)
+                while self._late:
+                    late, its_arguments = self._late.popleft()
+                    late(*its_arguments)
+            finally:
+                self._is_busy = False
 
     def _take(self, key: Key, data: bytes) -> None:
         whole = data.rfind(b"\n") + 1
@@ -175,9 +170,12 @@ class Output:
         elif len(pieces) >= MAX_PIECES:
             pieces[:] = [b"".join(pieces)]
 
-    def _end_line(self, key: Key) -> None:
-        if not self._is_writing and key in self.kept:
-            self._put(key[0], _marked(b"".join(self.kept[key]) + b"\n", key[2]), key)
+    def _end_lines(self, is_meant: Callable[[Key], bool], end: bytes = b"\n") -> None:
+        for key in [each for each in self.kept if is_meant(each)]:
+            self._end_line(key, end)
+
+    def _end_line(self, key: Key, end: bytes = b"\n") -> None:
+        self._put(key[0], _marked(b"".join(self.kept[key]) + end, key[2]), key)
 
     def _put(
         self, channel: Channel, lines: Iterable[bytes], key: Key | None = None, rest: bytes = b""
@@ -189,7 +187,6 @@ class Output:
         raises, `BrokenPipeError` for one.
         """
         pipe = channel.pipe
-        self._is_writing = True
         try:
             if rest and key is not None:
                 self.kept[key] = [rest]
@@ -197,10 +194,7 @@ class Output:
                 del self.kept[key]
             pipe.writelines(lines)
         finally:
-            try:
-                pipe.flush()
-            finally:
-                self._is_writing = False
+            pipe.flush()
 
     def _thread(self) -> object:
         try:

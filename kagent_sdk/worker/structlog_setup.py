@@ -84,6 +84,9 @@ class StructlogSetup:
 class RecordLogger:
     """What structlog's loggers write to: any method takes its name and the event.
 
+    An author who configures only the processors gets this still; then it prints what they render,
+    as structlog's own `PrintLogger` does.
+
     Args:
         stream: where the records go.
         names: what the author gave to ``structlog.get_logger``; the first is the logger's name.
@@ -93,8 +96,11 @@ class RecordLogger:
         self._stream = stream
         self._name = {"logger": str(names[0])} if names else {}
 
-    def write(self, level: str, event: MutableMapping[str, Any]) -> None:
-        """Write one record."""
+    def write(self, level: str, event: MutableMapping[str, Any] | None = None) -> None:
+        """Write one record; without an event, ``level`` is a line that is rendered already."""
+        if event is None:
+            sys.stdout.write(f"{level}\n")
+            return
         exception = event.pop("exception", None)
         write_record(
             self._stream,
