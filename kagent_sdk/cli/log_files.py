@@ -60,11 +60,21 @@ class LogFiles:
             yield from self._lines(file)
         self._close_older()
 
-    def read_last(self, count: int, is_wanted: Callable[[bytes], bool]) -> list[bytes]:
-        """Return the last lines that are wanted; older files are read only as far as needed."""
+    def read_last(
+        self, count: int, is_wanted: Callable[[bytes], bool], *, is_chosen: bool = True
+    ) -> list[bytes]:
+        """Return the last lines that are wanted; older files are read only as far as needed.
+
+        Args:
+            count: how many, at most.
+            is_wanted: tells it of a line.
+            is_chosen: False where every line is wanted: then nothing but these lines is read.
+        """
         parts: deque[deque[bytes]] = deque()
         missing = count
         for file in reversed(self._files):
+            if not is_chosen:
+                _skip_to_last(file, missing)
             last = deque(filter(is_wanted, self._lines(file)), maxlen=missing)
             parts.appendleft(last)
             missing -= len(last)
@@ -169,6 +179,20 @@ class LogFiles:
     def _close_older(self) -> None:
         while len(self._files) > 1:
             self._files.popleft().close()
+
+
+def _skip_to_last(file: BinaryIO, count: int) -> None:
+    """Go to where at most so many whole lines are left, or few more."""
+    position = file.seek(0, os.SEEK_END)
+    newlines = 0
+    while position > 0 and newlines <= count:
+        start = max(0, position - CHUNK_BYTES)
+        file.seek(start)
+        newlines += file.read(position - start).count(b"\n")
+        position = start
+    file.seek(position)
+    if position:
+        file.readline()  # the rest of a line
 
 
 def _is_same(one: os.stat_result, other: os.stat_result) -> bool:

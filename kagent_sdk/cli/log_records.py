@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +15,9 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 _DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,3})?[smhdw])+")
 _PART = re.compile(r"([\d.]+)([smhdw])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+_TIMESTAMP = re.compile(rb'\{"timestamp": ?"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)"')
+"""Where a record begins as the host writes it, its time is there without parsing the rest."""
 
 MAX_LINE_CHARS = 1024 * 1024
 """Of a line that is no record; the host cuts lines far below."""
@@ -53,31 +55,43 @@ def parse_since(text: str, now: datetime) -> datetime:
     return at
 
 
-@dataclass(frozen=True, slots=True)
 class LogFilter:
     """Which records are wanted; None: any.
 
-    Attributes:
+    Args:
         task_id: only those of this task.
         level: only those, and more severe ones.
         since: only from then on.
     """
 
-    task_id: str | None = None
-    level: str | None = None
-    since: datetime | None = None
-
-    @property
-    def wants_all(self) -> bool:
-        """Whether nothing is left out."""
-        return self.task_id is None and self.level is None and self.since is None
+    def __init__(
+        self,
+        task_id: str | None = None,
+        level: str | None = None,
+        since: datetime | None = None,
+    ) -> None:
+        self.task_id = task_id
+        self.level = level
+        self.since = since
+        self.wants_all = task_id is None and level is None and since is None
+        # An id that JSON may write in several ways is left to `wants`.
+        is_plain = task_id is not None and re.fullmatch(r"[\w.-]+", task_id, re.ASCII)
+        self._id = (task_id or "").encode() if is_plain else b""
+        self._levels = () if level is None else LEVELS[severity(level) :]
+        self._level_words = [each.encode() for each in self._levels]
+        self._first = b"" if since is None else timestamp(since)
 
     def may_want(self, line: bytes) -> bool:
-        """Tell, without parsing a line, whether it could be wanted: most are not."""
-        # An id that JSON may write in several ways is left to `wants`.
-        if self.task_id is None or not re.fullmatch(r"[\w.-]+", self.task_id, re.ASCII):
-            return True
-        return self.task_id.encode() in line
+        """Tell, without parsing a line, whether it could be wanted: of a large log most are not."""
+        if self._id not in line:
+            return False
+        # A level that nobody knows is ``info``, and letters may be written as numbers.
+        if "info" not in self._levels and b"\\u" not in line:
+            wanted = not self._level_words or any(word in line for word in self._level_words)
+        else:
+            wanted = True
+        written = _TIMESTAMP.match(line) if wanted and self._first else None
+        return wanted and (written is None or written[1] >= self._first)
 
     def wants(self, record: dict[str, Any] | None) -> bool:
         """Tell whether a record is wanted; a line that is none has no task, level or time."""
@@ -91,6 +105,12 @@ class LogFilter:
             return True
         at = parse_time(record.get("timestamp"))
         return at is not None and at >= self.since
+
+
+def timestamp(at: datetime) -> bytes:
+    """Return a time as the host writes it: such texts are in the order of their times."""
+    text = at.astimezone(UTC).isoformat(timespec="microseconds")
+    return text.replace("+00:00", "Z").encode()
 
 
 def severity(level: object) -> int:

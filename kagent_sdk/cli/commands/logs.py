@@ -85,6 +85,9 @@ def command(  # noqa: PLR0913 - click hands over one argument per option
 class LinePrinter:
     """Writes the lines that are wanted to stdout.
 
+    Attributes:
+        wants_all: whether nothing is left out.
+
     Args:
         wanted: which these are.
         is_json: write them for a program.
@@ -94,10 +97,11 @@ class LinePrinter:
         self._wanted = wanted
         self._is_json = is_json
         self._screen = LogScreen()
+        self.wants_all = wanted.wants_all
 
     def is_wanted(self, line: bytes) -> bool:
         """Tell whether a line is to be shown."""
-        if self._wanted.wants_all:
+        if self.wants_all:
             return True
         return self._wanted.may_want(line) and self._wanted.wants(parse_record(line))
 
@@ -115,7 +119,8 @@ def _show(files: LogFiles, printer: LinePrinter, last: int | None, *, follow: bo
     if last is None:
         printer.write(filter(printer.is_wanted, files.read()))
     else:
-        printer.write(files.read_last(last, printer.is_wanted))
+        lines = files.read_last(last, printer.is_wanted, is_chosen=not printer.wants_all)
+        printer.write(lines)
     if not follow:
         printer.write(filter(printer.is_wanted, files.take_rest()))
         return

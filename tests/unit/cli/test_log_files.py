@@ -114,6 +114,25 @@ def test_the_last_lines_may_lie_in_several_files(log: Log, files: LogFiles, coun
     assert files.read_last(count, lambda line: line != b"no") == wanted
 
 
+@pytest.mark.parametrize("count", [0, 1, 5, 39, 40, 41, 80, 99])
+def test_the_last_lines_are_found_from_the_end(
+    log: Log, files: LogFiles, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Nobody waits for a gigabyte to see ten lines."""
+    monkeypatch.setattr(log_files, "CHUNK_BYTES", 64)
+    lines = [f"line {number} {'x' * (number % 40)}" for number in range(80)]
+    log.write(*lines[:40])
+    log.rotate()
+    log.write(*lines[40:])
+    log.write("half", end="")
+    files.open()
+    found = files.read_last(count, lambda _: True, is_chosen=False)
+
+    assert [line.decode() for line in found] == lines[max(0, 80 - count) :]
+    assert files.take_rest() == [b"half"]
+    assert follow(files, lambda: log.write("next")) == ["next"]
+
+
 def test_files_that_ended_before_the_time_are_not_read(log: Log, files: LogFiles) -> None:
     """`--since 10m` in gigabytes of logs."""
     log.write("long ago")

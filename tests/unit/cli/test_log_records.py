@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kagent_sdk.cli.log_records import LogFilter, parse_record, parse_since, severity, show_json
+from kagent_sdk.cli.log_records import (
+    LEVELS,
+    LogFilter,
+    parse_record,
+    parse_since,
+    severity,
+    show_json,
+    timestamp,
+)
 
 NOW = datetime(2026, 1, 31, 14, tzinfo=UTC)
 
@@ -112,6 +120,50 @@ def test_a_line_without_the_id_need_not_be_parsed() -> None:
     assert LogFilter(task_id="t-1").may_want(b'{"task_id": "t-1"}')
     assert LogFilter(task_id='t"1').may_want(b'{"task_id": "t\\"1"}')
     assert LogFilter().may_want(b"")
+
+
+def test_a_line_without_the_level_or_before_the_time_need_not_be_parsed() -> None:
+    """What is wanted never falls to this shortcut."""
+    errors, late = LogFilter(level="error"), LogFilter(since=NOW)
+
+    assert not errors.may_want(b'{"level": "info", "event": "x"}')
+    assert errors.may_want(b'{"level": "critical"}')
+    assert errors.may_want(b'{"level": "\\u0065rror"}')
+    assert LogFilter(level="info").may_want(b'{"level": "verbose"}')
+    assert not late.may_want(b'{"timestamp": "2026-01-31T13:59:59.999999Z", "event": "x"}')
+    assert late.may_want(b'{"timestamp":"2026-01-31T14:00:00.000000Z","event": "x"}')
+    assert late.may_want(b'{"timestamp": "2026-01-31T15:00:00+02:00"}')
+    assert late.may_want(b'{"event": "x"}')
+
+
+_RECORDS = st.fixed_dictionaries(
+    {
+        "timestamp": st.integers(-3, 3).map(
+            lambda seconds: timestamp(NOW + timedelta(seconds=seconds)).decode()
+        ),
+        "level": st.sampled_from([*LEVELS, "odd", 3]),
+        "task_id": st.sampled_from(["t-1", 't"1', None]) | st.text(),
+    }
+)
+
+
+@given(
+    record=_RECORDS,
+    wanted=st.builds(
+        LogFilter,
+        st.sampled_from([None, "t-1", 't"1', "\u00e9"]),
+        st.sampled_from([None, *LEVELS]),
+        st.sampled_from([None, NOW]),
+    ),
+    ascii_only=st.booleans(),
+)
+def test_the_shortcut_never_leaves_out_what_is_wanted(
+    record: dict[str, object], wanted: LogFilter, *, ascii_only: bool
+) -> None:
+    """It is there for speed alone."""
+    line = json.dumps(record, ensure_ascii=ascii_only).encode(errors="backslashreplace")
+
+    assert wanted.may_want(line) or not wanted.wants(record)
 
 
 def test_a_line_for_a_program_is_the_line_of_the_file() -> None:
