@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import SecretStr
 
 from kagent_sdk.errors import SecretMissingError
+from kagent_sdk.protocol.log_tags import encode_tag
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -180,7 +181,19 @@ class TaskContext:
         capability: the capability's name.
     """
 
-    __slots__ = ("_deadline", "_log", "_metadata", "_port", "_run", "_until_s", "capability")
+    __slots__ = (
+        "_deadline",
+        "_log",
+        "_log_tag",
+        "_metadata",
+        "_port",
+        "_run",
+        "_until_s",
+        "capability",
+    )
+
+    _log_tag: bytes
+    """Made when the task first prints: most never do."""
 
     def __init__(self, run: Run, capability: str, port: TaskPort) -> None:
         self._run = run
@@ -237,12 +250,40 @@ class TaskContext:
 
     @property
     def log(self) -> FilteringBoundLogger:
-        """A structlog logger that puts the task's id, capability and attempt on every line."""
+        """A structlog logger that puts `log_keys` on every line."""
         if self._log is None:
-            self._log = _logger(
-                task_id=self.task_id, capability=self.capability, attempt=self.attempt
-            )
+            self._log = _logger(self.log_keys)
         return self._log
+
+    @property
+    def log_keys(self) -> dict[str, str | int]:
+        """What every line of this task has in the log, for a logger that you set up yourself.
+
+        ``task_id``, ``capability``, ``attempt`` and, if the caller sent a trace, ``trace_id``.
+        """
+        keys: dict[str, str | int] = {
+            "task_id": self.task_id,
+            "capability": self.capability,
+            "attempt": self.attempt,
+        }
+        # Version, trace, parent and flags (W3C Trace Context, 3.2).
+        trace = self._run.traceparent.split("-")
+        if len(trace) > 1:
+            keys["trace_id"] = trace[1]
+        return keys
+
+    @property
+    def log_tag(self) -> bytes:
+        """The same as the streams put it before a printed line; the runtime's business."""
+        try:
+            return self._log_tag
+        except AttributeError:
+            self._log_tag = encode_tag(self.log_keys)
+            return self._log_tag
+
+    def is_of(self, port: object) -> bool:
+        """Tell whether ``port`` has made this context; the runtime's business."""
+        return port is self._port
 
     @property
     def secrets(self) -> Secrets:
@@ -317,7 +358,9 @@ class LoopContext:
         run: the number of this run, from 1 on; restarts after a crash count.
     """
 
-    __slots__ = ("_log", "_port", "name", "run")
+    __slots__ = ("_log", "_log_tag", "_port", "name", "run")
+
+    _log_tag: bytes
 
     def __init__(self, name: str, run: int, port: LoopPort) -> None:
         self._log: FilteringBoundLogger | None = None
@@ -330,10 +373,28 @@ class LoopContext:
 
     @property
     def log(self) -> FilteringBoundLogger:
-        """A structlog logger that puts the loop's name and run on every line."""
+        """A structlog logger that puts `log_keys` on every line."""
         if self._log is None:
-            self._log = _logger(loop=self.name, run=self.run)
+            self._log = _logger(self.log_keys)
         return self._log
+
+    @property
+    def log_keys(self) -> dict[str, str | int]:
+        """What every line of this run has in the log: ``loop`` and ``run``."""
+        return {"loop": self.name, "run": self.run}
+
+    @property
+    def log_tag(self) -> bytes:
+        """The same as the streams put it before a printed line; the runtime's business."""
+        try:
+            return self._log_tag
+        except AttributeError:
+            self._log_tag = encode_tag(self.log_keys)
+            return self._log_tag
+
+    def is_of(self, port: object) -> bool:
+        """Tell whether ``port`` has made this context; the runtime's business."""
+        return port is self._port
 
     @property
     def secrets(self) -> Secrets:
@@ -352,7 +413,12 @@ class LoopContext:
         return self._port.call(agent, capability, input, timeout_s)
 
 
-def _logger(**values: object) -> FilteringBoundLogger:
+def current_owner() -> TaskContext | LoopContext | None:
+    """Return the task or loop that the running code belongs to, if any."""
+    return CURRENT_TASK.get() or CURRENT_LOOP.get()
+
+
+def _logger(values: dict[str, str | int]) -> FilteringBoundLogger:
     # structlog costs 50 ms to import: only an author who logs with it pays.
     import structlog  # noqa: PLC0415
 

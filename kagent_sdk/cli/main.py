@@ -45,6 +45,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Watch": {
         "status": Entry("status", "Show how the agent is doing."),
+        "logs": Entry("logs", "Show what the agent has written to its log."),
         "health": Entry("health", "Say by the exit code whether the agent is healthy."),
     },
     "About": {

@@ -198,6 +198,10 @@ class LogsConfig(Section):
         10 * MEBIBYTE, ge=4096, description="logs/runtime.log is rotated at this size."
     )
     keep_files: int = Field(5, ge=1, le=1000, description="Rotated log files that are kept.")
+    configure: bool = Field(
+        default=True,
+        description="Set up logging, warnings and structlog in the worker; false: leave them alone.",
+    )
 
 
 class AgentConfig(Section):

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
+from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.host.place import Place
 from kagent_sdk.host.reception import Reception
 from kagent_sdk.host.stack_reader import StackReader
@@ -22,13 +23,13 @@ class EntrypointWorkers:
 
     Args:
         directory: the agent's folder.
-        entrypoint: the script in it.
+        config: the agent's configuration.
         reception: makes their connections.
     """
 
-    def __init__(self, directory: Path, entrypoint: str, *, reception: Reception) -> None:
+    def __init__(self, directory: Path, config: AgentConfig, *, reception: Reception) -> None:
         self._directory = directory
-        self._entrypoint = entrypoint
+        self._config = config
         self._reception = reception
 
     def prepare(self) -> AbstractContextManager[None]:
@@ -41,7 +42,8 @@ class EntrypointWorkers:
         Raises:
             OSError: descriptors, processes or memory are used up; nothing stays open.
         """
-        return spawn_worker(self._directory, self._entrypoint, os.environ)
+        config = self._config
+        return spawn_worker(self._directory, config.entrypoint, os.environ, config.logs)
 
     @asynccontextmanager
     async def attach(

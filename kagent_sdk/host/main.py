@@ -85,7 +85,7 @@ def _serve(directory: Path, config: AgentConfig, vault: Vault, signals: EarlySig
     is_early = config.worker.command is None and has_spare_core()
     count = config.worker.count if is_early else 0
     workers: list[WorkerProcess] = [
-        spawn_worker(directory, config.entrypoint, os.environ) for _ in range(count)
+        spawn_worker(directory, config.entrypoint, os.environ, config.logs) for _ in range(count)
     ]
     try:
         _run_host(directory, config, vault, signals, workers)

@@ -129,7 +129,7 @@ def _worker_kind(
     clock: AwakeClock,
 ) -> WorkerKind:
     if config.worker.command is None:
-        return EntrypointWorkers(directory, config.entrypoint, reception=reception)
+        return EntrypointWorkers(directory, config, reception=reception)
     from kagent_sdk.host.command_worker import CommandWorkers  # noqa: PLC0415 - few agents need it
 
     return CommandWorkers(

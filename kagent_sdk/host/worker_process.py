@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from kagent_sdk.config.models import LogsConfig
+
 STACKS_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (
     5 if hasattr(signal, "SIGRTMIN") else 0
 )
@@ -84,7 +86,9 @@ def has_spare_core() -> bool:
     return len(os.sched_getaffinity(0)) > 1
 
 
-def spawn_worker(directory: Path, entrypoint: str, environ: Mapping[str, str]) -> EntrypointProcess:
+def spawn_worker(
+    directory: Path, entrypoint: str, environ: Mapping[str, str], logs: LogsConfig
+) -> EntrypointProcess:
     """Start a worker in a process group of its own.
 
     Takes a few milliseconds (vfork and exec). Must be called from the main thread: the worker asks
@@ -103,7 +107,7 @@ def spawn_worker(directory: Path, entrypoint: str, environ: Mapping[str, str]) -
         popen = subprocess.Popen(
             [sys.executable, "-m", "kagent_sdk.worker.bootstrap", entrypoint],
             cwd=directory,
-            env=worker_environment(directory, environ, worker_end.fileno(), stacks_write),
+            env=worker_environment(directory, environ, worker_end.fileno(), stacks_write, logs),
             stdin=subprocess.DEVNULL,
             stdout=stdout_write,
             stderr=stderr_write,
@@ -125,10 +129,17 @@ def make_pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
 
 
 def worker_environment(
-    directory: Path, environ: Mapping[str, str], socket_fd: int, stacks_fd: int
+    directory: Path,
+    environ: Mapping[str, str],
+    socket_fd: int,
+    stacks_fd: int,
+    logs: LogsConfig,
 ) -> dict[str, str]:
     """Return the environment of a worker that runs the entrypoint."""
+    # The level is known before the author's first import; without it logging is left alone.
+    level = {"AGENT_LOG_LEVEL": logs.level} if logs.configure else {}
     return clean_environment(directory, environ) | {
+        **level,
         "AGENT_WORKER_FD": str(socket_fd),
         "AGENT_STACKS_FD": str(stacks_fd),
         "AGENT_STACKS_SIGNAL": str(int(STACKS_SIGNAL)),

@@ -14,7 +14,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import FrameType, ModuleType
 
-from kagent_sdk.worker.environment import STACKS_FD, STACKS_SIGNAL, WORKER_FD
+from kagent_sdk.worker.environment import LOG_LEVEL, STACKS_FD, STACKS_SIGNAL, WORKER_FD
 
 EXIT_RAISED = 1
 EXIT_USAGE = 2
@@ -52,6 +52,7 @@ def main() -> None:
 def prepare_process() -> None:
     """Die with the host, show stacks on demand, leave signals to the host, print line by line."""
     _die_with_parent()
+    _prepare_output()
     _show_stacks()
     gc.set_threshold(GC_THRESHOLD)
     # The host drives the shutdown with STOP frames; a terminal's Ctrl-C reaches it as well. Not
@@ -59,8 +60,6 @@ def prepare_process() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave_to_host)
     os.register_at_fork(after_in_child=_restore_signals)
-    # Into a pipe Python writes blocks of 8 KiB: lines would come late, and die with a crash.
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
 def run_entrypoint(path: Path) -> None:
@@ -107,6 +106,22 @@ def _die_with_parent() -> None:
     import ctypes  # noqa: PLC0415
 
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _prepare_output() -> None:
+    """Mark what is printed and logged with its task, where a host reads it."""
+    level = os.environ.pop(LOG_LEVEL, None)
+    if WORKER_FD not in os.environ:
+        # Into a pipe Python writes blocks of 8 KiB: lines would come late, and die with a crash.
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        return
+    from kagent_sdk.worker.output import LineStream, install_streams  # noqa: PLC0415
+
+    install_streams()
+    if level and isinstance(sys.stderr, LineStream):
+        from kagent_sdk.worker.logging_setup import set_up_logging  # noqa: PLC0415
+
+        set_up_logging(sys.stderr, level)
 
 
 def _show_stacks() -> None:

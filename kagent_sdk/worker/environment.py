@@ -12,3 +12,6 @@ STACKS_SIGNAL = "AGENT_STACKS_SIGNAL"
 WORKER_PID = "AGENT_WORKER_PID"
 """Set by the worker when it takes the socket: tells a second `agent.run()` in the same process
 from one in a child process."""
+
+LOG_LEVEL = "AGENT_LOG_LEVEL"
+"""``logs.level``; without it `logging`, `warnings` and structlog are left to the author."""

@@ -192,8 +192,11 @@ class Execution(ABC):
             self._progress.close()
         if self._events is not None:
             self._events.close()
-        self._services.connection.send(kind, self._number, payload)
-        del self._services.running[self._number]
+        services = self._services
+        if services.output.kept:
+            services.output.end(self)
+        services.connection.send(kind, self._number, payload)
+        del services.running[self._number]
 
 
 class JobExecution(Execution):
@@ -300,7 +303,7 @@ class ThreadExecution(Execution):
         try:
             variables = self._variables
             del self._variables  # they lead back here, as a job's do: see `_answer`
-            self._outcome = (RESULT, variables.run(self._work))
+            self._outcome = variables.run(self._work)
         except BaseException as exc:  # noqa: BLE001 - the boundary: whatever it is, the task ends
             self._outcome = (ERROR, self._encode_failure(exc))
 
@@ -310,14 +313,17 @@ class ThreadExecution(Execution):
             self._outcome = (ERROR, self._encode_failure(asyncio.CancelledError()))
         self._services.mailbox.post(self._answer, *self._outcome)
 
-    def _work(self) -> bytes:
+    def _work(self) -> tuple[int, bytes]:
         capability = self._capability
         context = TaskContext(self._run, capability.name, self)
         CURRENT_TASK.set(context)
-        arguments = capability.validate(self._run.input)
-        output = capability.dump(capability.call(arguments, context))
-        self._check_size("output", output)
-        return output
+        try:
+            arguments = capability.validate(self._run.input)
+            output = capability.dump(capability.call(arguments, context))
+            self._check_size("output", output)
+        except BaseException as exc:  # noqa: BLE001 - here, where the log knows the task
+            return ERROR, self._encode_failure(exc)
+        return RESULT, output
 
 
 def _refuse_to_begin() -> NoReturn:

@@ -160,7 +160,11 @@ class LoopRunner:
         self._state = "running"
         self._last_started_at = datetime.now(UTC).isoformat()
         try:
-            await self._call()
+            try:
+                await self._call()
+            finally:
+                if self._services.output.kept:
+                    self._services.output.end(self)
         except BaseException as exc:  # the boundary: a crash is logged and counted
             if is_cancelled_from_outside(exc):
                 raise

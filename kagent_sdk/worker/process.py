@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
+from kagent_sdk.context import current_owner
 from kagent_sdk.worker.environment import WORKER_FD, WORKER_PID
+from kagent_sdk.worker.output import installed_output
 from kagent_sdk.worker.parts import AgentParts
 from kagent_sdk.worker.runtime import Ending, Runtime
 from kagent_sdk.worker.tracebacks import print_exception
@@ -46,11 +47,13 @@ def run_worker(parts: AgentParts) -> None:
         SystemExit: the agent did not start, or the host broke the protocol.
     """
     sock = _take_socket()
+    output = installed_output()
+    output.whose = current_owner
     ending = run_until_ended(Runtime(parts).serve(sock))
     code = EXIT_CODES[ending]
     if ending is Ending.HOST_GONE:
         with suppress(OSError, ValueError):
-            sys.stdout.flush()
+            output.finish()
         os._exit(code)
     if code:
         raise SystemExit(code)

@@ -23,8 +23,9 @@ from kagent_sdk.worker.inbox import Inbox
 from kagent_sdk.worker.loops import LoopRunner
 from kagent_sdk.worker.parts import AgentParts
 from kagent_sdk.worker.pulse import Pulse
+from kagent_sdk.worker.record_writer import write_message
 from kagent_sdk.worker.services import Services
-from kagent_sdk.worker.tracebacks import print_exception
+from kagent_sdk.worker.tracebacks import format_exception
 
 LOST_GRACE_S = 0.5
 """How long jobs may clean up when the host is gone: nobody is there to read what they say."""
@@ -117,7 +118,8 @@ class Runtime:
         failure = job.result()
         if failure is None:
             return None
-        print_exception("an on_startup function failed:", failure)
+        # As text: it ends the process, and the last lines of stderr are shown to people.
+        sys.stderr.write(f"an on_startup function failed:\n{format_exception(failure)}")
         return Ending.STARTUP_FAILED
 
     async def _shut_down(self, services: Services, seconds: float) -> None:
@@ -128,7 +130,7 @@ class Runtime:
             async with asyncio.timeout(max(0.0, deadline_s - clock())):
                 await run_shutdown(reversed(self._parts.on_shutdown))
         except TimeoutError:
-            sys.stderr.write(f"on_shutdown did not end within its {seconds:g} s\n")
+            write_message("warning", f"on_shutdown did not end within its {seconds:g} s")
 
     async def _cancel_all(self, services: Services, grace_s: float) -> None:
         """Cancel tasks and loops and give them ``grace_s`` to end."""

@@ -12,6 +12,7 @@ from kagent_sdk.protocol.manifest import Welcome
 from kagent_sdk.worker.calls import Calls
 from kagent_sdk.worker.connection import Connection
 from kagent_sdk.worker.mailbox import Mailbox
+from kagent_sdk.worker.output import Output, installed_output
 from kagent_sdk.worker.threads import Threads
 
 
@@ -41,6 +42,7 @@ class Services:
     Attributes:
         lock: held for an instant while a task makes what its threads share.
         running: the tasks that have not been answered, by call number.
+        output: what the streams of this process share.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -53,6 +55,7 @@ class Services:
     event_window: int
     lock: threading.Lock = field(default_factory=threading.Lock)
     running: dict[int, RunningTask] = field(default_factory=dict)
+    output: Output = field(default_factory=installed_output)
 
 
 def make_services(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 from itertools import dropwhile
 from pathlib import Path
 
 from kagent_sdk.errors import KagentError
+from kagent_sdk.worker.record_writer import write_message
 
 _OURS = f"{Path(__file__).resolve().parent.parent}/"
 
@@ -26,9 +26,13 @@ def format_exception(exc: BaseException) -> str:
 
 
 def print_exception(title: str, exc: BaseException) -> None:
-    """Write a line that says what failed, then the traceback, to stderr in one piece."""
-    sys.stderr.write(f"{title}\n{format_exception(exc)}")
-    sys.stderr.flush()
+    """Write what failed, and the traceback, to stderr: one record, or text in one piece.
+
+    Args:
+        title: one line that ends with a colon.
+        exc: what was raised.
+    """
+    write_message("error", title.removesuffix(":"), format_exception(exc))
 
 
 def _strip(report: traceback.TracebackException, *, is_meant: bool = False) -> None:

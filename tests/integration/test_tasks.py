@@ -154,7 +154,8 @@ def test_a_failed_task_says_why_and_nothing_more(agent: RunningAgent) -> None:
     assert internal["error"]["message"] == "RuntimeError: boom at /secret/path"
     assert exit_.status == 500
     assert "Traceback" not in json.dumps([own.json(), internal, exit_.json()])
-    wait_until(lambda: "raise RuntimeError(" in agent.log_text)
+    wait_until(lambda: "RuntimeError: boom at /secret/path" in agent.log_text)
+    assert "in fail" in agent.log_text
 
 
 def test_a_stream_sends_items_as_they_come_and_the_task_last(agent: RunningAgent) -> None:

@@ -224,7 +224,7 @@ class WorkerProcess:
     async def output(self) -> tuple[str, str]:
         """Return stdout and stderr, once the process has ended."""
         out, err = await asyncio.to_thread(self.popen.communicate, None, PATIENCE_S)
-        return out.decode(), err.decode()
+        return out.decode(errors="surrogateescape"), err.decode(errors="surrogateescape")
 
 
 @asynccontextmanager
