@@ -118,6 +118,7 @@ class Host:
         if self._lifecycle.state is not LifecycleState.FAILED:
             self._lifecycle.enter(LifecycleState.DRAINING, time.time())
         self._parts.watchdog.refresh()
+        self._parts.keeper.stop()
         self._pump.log(
             "info", "shutdown_started", why=why, open_tasks=self._engine.dispatcher.running
         )
@@ -134,6 +135,7 @@ class Host:
                 ("pool", parts.pool.run(processes)),
                 ("watchdog", parts.watchdog.run()),
                 ("monitor", self._monitor()),
+                ("vault", parts.keeper.run()),
                 ("sweep", server.sweep()),
             )
         ]

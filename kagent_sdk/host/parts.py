@@ -13,6 +13,7 @@ from kagent_sdk.host.children import Children
 from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.health import AwakeClock
+from kagent_sdk.host.http.auth import TOKEN_FILE_VARIABLE, load_token
 from kagent_sdk.host.lifecycle import Lifecycle
 from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.memory import MemoryVerdict
@@ -21,6 +22,7 @@ from kagent_sdk.host.pool import Pool
 from kagent_sdk.host.reception import Reception
 from kagent_sdk.host.task import Worker
 from kagent_sdk.host.vault import Vault
+from kagent_sdk.host.vault_keeper import VaultKeeper
 from kagent_sdk.host.watchdog import TICK_S, Watchdog
 from kagent_sdk.journal.memory import MemoryJournal
 
@@ -39,7 +41,7 @@ class HostParts:
 
     directory: Path
     config: AgentConfig
-    vault: Vault
+    keeper: VaultKeeper
     started_at: float
     lifecycle: Lifecycle
     counters: Counters
@@ -61,6 +63,7 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
     lifecycle = Lifecycle(started_at)
     counters = Counters()
     pump = LogPump(directory / "logs" / "runtime.log", agent=config.name or "agent")
+    keeper = _keeper(directory, config, vault, pump)
     clock = AwakeClock(asyncio.get_running_loop().time(), TICK_S + CLOCK_TOLERANCE_S)
     children = Children()
 
@@ -77,13 +80,14 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
     engine = Engine(config, _journal(config), counters, kill)
     reception = Reception(
         config,
-        secrets=vault.exposed(config.secrets.expose),
+        keeper=keeper,
         engine=engine,
         pump=pump,
         clock=clock,
         on_change=refresh,
     )
     pool = Pool(directory, config, reception=reception, children=children, pump=pump, clock=clock)
+    keeper.listeners.append(lambda: reception.share_secrets(pool.places))
     watchdog = Watchdog(
         config, lifecycle=lifecycle, pool=pool, engine=engine, pump=pump, clock=clock
     )
@@ -93,7 +97,7 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
     return HostParts(
         directory=directory,
         config=config,
-        vault=vault,
+        keeper=keeper,
         started_at=started_at,
         lifecycle=lifecycle,
         counters=counters,
@@ -103,6 +107,17 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
         pool=pool,
         watchdog=watchdog,
         monitor=monitor,
+    )
+
+
+def _keeper(directory: Path, config: AgentConfig, vault: Vault, pump: LogPump) -> VaultKeeper:
+    return VaultKeeper(
+        directory,
+        config.secrets,
+        vault,
+        load_token=lambda vault: load_token(vault, os.environ),
+        token_file=os.environ.get(TOKEN_FILE_VARIABLE),
+        pump=pump,
     )
 
 

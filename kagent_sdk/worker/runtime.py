@@ -23,6 +23,7 @@ from kagent_sdk.worker.inbox import Inbox
 from kagent_sdk.worker.loops import LoopRunner
 from kagent_sdk.worker.parts import AgentParts
 from kagent_sdk.worker.pulse import Pulse
+from kagent_sdk.worker.secret_changes import SecretChanges
 from kagent_sdk.worker.services import Services
 from kagent_sdk.worker.tracebacks import print_exception
 
@@ -87,6 +88,8 @@ class Runtime:
         welcome = await inbox.welcome
         services = inbox.services
         assert services is not None
+        changes = SecretChanges(self._parts.on_secrets_changed, services.secrets)
+        inbox.on_secrets = changes.note
         ending = await self._start_up(inbox)
         if ending is not None:
             return ending
@@ -96,9 +99,11 @@ class Runtime:
         inbox.connection.send(Kind.READY, 0)
         pulse = Pulse(services, self._loops, welcome.heartbeat_s)
         pulse.start()
+        changes.start()
         try:
             await self._shut_down(services, await inbox.stop)
         finally:
+            changes.close()
             pulse.close()
         return Ending.STOPPED
 

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kagent_sdk.host.redaction import Redactor
+
 STDERR_FD = 2
 CHUNK_BYTES = 64 * 1024
 MAX_LINE_BYTES = 64 * 1024
@@ -47,8 +49,10 @@ class WorkerOutput:
 
     @property
     def tail(self) -> str:
-        """The last lines, at most `TAIL_BYTES`."""
-        return self._tail.decode(errors="replace")
+        """The last lines, at most `TAIL_BYTES`; the first may be cut off, then it is left out."""
+        _, newline, lines = self._tail.partition(b"\n")
+        is_cut = newline and len(self._tail) == TAIL_BYTES
+        return (lines if is_cut else self._tail).decode(errors="replace")
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take a chunk and return the lines that it completes; over-long ones are cut."""
@@ -72,6 +76,9 @@ class LogPump:
         path: the log file; its folder is made.
         agent: the agent's name, a member of every line.
         tee: show lines on stderr as well.
+
+    Attributes:
+        redactor: takes secrets out of every line; replaced as a whole when the vault is rotated.
     """
 
     def __init__(self, path: Path, *, agent: str, tee: bool = True) -> None:
@@ -87,6 +94,7 @@ class LogPump:
         self._arriving: deque[WorkerOutput] = deque()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="kagent-log-pump", daemon=True)
+        self.redactor = Redactor({})
         self.write_errors = 0
         self.lines = 0
 
@@ -180,7 +188,7 @@ class LogPump:
         return bool(data)
 
     def _write_line(self, output: WorkerOutput, line: bytes) -> None:
-        text = line.decode(errors="backslashreplace")
+        text = self.redactor.redact(line).decode(errors="backslashreplace")
         record = {
             "timestamp": _now(),
             "level": "info",
@@ -197,13 +205,15 @@ class LogPump:
 
     def _write(self, record: dict[str, Any], text: str) -> None:
         try:
-            os.write(self._file, json.dumps(record, default=str).encode() + b"\n")
+            line = json.dumps(record, default=str).encode()
+            os.write(self._file, self.redactor.redact(line) + b"\n")
             self.lines += 1
         except OSError:
             self.write_errors += 1
         if self._tee:
             try:
-                os.write(STDERR_FD, text.encode(errors="replace") + b"\n")
+                line = self.redactor.redact(text.encode(errors="replace"))
+                os.write(STDERR_FD, line + b"\n")
             except OSError:
                 self._tee = False
 
