@@ -50,14 +50,20 @@ class FolderWatch:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            identity = self._identity()
-            if identity is not None:
-                for _ in self._told():
-                    self._on_change()
-                    if self._identity() != identity:
-                        break
             self._on_change()
-            self._stopped.wait(LOOK_EVERY_S)
+            if not self._watch():
+                self._stopped.wait(LOOK_EVERY_S)
+
+    def _watch(self) -> bool:
+        """Watch the folder until it is another one; return whether it could be watched at all."""
+        identity = self._identity()
+        if identity is None:
+            return False
+        for _ in self._told():
+            self._on_change()
+            if self._identity() != identity:
+                return True
+        return False
 
     def _told(self) -> Iterator[object]:
         """Yield whenever the kernel tells of a change, and every two seconds."""

@@ -26,6 +26,11 @@ def copy_rogue(parent: Path) -> Path:
     return _copy(SUBJECT.parent / "rogue", parent)
 
 
+def copy_blabber(parent: Path) -> Path:
+    """Copy the folder of the agent that cannot keep a secret; return the copy."""
+    return _copy(SUBJECT.parent / "blabber", parent)
+
+
 def _copy(folder: Path, parent: Path) -> Path:
     copy = parent / folder.name
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))

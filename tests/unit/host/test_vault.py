@@ -133,7 +133,7 @@ def test_what_is_required_is_checked_at_the_start(tmp_path: Path) -> None:
 
     config = SecretsConfig(required=("db.password", "agent_token"))
     assert read_vault(tmp_path, config).is_present
-    with pytest.raises(VaultError, match="secrets.required names what .* does not have: db.x, y"):
+    with pytest.raises(VaultError, match=r"required names what .* does not have: db.x, y"):
         read_vault(tmp_path, SecretsConfig(required=("db.x", "db.password", "y")))
 
 
