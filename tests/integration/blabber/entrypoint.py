@@ -103,7 +103,8 @@ async def give(ctx: TaskContext, kind: str) -> Any:
         case "event":
             await ctx.emit({"key": secret})
             return "fine"
-    return "fine"
+        case _:
+            return "fine"
 
 
 @agent.capability
