@@ -4,7 +4,8 @@ A text is searched for every form of every secret (`secret_forms`), and whatever
 replaced. What is not found: a secret that is cut over two texts, an encoding that is not among the
 forms or mixes its own rules, compressed or encrypted text.
 
-Making one takes about 0.3 ms for each secret, 0.1 s for 200: do it in a thread.
+Making one takes about 0.25 ms of CPU time for each secret (measured 2026-11-24: 6 ms for 20, 44 ms for
+200, 220 ms for 1,000; with `like` half of it): do it in a thread.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ MAX_SETTLING = 50
 It is longer than a tick of the clock that stamps files, so no change after that goes unseen."""
 
 JOIN_S = 2.0
+RETRY_S = 10.0
 
 TokenLoader = Callable[[Vault], str | None]
 
@@ -89,12 +90,23 @@ class VaultKeeper:
     async def run(self) -> None:
         """Watch the files until cancelled."""
         await asyncio.sleep(START_AFTER_S)
-        self._watch.start()
         try:
+            await self._start_watch()
             await asyncio.Event().wait()
         finally:
             self._watch.stop()
             await asyncio.to_thread(self._watch.join, JOIN_S)
+
+    async def _start_watch(self) -> None:
+        while True:
+            try:
+                self._watch.start()
+            except RuntimeError as exc:
+                # No thread to be had: no reason to end an agent that serves.
+                self._pump.log("error", "vault_not_watched", error=str(exc))
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
 
     def stop(self) -> None:
         """Take no further change; the shutdown need not wait for the thread then."""

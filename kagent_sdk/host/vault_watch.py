@@ -7,7 +7,6 @@ two seconds. So it is up to whoever is called to find out whether anything chang
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -70,7 +69,6 @@ class FolderWatch:
         # Late: 20 ms and a megabyte, which an agent without a vault does not pay at all.
         from watchfiles import watch  # noqa: PLC0415
 
-        logging.getLogger("watchfiles").addHandler(logging.NullHandler())
         # The folder may go in the same moment, or there are no inotify watches left.
         with suppress(OSError, RuntimeError):
             yield from watch(

@@ -151,6 +151,8 @@ def test_a_vault_that_appears_is_taken(tmp_path: Path) -> None:
     folder = copy_blabber(tmp_path)
     with running_agent(folder) as agent:
         assert not vault_status(agent)["present"]
+        loaded = Path(f"/proc/{agent.pid}/maps").read_text()
+        assert "_rust_notify" not in loaded, "an agent without secrets pays for watchfiles"
         put_vault(folder, make_vault(1))
 
         wait_until(lambda: bool(vault_status(agent)["present"]))
