@@ -26,8 +26,8 @@ from kagent_sdk.capability import Capability, declare
 from kagent_sdk.capability.signature import locate
 from kagent_sdk.errors import DeclarationError, StartupError
 from kagent_sdk.protocol.manifest import MAX_CAPABILITIES, MAX_LOOPS
-from kagent_sdk.worker.declarations import check_hook, declare_loop
-from kagent_sdk.worker.parts import AgentParts, Hook, LoopPart
+from kagent_sdk.worker.declarations import check_hook, check_secrets_hook, declare_loop
+from kagent_sdk.worker.parts import AgentParts, Hook, LoopPart, SecretsHook
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 OnDisconnect = Literal["cancel", "detach"]
@@ -62,6 +62,7 @@ class Agent:
         self._loops: dict[str, LoopPart] = {}
         self._on_startup: list[Hook] = []
         self._on_shutdown: list[Hook] = []
+        self._on_secrets_changed: list[SecretsHook] = []
         self._has_run = False
 
     def __repr__(self) -> str:
@@ -84,6 +85,7 @@ class Agent:
             tuple(self._loops.values()),
             tuple(self._on_startup),
             tuple(self._on_shutdown),
+            tuple(self._on_secrets_changed),
         )
 
     @overload
@@ -181,6 +183,20 @@ class Agent:
         """
         self._check_open(function)
         self._on_shutdown.append(check_hook("on_shutdown", function))
+        return function
+
+    def on_secrets_changed(self, function: AnyFunction) -> AnyFunction:
+        """Run a function, sync or async, when the vault gave this agent other secrets.
+
+        ``ctx.secrets`` shows the new values already. The function may take the `Secrets`. It runs in
+        the worker's event loop, behind ``on_startup``; several run in order. One that raises is
+        logged, and nothing else happens.
+
+        Raises:
+            DeclarationError: it needs more than one argument.
+        """
+        self._check_open(function)
+        self._on_secrets_changed.append(check_secrets_hook(function))
         return function
 
     def run(self) -> None:

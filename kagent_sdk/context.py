@@ -16,9 +16,9 @@ from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from math import isinf
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from kagent_sdk.errors import SecretMissingError
 from kagent_sdk.protocol.log_tags import encode_tag
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from kagent_sdk.protocol.messages import Run
+
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 CURRENT_TASK: ContextVar[TaskContext | None] = ContextVar("kagent_current_task", default=None)
 """The task that the running code belongs to: set in its job or thread, inherited by its jobs."""
@@ -142,12 +144,18 @@ class Secrets(Mapping[str, SecretStr]):
     """The secrets that ``secrets.expose`` in config.yaml lets this agent read.
 
     Read-only; no value shows in ``repr``. A value of the vault that is not a string is given as
-    its JSON text.
+    its JSON text. There is one for all of the agent's functions, and when the vault is rotated, it
+    shows the new values: ask it each time, or declare an ``on_secrets_changed`` function.
     """
 
-    __slots__ = ("_values",)
+    __slots__ = ("_raw", "_values")
 
     def __init__(self, values: Mapping[str, Any]) -> None:
+        self.replace(values)
+
+    def replace(self, values: Mapping[str, Any]) -> None:
+        """Show these from now on, as a whole. The runtime's business, not the author's."""
+        self._raw = dict(values)
         self._values = {
             key: SecretStr(value if isinstance(value, str) else json.dumps(value))
             for key, value in values.items()
@@ -172,6 +180,35 @@ class Secrets(Mapping[str, SecretStr]):
 
     def __repr__(self) -> str:
         return f"<Secrets {', '.join(sorted(self._values)) or 'none'}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("secrets are not to be copied or pickled")
+
+    def as_model(self, model: type[AnyModel]) -> AnyModel:
+        """Return the secrets as a pydantic model of the author's.
+
+        ::
+
+            class Database(BaseModel):
+                password: SecretStr
+                port: int = 5432
+
+            class MySecrets(BaseModel):
+                openai_api_key: SecretStr
+                db: Database                     # secrets.expose: [openai_api_key, db.password]
+
+            secrets = ctx.secrets.as_model(MySecrets)
+
+        Paths such as ``db.password`` become nested models. Declare a value as `SecretStr`, so
+        that it does not show in the model's ``repr``.
+
+        Raises:
+            SecretMissingError: a field without a default is not exposed.
+            SecretMismatchError: a value does not fit its field; the message does not hold it.
+        """
+        from kagent_sdk.typed_secrets import build_model  # noqa: PLC0415 - on first use
+
+        return build_model(model, self._raw)
 
 
 class TaskContext:

@@ -10,6 +10,7 @@
         ├── StartupError            the agent cannot start for another reason (exit code 3)
         ├── CrashLoopError          the worker keeps crashing (exit code 75)
         ├── SecretMissingError      the agent has no such secret (also a KeyError)
+        ├── SecretMismatchError     the secrets do not fit the model that they are asked for as
         ├── InvalidTransitionError  the agent cannot go from one lifecycle state to another
         ├── RequestError            a request cannot be served; carries the answer (protocol.problem)
         │   ├── EnvelopeError       the body of POST /v1/tasks is not what it should be
@@ -82,6 +83,18 @@ class SecretMissingError(KagentError, KeyError):
 
     # KeyError shows its argument's repr, which would quote the whole sentence.
     __str__ = Exception.__str__
+
+
+class SecretMismatchError(KagentError):
+    """Secrets do not fit the author's model; the message names them and holds no value.
+
+    Attributes:
+        keys: the paths of those that do not fit, such as ``db.port``.
+    """
+
+    def __init__(self, message: str, keys: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.keys = keys
 
 
 class InvalidTransitionError(KagentError):

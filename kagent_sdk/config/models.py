@@ -179,6 +179,18 @@ class SecretsConfig(Section):
 
     file: str = Field("secrets/vault.json", description="Relative to the agent's folder.")
     expose: tuple[str, ...] = Field((), description="Keys of the vault that the worker may read.")
+    required: tuple[str, ...] = Field(
+        (), description="Keys that the vault must have; without one the agent does not start."
+    )
+    read_only_mount: bool | None = Field(
+        None,
+        description="Refuse a vault that the agent's own user could change; "
+        "unset: where the agent's folder is /agent, as in the images.",
+    )
+    guard_results: bool = Field(
+        False,  # noqa: FBT003 - a default, as for every other key
+        description="Fail a task whose output or events hold a secret, and redact its errors.",
+    )
 
 
 class LogsConfig(Section):

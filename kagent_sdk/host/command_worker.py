@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kagent_sdk.config.models import AgentConfig
-from kagent_sdk.errors import StartupError
+from kagent_sdk.errors import KagentError, StartupError
 from kagent_sdk.host.health import SILENT, AwakeClock, Verdict, judge_worker, plan_limits
 from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.notices import apply_notification
 from kagent_sdk.host.notify_socket import NotifySocket
 from kagent_sdk.host.place import Place
-from kagent_sdk.host.redaction import Redactor
 from kagent_sdk.host.secret_folder import SecretFolder, name_files
 from kagent_sdk.host.worker_kind import WorkerEvents
 from kagent_sdk.host.worker_process import WorkerProcess, clean_environment, make_pipe
@@ -80,7 +79,6 @@ class CommandWorkers:
         self._watchdog_s = config.worker.watchdog_s
         self._limits = plan_limits(config)
         self._secrets = secrets
-        self._redactors: tuple[Redactor, ...] = ()
         self._pump = pump
         self._clock = clock
         self._on_change = on_change
@@ -117,8 +115,15 @@ class CommandWorkers:
         """
         self._folder.replace(secrets)
         self._secrets = secrets
-        # What was current a moment ago may still be said.
-        self._redactors = (Redactor(dict(_texts(secrets))), *self._redactors[:1])
+
+    def share_secrets(self, secrets: Mapping[str, object]) -> None:
+        """Take rotated secrets; when their files cannot be made the old ones stay, and why is told."""
+        if secrets == self._secrets:
+            return
+        try:
+            self.replace(secrets)
+        except KagentError as exc:
+            self._pump.log("error", "secrets_not_replaced", reason=str(exc))
 
     def spawn(self) -> WorkerProcess:
         """Start the program by way of `kagent_sdk.worker.launcher`.
@@ -203,7 +208,7 @@ class CommandWorkers:
         said = read_notification(datagram)
         if said.status is not None:
             # Before it is cut and cleaned, for what is left of a secret would not be found.
-            place.status_text = read_notification(self._redact(datagram)).status or ""
+            place.status_text = read_notification(self._pump.redactor.redact(datagram)).status or ""
         if said.errno is not None:
             self._pump.log("warning", "worker_errno", worker=place.index, errno=said.errno)
         if said.is_reloading:
@@ -234,11 +239,6 @@ class CommandWorkers:
 
     def _on_refused(self, place: Place) -> None:
         self._pump.log("warning", "notification_refused", worker=place.index)
-
-    def _redact(self, text: bytes) -> bytes:
-        for redactor in self._redactors:
-            text = redactor.redact(text)
-        return text
 
     def _environment(self, socket: Path) -> dict[str, str]:
         environment = clean_environment(self._directory, os.environ)
@@ -289,12 +289,3 @@ def _make_socket_folder(directory: Path) -> Path:
         return Path(tempfile.mkdtemp(prefix="kagent-"))
     except OSError as exc:
         raise StartupError(f"cannot make a folder for sockets: {exc.strerror}") from exc
-
-
-def _texts(secrets: object, path: str = "") -> Iterator[tuple[str, str]]:
-    """Name every text in the secrets, those in objects by their path."""
-    if isinstance(secrets, str):
-        yield path, secrets
-    elif isinstance(secrets, Mapping):
-        for name, value in secrets.items():
-            yield from _texts(value, f"{path}.{name}" if path else str(name))

@@ -119,6 +119,7 @@ class Host:
         if self._lifecycle.state is not LifecycleState.FAILED:
             self._lifecycle.enter(LifecycleState.DRAINING, time.time())
         self._parts.watchdog.refresh()
+        self._parts.keeper.stop()
         if self._parts.service_manager is not None:
             self._parts.service_manager.stopping()
         self._pump.log(
@@ -137,6 +138,7 @@ class Host:
                 ("pool", parts.pool.run(processes)),
                 ("watchdog", parts.watchdog.run()),
                 ("monitor", self._monitor()),
+                ("vault", parts.keeper.run()),
                 ("sweep", server.sweep()),
             )
         ]

@@ -16,6 +16,7 @@ from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.entrypoint_worker import EntrypointWorkers
 from kagent_sdk.host.health import AwakeClock, Health
+from kagent_sdk.host.http.auth import TOKEN_FILE_VARIABLE, load_token
 from kagent_sdk.host.lifecycle import Lifecycle
 from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.memory import MemoryVerdict
@@ -24,6 +25,7 @@ from kagent_sdk.host.pool import Pool
 from kagent_sdk.host.reception import Reception
 from kagent_sdk.host.task import Worker
 from kagent_sdk.host.vault import Vault
+from kagent_sdk.host.vault_keeper import VaultKeeper
 from kagent_sdk.host.watchdog import TICK_S, Watchdog
 from kagent_sdk.host.worker_kind import WorkerKind
 from kagent_sdk.journal.memory import MemoryJournal
@@ -47,7 +49,7 @@ class HostParts:
 
     directory: Path
     config: AgentConfig
-    vault: Vault
+    keeper: VaultKeeper
     started_at: float
     lifecycle: Lifecycle
     counters: Counters
@@ -72,6 +74,7 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
     pump = LogPump(
         directory / "logs" / "runtime.log", agent=config.name or "agent", config=config.logs
     )
+    keeper = _keeper(directory, config, vault, pump)
     clock = AwakeClock(asyncio.get_running_loop().time(), TICK_S + CLOCK_TOLERANCE_S)
     children = Children()
 
@@ -88,14 +91,15 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
     engine = Engine(config, _journal(config), counters, kill)
     reception = Reception(
         config,
-        secrets=vault.exposed(config.secrets.expose),
+        keeper=keeper,
         engine=engine,
         pump=pump,
         clock=clock,
         on_change=refresh,
     )
-    kind = _worker_kind(directory, config, vault, reception=reception, pump=pump, clock=clock)
+    kind = _worker_kind(directory, config, keeper, reception=reception, pump=pump, clock=clock)
     pool = Pool(config, kind=kind, reception=reception, children=children, pump=pump, clock=clock)
+    keeper.listeners.append(lambda: reception.share_secrets(pool.places))
     watchdog = Watchdog(
         config, lifecycle=lifecycle, pool=pool, engine=engine, pump=pump, clock=clock
     )
@@ -105,7 +109,7 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
     return HostParts(
         directory=directory,
         config=config,
-        vault=vault,
+        keeper=keeper,
         started_at=started_at,
         lifecycle=lifecycle,
         counters=counters,
@@ -122,7 +126,7 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
 def _worker_kind(
     directory: Path,
     config: AgentConfig,
-    vault: Vault,
+    keeper: VaultKeeper,
     *,
     reception: Reception,
     pump: LogPump,
@@ -132,14 +136,16 @@ def _worker_kind(
         return EntrypointWorkers(directory, config, reception=reception)
     from kagent_sdk.host.command_worker import CommandWorkers  # noqa: PLC0415 - few agents need it
 
-    return CommandWorkers(
+    workers = CommandWorkers(
         directory,
         config,
-        secrets=vault.exposed(config.secrets.expose),
+        secrets=keeper.exposed,
         pump=pump,
         clock=clock,
         on_change=reception.on_change,
     )
+    keeper.listeners.append(lambda: workers.share_secrets(keeper.exposed))
+    return workers
 
 
 def _service_manager(
@@ -150,6 +156,17 @@ def _service_manager(
     from kagent_sdk.host.sd_notify import find_service_manager  # noqa: PLC0415 - few have one
 
     return find_service_manager(os.environ, pump=pump, lifecycle=lifecycle, health=health)
+
+
+def _keeper(directory: Path, config: AgentConfig, vault: Vault, pump: LogPump) -> VaultKeeper:
+    return VaultKeeper(
+        directory,
+        config.secrets,
+        vault,
+        load_token=lambda vault: load_token(vault, os.environ),
+        token_file=os.environ.get(TOKEN_FILE_VARIABLE),
+        pump=pump,
+    )
 
 
 def _journal(config: AgentConfig) -> MemoryJournal:

@@ -235,6 +235,7 @@ class Pool:
         )
         place.history = place.history.after_crash(was_stable=was_stable)
         tail = place.stack or ("" if place.errors is None else place.errors.tail)
+        tail = self._pump.redactor.redact_text(tail)
         place.last_crash = Crash(time.time(), how, process.pid, returncode, tail)
         self._pump.log(
             "error",

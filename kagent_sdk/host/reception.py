@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from kagent_sdk.host.health import AwakeClock
 from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.own_calls import OwnCalls
 from kagent_sdk.host.place import Place
+from kagent_sdk.host.vault_keeper import VaultKeeper
 from kagent_sdk.host.worker_connection import FrameHandler, WorkerConnection
 from kagent_sdk.host.worker_frames import WorkerFrames
 from kagent_sdk.protocol.frames import Kind
@@ -34,7 +36,7 @@ class Reception:
 
     Args:
         config: the agent's configuration.
-        secrets: what of the vault the workers may know.
+        keeper: knows what of the vault the workers may know.
         engine: given the tasks' frames, and told of workers that take tasks.
         pump: told of workers that come.
         clock: of all stamps.
@@ -45,26 +47,55 @@ class Reception:
         self,
         config: AgentConfig,
         *,
-        secrets: dict[str, object],
+        keeper: VaultKeeper,
         engine: Engine,
         pump: LogPump,
         clock: AwakeClock,
         on_change: Callable[[], None],
     ) -> None:
         self._config = config
-        self._secrets = secrets
+        self._keeper = keeper
+        self._shared = keeper.exposed
+        self._behind: set[WorkerConnection] = set()
         self._engine = engine
         self._pump = pump
         self._clock = clock
         self.on_change = on_change
         self._loop = asyncio.get_running_loop()
-        self._frames = WorkerFrames(engine, max_output_bytes=config.tasks.max_output_bytes)
+        self._frames = WorkerFrames(
+            engine,
+            max_output_bytes=config.tasks.max_output_bytes,
+            keeper=keeper if config.secrets.guard_results else None,
+        )
         self._own_calls = OwnCalls(engine, config.name or "")
         self._is_closed = False
 
     def close(self) -> None:
         """Let no further worker take tasks."""
         self._is_closed = True
+
+    def share_secrets(self, places: Iterable[Place]) -> None:
+        """Tell the workers of rotated secrets; one that does not read learns it when it does."""
+        if json.dumps(self._keeper.exposed) == json.dumps(self._shared):
+            return
+        self._shared = self._keeper.exposed
+        for place in places:
+            # One without HELLO gets them with its WELCOME.
+            if place.connection is None or place.hello is None:
+                continue
+            if place.connection.is_paused:
+                self._behind.add(place.connection)
+            else:
+                self._send_secrets(place.connection)
+
+    def _send_secrets(self, connection: WorkerConnection) -> None:
+        connection.send(Kind.SECRETS, 0, json.dumps(self._shared).encode())
+
+    def _on_room(self, connection: WorkerConnection) -> None:
+        if connection in self._behind:
+            self._behind.discard(connection)
+            self._send_secrets(connection)
+        self._engine.dispatcher.settle()
 
     def connect(
         self, place: Place, on_lost: Callable[[ProtocolError | None], None]
@@ -77,19 +108,20 @@ class Reception:
             Kind.READY: lambda _connection, _number, _payload: self._on_ready(place),
             Kind.HEARTBEAT: lambda _connection, _number, payload: self._on_beat(place, payload),
         }
-        place.connection = WorkerConnection(
+        place.connection = connection = WorkerConnection(
             limit_bytes=max(MAX_HELLO_BYTES, self._config.tasks.max_output_bytes),
             places=self._config.tasks.max_concurrency,
             handlers=handlers,
-            on_room=self._engine.dispatcher.settle,
+            on_room=lambda: self._on_room(connection),
             on_lost=lambda _connection, error: on_lost(error),
         )
-        return place.connection
+        return connection
 
     def lose(self, place: Place, how: str) -> None:
         """Bring the tasks of a dead worker to an end, or back into the queue."""
         if place.connection is not None:
             self._own_calls.forget(place.connection)
+            self._behind.discard(place.connection)
             self._engine.lose(place.connection, how)
 
     def _on_hello(self, place: Place, payload: bytes) -> None:
@@ -123,7 +155,7 @@ class Reception:
             threads=self._config.worker.threads or min(tasks.max_concurrency, MAX_THREADS),
             max_output_bytes=tasks.max_output_bytes,
             event_window=EVENT_WINDOW,
-            secrets=self._secrets,
+            secrets=self._keeper.exposed,
         )
 
     def _on_ready(self, place: Place) -> None:

@@ -16,6 +16,10 @@ from kagent_sdk.host.parts import HostParts
 from kagent_sdk.host.place import Place
 from kagent_sdk.host.processes import ProcessSample
 from kagent_sdk.protocol import status
+from kagent_sdk.protocol.manifest import LoopStatus
+
+LAST_ERROR_CHARS = 1000
+"""The worker cuts what a loop raised at this length."""
 
 
 def build_status(host: HostParts) -> status.Status:
@@ -32,7 +36,7 @@ def build_status(host: HostParts) -> status.Status:
         tasks=_tasks(host),
         capabilities=_capabilities(host),
         loops=tuple(
-            status.LoopInfo(**loop.model_dump(), worker=place.index)
+            _loop(host, place, loop)
             for place in places
             if place.heartbeat is not None
             for loop in place.heartbeat.loops
@@ -44,9 +48,20 @@ def build_status(host: HostParts) -> status.Status:
             **host.pump.statistics()._asdict(),
         ),
         vault=status.VaultInfo(
-            present=host.vault.is_present, exposed=tuple(host.config.secrets.expose)
+            present=host.keeper.vault.is_present,
+            exposed=tuple(host.config.secrets.expose),
+            loaded_at=_time(host.keeper.loaded_at),
+            generation=host.keeper.generation,
+            error=host.keeper.error,
         ),
     )
+
+
+def _loop(host: HostParts, place: Place, loop: LoopStatus) -> status.LoopInfo:
+    values = loop.model_dump()
+    if loop.last_error is not None:
+        values["last_error"] = host.keeper.redactor.redact_cut(loop.last_error, LAST_ERROR_CHARS)
+    return status.LoopInfo(**values, worker=place.index)
 
 
 def _time(at_s: float) -> datetime:
@@ -239,7 +254,8 @@ def _workers(host: HostParts) -> status.WorkersInfo:
             how=crash.how,
             exit_code=crash.returncode if crash.returncode >= 0 else None,
             signal=crash.how if crash.how.startswith("SIG") else None,
-            traceback=crash.traceback_text or None,
+            # Once more, with what is known now.
+            traceback=host.keeper.redactor.redact_text(crash.traceback_text) or None,
         )
     return status.WorkersInfo(
         count=len(places),

@@ -56,6 +56,48 @@ def read_secret_file(
     return content
 
 
+def refuse_own_writes(path: Path, shown: str, error: type[ConfigError] = ConfigError) -> None:
+    """Refuse a file of secrets that this process could change, replace, or make changeable.
+
+    In an image all processes of the agent have one user: what the host may write there, so may
+    whoever breaks out of the worker.
+
+    Args:
+        path: where it is; it must exist.
+        shown: how messages call it.
+        error: what to raise.
+
+    Raises:
+        ConfigError: it is not on a read-only mount and not out of this user's reach.
+    """
+    target = path.resolve()
+    try:
+        reason = find_reach(
+            os.geteuid(),
+            target.stat().st_uid,
+            is_mounted_read_only=bool(os.statvfs(target).f_flag & os.ST_RDONLY),
+            may_write=any(
+                os.access(each, os.W_OK, effective_ids=True)
+                for each in (target, target.parent, path.parent)
+            ),
+        )
+    except OSError as exc:
+        raise error(f"{shown} cannot be read: {exc.strerror}") from None
+    if reason:
+        raise error(
+            f"{shown} {reason}: mount it read-only, or set secrets.read_only_mount to false"
+        )
+
+
+def find_reach(user_id: int, owner_id: int, *, is_mounted_read_only: bool, may_write: bool) -> str:
+    """Return how a user could change a file; empty when it could not."""
+    if may_write:
+        return "can be changed or replaced by the agent's own user"
+    if user_id == owner_id and not is_mounted_read_only:
+        return "belongs to the agent's own user, who could make it writable"
+    return ""
+
+
 def _follow_links(path: Path, shown: str, error: type[ConfigError]) -> Path | None:
     try:
         folder = path.parent.resolve(strict=True)

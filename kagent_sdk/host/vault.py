@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
 from kagent_sdk.errors import VaultError
-from kagent_sdk.host.secret_file import read_secret_file
+from kagent_sdk.host.secret_file import read_secret_file, refuse_own_writes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping
 
     from kagent_sdk.config.models import SecretsConfig
 
 TOKEN_KEY = "agent_token"  # noqa: S105 - the name of a key, not its value
 MAX_VAULT_BYTES = 1024 * 1024
+MAX_VALUES = 2000
+"""A search for the values of more would take seconds to build and a gigabyte to hold."""
+
+IMAGE_FOLDER = Path("/agent")
+"""Where the images have the agent; its vault is mounted there, read-only."""
 
 _ABSENT = object()
 
@@ -46,6 +51,17 @@ class Vault:
 
     def __repr__(self) -> str:
         return f"Vault({len(self._values)} keys)"
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether the other has the same content."""
+        # As texts: 1, 1.0 and true are equal in Python.
+        return (
+            isinstance(other, Vault)
+            and self.is_present == other.is_present
+            and json.dumps(self._values) == json.dumps(other._values)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # it holds dictionaries
 
     def __reduce__(self) -> str:
         raise TypeError("a vault is not to be copied or pickled")
@@ -72,11 +88,36 @@ class Vault:
         wanted = list(dict.fromkeys(names))
         if TOKEN_KEY in wanted:
             raise VaultError(f"secrets.expose must not name {TOKEN_KEY}: it is the host's own")
-        found = {name: self._find(name) for name in wanted}
-        missing = [name for name, value in found.items() if value is _ABSENT]
+        self.require(wanted, "secrets.expose")
+        return {name: self._find(name) for name in wanted}
+
+    def require(self, names: Iterable[str], key: str) -> None:
+        """See that secrets of these names are there.
+
+        Args:
+            names: as in `exposed`.
+            key: the configuration's that asks for them.
+
+        Raises:
+            VaultError: naming those that are missing.
+        """
+        missing = [name for name in names if self._find(name) is _ABSENT]
         if missing:
-            raise VaultError(self._describe_missing(missing))
-        return found
+            raise VaultError(self._describe_missing(missing, key))
+
+    def texts(self) -> dict[str, str]:
+        """Return every value by its path, as the text that it would be printed as.
+
+        The members of objects and lists each count (``db.password``, ``hosts.0``); true, false and
+        null do not. Of two values of one path (``{"a.b": …, "a": {"b": …}}``) one is called ``a.b_``.
+        """
+        texts: dict[str, str] = {}
+        for path, text in _iter_texts("", self._values):
+            name = path
+            while texts.get(name, text) != text:
+                name += "_"
+            texts[name] = text
+        return texts
 
     def _find(self, name: str) -> Any:
         if name in self._values:
@@ -86,13 +127,22 @@ class Vault:
             value = value.get(part, _ABSENT) if isinstance(value, dict) else _ABSENT
         return value
 
-    def _describe_missing(self, missing: list[str]) -> str:
+    def _describe_missing(self, missing: list[str], key: str) -> str:
         names = ", ".join(missing)
         if not self.is_present:
-            return (
-                f"secrets.expose names {names}, but there is no {self._file}; create it, chmod 600"
-            )
-        return f"secrets.expose names what {self._file} does not have: {names}"
+            return f"{key} names {names}, but there is no {self._file}; create it, chmod 600"
+        return f"{key} names what {self._file} does not have: {names}"
+
+
+def _iter_texts(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict | list):
+        members = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, member in members:
+            yield from _iter_texts(f"{path}.{key}" if path else str(key), member)
+    elif isinstance(value, str):
+        yield path, value
+    elif value is not None and not isinstance(value, bool):
+        yield path, json.dumps(value)
 
 
 def read_vault(folder: Path, config: SecretsConfig) -> Vault:
@@ -102,15 +152,27 @@ def read_vault(folder: Path, config: SecretsConfig) -> Vault:
 
     Raises:
         VaultError: the file is unsafe, is not one strict JSON object, or lacks a key that
-            ``secrets.expose`` names.
+            ``secrets.expose`` or ``secrets.required`` names.
     """
-    content = read_secret_file(folder / config.file, config.file, MAX_VAULT_BYTES, VaultError)
+    path = folder / config.file
+    content = read_secret_file(path, config.file, MAX_VAULT_BYTES, VaultError)
+    if content is not None and _must_be_read_only(folder, config):
+        refuse_own_writes(path, config.file, VaultError)
     if content is None:
         vault = Vault({}, file=config.file, is_present=False)
     else:
         vault = Vault(_parse(content, config.file), file=config.file)
     vault.exposed(config.expose)
+    vault.require(config.required, "secrets.required")
+    if len(vault.texts()) > MAX_VALUES:
+        raise VaultError(f"{config.file} holds more than {MAX_VALUES} values")
     return vault
+
+
+def _must_be_read_only(folder: Path, config: SecretsConfig) -> bool:
+    if config.read_only_mount is None:
+        return folder == IMAGE_FOLDER
+    return config.read_only_mount
 
 
 def _parse(content: bytes, shown: str) -> dict[str, Any]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Coroutine
+from dataclasses import replace
 
 from kagent_sdk.errors import ProtocolError
 from kagent_sdk.host.engine import Engine
-from kagent_sdk.host.json_checks import is_json_soon
 from kagent_sdk.host.task import Task
+from kagent_sdk.host.vault_keeper import VaultKeeper
 from kagent_sdk.host.worker_connection import FrameHandler, WorkerConnection
 from kagent_sdk.protocol.frames import Kind
 from kagent_sdk.protocol.json_text import SMALL_BYTES, is_json
-from kagent_sdk.protocol.messages import decode_failure, decode_progress
+from kagent_sdk.protocol.messages import MAX_MESSAGE_CHARS, decode_failure, decode_progress
 from kagent_sdk.protocol.tasks import ErrorCode, TaskFailure
 
 MAX_ERROR_BYTES = 256 * 1024
@@ -25,10 +27,14 @@ class WorkerFrames:
     Args:
         engine: where the tasks are.
         max_output_bytes: the largest output of a task.
+        keeper: if outputs are searched for secrets, has the redactor that does.
     """
 
-    def __init__(self, engine: Engine, *, max_output_bytes: int) -> None:
+    def __init__(
+        self, engine: Engine, *, max_output_bytes: int, keeper: VaultKeeper | None = None
+    ) -> None:
         self._engine = engine
+        self._keeper = keeper
         self._max_output_bytes = max_output_bytes
 
     def handlers(self) -> dict[int, FrameHandler]:
@@ -49,10 +55,10 @@ class WorkerFrames:
             self._complete_stream(task)
         elif len(payload) > self._max_output_bytes:
             self._engine.fail(task, _too_large(self._max_output_bytes))
-        elif not task.kept and task.events is None:
+        elif not task.kept and task.events is None and self._keeper is None:
             self._engine.complete(task, payload)
         elif len(payload) <= SMALL_BYTES:
-            self._complete_checked(task, payload, is_valid=is_json(payload))
+            self._complete_checked(task, payload, self._find_fault(payload))
         else:
             self._engine.own(self._check_then_complete(task, payload), is_end=True)
 
@@ -65,7 +71,7 @@ class WorkerFrames:
         if task.is_finished:
             self._engine.dispatcher.settle()
         else:
-            self._engine.fail(task, failure)
+            self._engine.fail(task, self._clean(failure))
 
     def on_progress(self, connection: WorkerConnection, number: int, payload: bytes) -> None:
         """Note how far a task is; what comes after its end is dropped."""
@@ -75,6 +81,9 @@ class WorkerFrames:
         task = connection.calls.get(number)
         if task is None or task.is_finished:
             return
+        if self._keeper is not None and progress[1]:
+            message = self._keeper.redactor.redact_cut(progress[1], MAX_MESSAGE_CHARS)
+            progress = progress[0], message
         task.progress = progress
         if task.events is not None:
             document = {"fraction": progress[0], "message": progress[1]}
@@ -92,17 +101,17 @@ class WorkerFrames:
             return None
         if len(payload) > SMALL_BYTES:
             return self._check_then_add(task, payload)
-        self._add_checked(task, payload, is_valid=is_json(payload))
+        self._add_checked(task, payload, self._find_fault(payload))
         return None
 
     async def _check_then_add(self, task: Task, payload: bytes) -> None:
-        self._add_checked(task, payload, is_valid=await is_json_soon(payload))
+        self._add_checked(task, payload, await asyncio.to_thread(self._find_fault, payload))
 
-    def _add_checked(self, task: Task, payload: bytes, *, is_valid: bool) -> None:
+    def _add_checked(self, task: Task, payload: bytes, fault: TaskFailure | None) -> None:
         if task.is_finished:
             return
-        if not is_valid:
-            self._engine.give_up(task, _not_json())
+        if fault is not None:
+            self._engine.give_up(task, fault)
             return
         self._engine.events.open(task)
         self._engine.events.announce(task, "event", payload)
@@ -123,15 +132,40 @@ class WorkerFrames:
         self._engine.complete(task, task.output or b"null")
 
     async def _check_then_complete(self, task: Task, payload: bytes) -> None:
-        is_valid = await is_json_soon(payload)
+        fault = await asyncio.to_thread(self._find_fault, payload)
         if not task.is_finished:
-            self._complete_checked(task, payload, is_valid=is_valid)
+            self._complete_checked(task, payload, fault)
 
-    def _complete_checked(self, task: Task, payload: bytes, *, is_valid: bool) -> None:
-        if is_valid:
+    def _complete_checked(self, task: Task, payload: bytes, fault: TaskFailure | None) -> None:
+        if fault is None:
             self._engine.complete(task, payload)
         else:
-            self._engine.fail(task, _not_json())
+            self._engine.fail(task, fault)
+
+    def _find_fault(self, payload: bytes) -> TaskFailure | None:
+        if not is_json(payload):
+            return _not_json()
+        if self._keeper is not None and self._keeper.redactor.finds_in(payload):
+            return _secret_found()
+        return None
+
+    def _clean(self, failure: TaskFailure) -> TaskFailure:
+        """Take secrets out of an error, if that is asked for."""
+        if self._keeper is None:
+            return failure
+        redactor = self._keeper.redactor
+        details = failure.details
+        if details is not None and redactor.finds_in(json.dumps(details).encode()):
+            details = None
+        message = redactor.redact_cut(failure.message, MAX_MESSAGE_CHARS)
+        return replace(failure, message=message, details=details)
+
+
+def _secret_found() -> TaskFailure:
+    return TaskFailure(
+        ErrorCode.SECRET_IN_OUTPUT,
+        "the output holds a secret of the agent's, which secrets.guard_results keeps back",
+    )
 
 
 def _not_json() -> TaskFailure:

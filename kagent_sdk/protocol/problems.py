@@ -63,6 +63,7 @@ _FAILURES: Mapping[str, tuple[int, str]] = {
     ErrorCode.INTERNAL_ERROR: (500, "Capability failed"),
     ErrorCode.INVALID_OUTPUT: (500, "Output does not validate"),
     ErrorCode.OUTPUT_TOO_LARGE: (500, "Output is too large"),
+    ErrorCode.SECRET_IN_OUTPUT: (500, "Output holds a secret"),
     # The host is the gateway to a worker that broke the connection (RFC 9110, 15.6.3).
     ErrorCode.WORKER_CRASHED: (502, "Worker crashed"),
     ErrorCode.UNREACHABLE: (502, "Another agent cannot be reached"),

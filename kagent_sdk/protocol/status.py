@@ -220,6 +220,13 @@ class VaultInfo(Part):
 
     present: bool | None = None
     exposed: tuple[str, ...] = Field((), description="Keys that the worker may read.")
+    loaded_at: AwareDatetime | None = Field(None, description="When the present values were read.")
+    generation: int | None = Field(
+        None, description="1 at the start; one more for every change that was taken."
+    )
+    error: str | None = Field(
+        None, description="Why the file as it is now was not taken; the values before are kept."
+    )
 
 
 class Status(Part):

@@ -31,6 +31,7 @@ class ErrorCode(StrEnum):
     INVALID_INPUT = "invalid_input"
     INVALID_OUTPUT = "invalid_output"
     OUTPUT_TOO_LARGE = "output_too_large"
+    SECRET_IN_OUTPUT = "secret_in_output"  # noqa: S105 - the name of an error
     TIMEOUT = "timeout"
     CANCELED = "canceled"
     WORKER_CRASHED = "worker_crashed"

@@ -14,7 +14,7 @@ from kagent_sdk.capability.signature import locate
 from kagent_sdk.context import LoopContext
 from kagent_sdk.errors import DeclarationError
 from kagent_sdk.protocol.manifest import NAME_PATTERN
-from kagent_sdk.worker.parts import Hook, LoopPart
+from kagent_sdk.worker.parts import Hook, LoopPart, SecretsHook
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -54,22 +54,50 @@ def check_hook(kind: str, hook: Hook) -> Hook:
     Raises:
         DeclarationError: it cannot.
     """
-    if not callable(hook):
-        raise DeclarationError(f"@agent.{kind} takes a function, not {hook!r:.200}")
-    where = locate(hook) if isinstance(hook, FunctionType) else repr(hook)
-    if inspect.isasyncgenfunction(hook) or inspect.isgeneratorfunction(hook):
+    where = _check_function(
+        kind, hook, "write two functions, one for on_startup and one for on_shutdown"
+    )
+    for parameter in _required(hook):
         raise DeclarationError(
-            f"{where}: an {kind} function does not yield: write two functions, one for on_startup "
-            f"and one for on_shutdown"
+            f"{where}: parameter {parameter.name!r}: an {kind} function is given nothing: "
+            f"remove it, or give it a default"
         )
-    for parameter in inspect.signature(hook).parameters.values():
-        is_variable = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        if parameter.default is parameter.empty and not is_variable:
-            raise DeclarationError(
-                f"{where}: parameter {parameter.name!r}: an {kind} function is given nothing: "
-                f"remove it, or give it a default"
-            )
     return hook
+
+
+def check_secrets_hook(function: Callable[..., Any]) -> SecretsHook:
+    """Declare a function for ``on_secrets_changed``.
+
+    Raises:
+        DeclarationError: it cannot be called without arguments or with the `Secrets` alone.
+    """
+    where = _check_function("on_secrets_changed", function, "do what is to be done and return")
+    required = _required(function)
+    if len(required) > 1 or any(parameter.kind not in _POSITIONAL for parameter in required):
+        names = ", ".join(parameter.name for parameter in required)
+        raise DeclarationError(
+            f"{where}: an on_secrets_changed function is given the Secrets or nothing, not ({names})"
+        )
+    return SecretsHook(function, takes_secrets=bool(required))
+
+
+def _check_function(kind: str, function: Callable[..., Any], instead: str) -> str:
+    """Return where a hook is declared, if it is a function that does not yield."""
+    if not callable(function):
+        raise DeclarationError(f"@agent.{kind} takes a function, not {function!r:.200}")
+    where = locate(function) if isinstance(function, FunctionType) else repr(function)
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise DeclarationError(f"{where}: an {kind} function does not yield: {instead}")
+    return where
+
+
+def _required(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    return [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
 
 
 def _check_name(where: str, name: object) -> str:

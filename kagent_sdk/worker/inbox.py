@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Sequence
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from kagent_sdk.capability import Capability
 from kagent_sdk.errors import ProtocolError
@@ -32,6 +33,7 @@ class Inbox:
         welcome: done when the host has said WELCOME.
         services: there from then on.
         stop: done when the host has said STOP; the seconds that stopping may take.
+        on_secrets: called when the secrets have changed, once the owner has set it.
     """
 
     def __init__(self, capabilities: Sequence[Capability], loop: asyncio.AbstractEventLoop) -> None:
@@ -46,11 +48,13 @@ class Inbox:
             Kind.ACK: self._on_ack,
             Kind.ANSWER: self._on_answer,
             Kind.STOP: self._on_stop,
+            Kind.SECRETS: self._on_secrets,
         }
         self.connection = Connection(loop, self._on_frame)
         self.services: Services | None = None
         self.welcome: asyncio.Future[Welcome] = loop.create_future()
         self.stop: asyncio.Future[float] = loop.create_future()
+        self.on_secrets: Callable[[], None] | None = None
 
     def _on_frame(self, kind: int, number: int, payload: bytes) -> None:
         if kind == RUN:
@@ -106,6 +110,19 @@ class Inbox:
             raise ProtocolError("malformed STOP frame: NaN seconds")
         if not self.stop.done():
             self.stop.set_result(max(0.0, seconds))
+
+    def _on_secrets(self, number: int, payload: bytes) -> None:
+        del number
+        try:
+            values = from_json(payload)
+        except ValueError:
+            values = None
+        if not isinstance(values, dict):
+            # Without a cause: it may quote the payload.
+            raise ProtocolError("malformed SECRETS frame")
+        self._ready_services.secrets.replace(values)
+        if self.on_secrets is not None:
+            self.on_secrets()
 
     @property
     def _ready_services(self) -> Services:

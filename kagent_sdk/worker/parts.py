@@ -33,6 +33,19 @@ class LoopPart:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretsHook:
+    """An ``on_secrets_changed`` function.
+
+    Attributes:
+        function: sync or async; takes the `Secrets` if ``takes_secrets``.
+        takes_secrets: whether ``function`` has a parameter.
+    """
+
+    function: Callable[..., Any]
+    takes_secrets: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AgentParts:
     """Everything that an author declared, in the order of declaration."""
 
@@ -42,3 +55,4 @@ class AgentParts:
     loops: tuple[LoopPart, ...]
     on_startup: tuple[Hook, ...]
     on_shutdown: tuple[Hook, ...]
+    on_secrets_changed: tuple[SecretsHook, ...] = ()

@@ -24,6 +24,7 @@ from kagent_sdk.worker.loops import LoopRunner
 from kagent_sdk.worker.parts import AgentParts
 from kagent_sdk.worker.pulse import Pulse
 from kagent_sdk.worker.record_writer import write_message
+from kagent_sdk.worker.secret_changes import SecretChanges
 from kagent_sdk.worker.services import Services
 from kagent_sdk.worker.tracebacks import format_exception
 
@@ -88,6 +89,8 @@ class Runtime:
         welcome = await inbox.welcome
         services = inbox.services
         assert services is not None
+        changes = SecretChanges(self._parts.on_secrets_changed, services.secrets)
+        inbox.on_secrets = changes.note
         ending = await self._start_up(inbox)
         if ending is not None:
             return ending
@@ -97,9 +100,11 @@ class Runtime:
         inbox.connection.send(Kind.READY, 0)
         pulse = Pulse(services, self._loops, welcome.heartbeat_s)
         pulse.start()
+        changes.start()
         try:
             await self._shut_down(services, await inbox.stop)
         finally:
+            changes.close()
             pulse.close()
         return Ending.STOPPED
 

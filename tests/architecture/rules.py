@@ -66,7 +66,7 @@ KAGENT_HOUSE = House(
     layers=(
         ("errors",),
         ("protocol",),
-        ("capability", "config", "context"),
+        ("capability", "config", "context", "typed_secrets"),
         ("journal", "state", "link", "sandbox", "debug"),
         ("host", "worker"),
         ("agent", "orchestrator", "deploy"),
@@ -81,6 +81,7 @@ KAGENT_HOUSE = House(
         "protocol": _VALIDATION,
         "capability": _VALIDATION,
         "context": _VALIDATION | {"structlog"},
+        "typed_secrets": _VALIDATION,
         "worker": _VALIDATION | {"structlog"},
         "agent": _VALIDATION,
         FRONT: frozenset(),

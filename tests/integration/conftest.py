@@ -31,6 +31,11 @@ def copy_chatterbox(parent: Path) -> Path:
     return _copy(SUBJECT.parent / "chatterbox", parent)
 
 
+def copy_blabber(parent: Path) -> Path:
+    """Copy the folder of the agent that cannot keep a secret; return the copy."""
+    return _copy(SUBJECT.parent / "blabber", parent)
+
+
 def _copy(folder: Path, parent: Path) -> Path:
     copy = parent / folder.name
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))

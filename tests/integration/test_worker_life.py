@@ -12,6 +12,7 @@ import time
 import pytest
 
 from kagent_sdk import Agent, LoopContext, TaskContext
+from kagent_sdk.context import Secrets
 from kagent_sdk.protocol.frames import Kind
 from kagent_sdk.worker.runtime import Ending, Runtime
 from tests.integration.worker_host import WorkerHost, make_agent, run_payload, serving
@@ -222,6 +223,8 @@ async def test_a_vanished_host_ends_tasks_and_loops() -> None:
         [(Kind.STOP, b"\x7f\xf8\0\0\0\0\0\0")],
         [(Kind.RUN, run_payload(0, b"{}")), (Kind.ACK, b"")],
         [(Kind.HELLO, b"")],
+        [(Kind.SECRETS, b'{"key": "hunter2"')],
+        [(Kind.SECRETS, b'["hunter2"]')],
     ],
 )
 async def test_a_host_that_breaks_the_protocol_is_left(
@@ -243,8 +246,45 @@ async def test_a_host_that_breaks_the_protocol_is_left(
     await host.drain()
 
     assert await worker is Ending.PROTOCOL_BROKEN
-    assert "the host broke the frame protocol" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "the host broke the frame protocol" in said
+    assert "hunter2" not in said
     host.vanish()
+
+
+async def test_secrets_that_change_during_the_start_are_told_after_it() -> None:
+    """An `on_startup` function makes what the other one renews: it must have ended."""
+    agent = Agent()
+    seen: list[str] = []
+    begun, told = asyncio.Event(), asyncio.Event()
+    go_on = asyncio.Event()
+
+    @agent.on_startup
+    async def start() -> None:
+        begun.set()
+        await go_on.wait()
+        seen.append("started")
+
+    @agent.on_secrets_changed
+    def changed(secrets: Secrets) -> None:
+        seen.append(secrets["key"].get_secret_value())
+        told.set()
+
+    ours, theirs = socket.socketpair()
+    host = WorkerHost(ours)
+    worker = asyncio.create_task(Runtime(agent.parts).serve(theirs))
+    await host.greet(secrets={"key": "old"})
+    await begun.wait()
+    await host.send(Kind.SECRETS, 0, b'{"key": "new"}')
+    for _ in range(20):  # the worker reads it in one of these turns, and may tell in the others
+        await asyncio.sleep(0)
+    assert not told.is_set()
+    go_on.set()
+    await told.wait()
+    host.vanish()
+
+    assert await worker is Ending.HOST_GONE
+    assert seen == ["started", "new"]
 
 
 async def test_a_malformed_welcome_does_not_show_its_secrets(

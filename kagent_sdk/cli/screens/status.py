@@ -115,6 +115,8 @@ def _summary(status: Status) -> RenderableType:
     pressure = _pressure(status.resources.pressure)
     if pressure:
         rows.append(("pressure", pressure))
+    if status.vault.error:
+        rows.append(("vault", styled(f"not reloaded: {clean_line(status.vault.error)}", BAD)))
     return pairs(rows, width=LABEL_WIDTH)
 
 

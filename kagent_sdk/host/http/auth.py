@@ -9,6 +9,7 @@ import hmac
 import ipaddress
 import re
 import ssl
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -32,6 +33,9 @@ OPEN_ROUTES = frozenset({"/healthz", "/readyz"})
 TOKEN_FILE_VARIABLE = "AGENT_TOKEN_FILE"  # noqa: S105 - the name of a variable
 MAX_TOKEN_FILE_BYTES = 4096
 MIN_TOKEN_CHARS = 16
+TOKEN_OVERLAP_S = 60.0
+"""How long the token before a rotation still opens the door."""
+
 WAY_OUT = (
     f"put a token of {MIN_TOKEN_CHARS} characters or more into secrets/vault.json under "
     f"{TOKEN_KEY!r}, or name a file that holds it in {TOKEN_FILE_VARIABLE}"
@@ -76,13 +80,15 @@ class Gatekeeper:
             to 127.0.0.1 (then Host is that name).
     """
 
-    __slots__ = ("_expected", "_is_local", "warnings")
+    __slots__ = ("_expected", "_is_local", "_previous", "_previous_until_s", "warnings")
 
     def __init__(
         self, token: str | None, warnings: tuple[str, ...] = (), *, is_local: bool = False
     ) -> None:
         self._expected = None if token is None else token.encode()
         self._is_local = is_local
+        self._previous: bytes | None = None
+        self._previous_until_s = 0.0
         self.warnings = warnings
 
     @classmethod
@@ -136,8 +142,34 @@ class Gatekeeper:
             return
         authorization = headers.get("Authorization")
         sent = parse_bearer(authorization)
-        if sent is None or not hmac.compare_digest(sent.encode(), self._expected):
+        if sent is None or not self._knows(sent.encode(), self._expected):
             raise RequestError(unauthenticated(sent=authorization is not None))
+
+    def take(self, token: str | None, now_s: float) -> None:
+        """Demand another token from now on; the one before is good for `TOKEN_OVERLAP_S` more.
+
+        Callers learn of a new token at different times: none is to be locked out in between. With
+        ``http.auth: none`` nothing changes, and a token is never taken away.
+
+        Args:
+            token: the new one.
+            now_s: on the clock of `time.monotonic`.
+        """
+        new = None if token is None else token.encode()
+        is_open = self._expected is None and not self._is_local
+        if new is None or new == self._expected or is_open:
+            return
+        self._previous, self._previous_until_s = self._expected, now_s + TOKEN_OVERLAP_S
+        self._expected = new
+
+    def _knows(self, sent: bytes, expected: bytes) -> bool:
+        if hmac.compare_digest(sent, expected):
+            return True
+        return (
+            self._previous is not None
+            and hmac.compare_digest(sent, self._previous)
+            and time.monotonic() < self._previous_until_s
+        )
 
     def admits(self, headers: Mapping[str, str]) -> bool:
         """Whether a request may see more than the open routes tell everybody."""

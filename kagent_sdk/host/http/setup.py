@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
+import time
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from kagent_sdk.host.http.auth import Gatekeeper, load_token, tls_context
+from kagent_sdk.host.http.auth import Gatekeeper, tls_context
 from kagent_sdk.host.http.bodies import BodyReader
 from kagent_sdk.host.http.calls import Calls
 from kagent_sdk.host.http.control_plane import ControlPlane, Probes
@@ -35,11 +35,12 @@ def build_server(host: HostParts, shut_down: Callable[[str], None]) -> HttpServe
         ConfigError, StartupError: a token is needed and missing, or TLS files are wrong.
     """
     config = host.config.http
-    token = load_token(host.vault, os.environ)
+    token = host.keeper.token
     address = config.host or _default_address(config, has_token=token is not None)
     gatekeeper = Gatekeeper.decide(config, address=address, token=token)
     for warning in gatekeeper.warnings:
         host.pump.log("warning", "control_plane_exposed", detail=warning)
+    host.keeper.listeners.append(lambda: gatekeeper.take(host.keeper.token, time.monotonic()))
     streams = EventStream(host.engine, write_timeout_s=config.read_timeout_s)
     reports = Reports(host)
     calls = Calls(host.engine, BodyReader(config), streams)

@@ -288,6 +288,16 @@ TROUBLE: dict[str, Any] = {
 }
 
 
+def test_a_vault_that_was_not_taken_stands_out() -> None:
+    """The agent goes on with old secrets, and will not start again with this file."""
+    assert "vault" not in shown(status_screen(status(), NOW, width=80))
+
+    part = {"present": True, "error": f"secrets/vault.json is gone{EVIL}"}
+    screen = shown(status_screen(status(vault=part), NOW, width=80))
+    assert "not reloaded: secrets/vault.json is gone" in screen
+    assert "\x1b" not in screen
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_an_agent_in_trouble_says_what_and_why(width: int) -> None:
     """The screen is for three in the morning."""

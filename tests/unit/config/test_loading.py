@@ -177,7 +177,10 @@ def test_the_variable_names_the_file(folder: Path) -> None:
         ("port: 80", "config.yaml:1: port: unknown key; did you mean http.port?"),
         (
             "secrets:\n  x1: y",
-            "config.yaml:2: secrets.x1: unknown key; the keys here are file, expose",
+            (
+                "config.yaml:2: secrets.x1: unknown key; the keys here are file, expose, required, "
+                "read_only_mount, guard_results"
+            ),
         ),
         (
             "shutdown:\n  zz: 1",

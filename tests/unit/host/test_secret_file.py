@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kagent_sdk.errors import ConfigError, VaultError
-from kagent_sdk.host.secret_file import find_fault, read_secret_file
+from kagent_sdk.host.secret_file import (
+    find_fault,
+    find_reach,
+    read_secret_file,
+    refuse_own_writes,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,6 +74,33 @@ def test_who_may_read_it_is_checked(mode: int, uid: int, fault: str) -> None:
     assert fault in found
     assert bool(found) == bool(fault)
     assert not found or found.endswith("run: chmod 600 vault.json")
+
+
+@pytest.mark.parametrize(
+    ("owner", "read_only", "may_write", "reach"),
+    [
+        (0, True, False, ""),
+        (0, False, False, ""),
+        (1000, True, False, ""),
+        (1000, False, False, "who could make it writable"),
+        (0, False, True, "can be changed or replaced"),
+        (1000, False, True, "can be changed or replaced"),
+    ],
+)
+def test_who_could_change_it_is_checked(
+    owner: int, read_only: bool, may_write: bool, reach: str
+) -> None:
+    """The owner of a file gives himself the right to write it, unless the mount forbids all."""
+    found = find_reach(1000, owner, is_mounted_read_only=read_only, may_write=may_write)
+
+    assert reach in found
+    assert bool(found) == bool(reach)
+
+
+def test_a_file_that_went_away_is_an_error(tmp_path: Path) -> None:
+    """It may be replaced between the read and the look at who could change it."""
+    with pytest.raises(VaultError, match="secrets/x cannot be read: No such file"):
+        refuse_own_writes(tmp_path / "none", "secrets/x", VaultError)
 
 
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ import copy
 import json
 import pickle
 import traceback
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kagent_sdk.config.models import SecretsConfig
 from kagent_sdk.errors import VaultError
-from kagent_sdk.host.vault import Vault, read_vault
+from kagent_sdk.host.vault import MAX_VALUES, Vault, read_vault
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,6 +125,60 @@ def test_a_malformed_vault_is_refused_without_showing_it(
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_what_is_required_is_checked_at_the_start(tmp_path: Path) -> None:
+    """The host's own secrets count too, which nothing exposes."""
+    write(tmp_path, json.dumps(CONTENT).encode())
+
+    config = SecretsConfig(required=("db.password", "agent_token"))
+    assert read_vault(tmp_path, config).is_present
+    with pytest.raises(VaultError, match=r"required names what .* does not have: db.x, y"):
+        read_vault(tmp_path, SecretsConfig(required=("db.x", "db.password", "y")))
+
+
+def test_every_value_is_a_text_by_its_path() -> None:
+    """What is taken out of the logs is each value, however deep it lies."""
+    content = {"a": {"b": ["one", {"c": "two"}], "d": None, "e": True}, "a.b.0": "three", "n": 1.5}
+
+    assert Vault(content).texts() == {
+        "a.b.0": "one",
+        "a.b.1.c": "two",
+        "a.b.0_": "three",
+        "n": "1.5",
+    }
+
+
+def test_too_many_values_are_refused(tmp_path: Path) -> None:
+    """All of them are searched for in every line."""
+    write(tmp_path, json.dumps({"list": ["x"] * (MAX_VALUES + 1)}).encode())
+
+    with pytest.raises(VaultError, match="holds more than 2000 values"):
+        read(tmp_path)
+
+
+def test_vaults_are_equal_by_content() -> None:
+    """A file that was written again with the same content is no rotation."""
+    assert Vault({"a": 1}) == Vault({"a": 1}, file="other")
+    assert Vault({"a": 1}) != Vault({"a": True})
+    assert Vault({}) != Vault({}, is_present=False)
+    assert Vault({}) != {}
+
+
+@pytest.mark.parametrize("wanted", [None, True, False])
+def test_a_vault_that_the_agent_could_change_is_refused_where_a_mount_is_wanted(
+    tmp_path: Path, wanted: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an image everything has one user: what the host may write, a break-out may too."""
+    write(tmp_path, b"{}")
+    config = SecretsConfig(read_only_mount=wanted)
+    refused = pytest.raises(VaultError, match="changed or replaced by the agent's own user")
+
+    with refused if wanted else nullcontext():
+        read_vault(tmp_path, config)
+    monkeypatch.setattr("kagent_sdk.host.vault.IMAGE_FOLDER", tmp_path)
+    with refused if wanted is not False else nullcontext():
+        read_vault(tmp_path, config)
 
 
 def test_a_vault_shows_no_value_and_cannot_be_copied() -> None:

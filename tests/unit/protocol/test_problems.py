@@ -160,6 +160,7 @@ def test_invalid_request_names_the_first_fault_and_counts_the_others() -> None:
         (ErrorCode.INTERNAL_ERROR, 500),
         (ErrorCode.INVALID_OUTPUT, 500),
         (ErrorCode.OUTPUT_TOO_LARGE, 500),
+        (ErrorCode.SECRET_IN_OUTPUT, 500),
         (ErrorCode.WORKER_CRASHED, 502),
         (ErrorCode.UNREACHABLE, 502),
         (ErrorCode.INTERRUPTED, 503),

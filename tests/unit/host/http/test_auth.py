@@ -14,6 +14,7 @@ from kagent_sdk.config.models import HttpConfig, TlsConfig
 from kagent_sdk.errors import ConfigError, VaultError
 from kagent_sdk.host.http.auth import (
     OPEN_ROUTES,
+    TOKEN_OVERLAP_S,
     Gatekeeper,
     is_loopback,
     load_token,
@@ -63,6 +64,42 @@ def refusal_of(gatekeeper: Gatekeeper, route: str, headers: dict[str, str]) -> P
 def test_what_is_loopback(address: str, is_local: bool) -> None:
     """The decision to start without a token rests on it."""
     assert is_loopback(address) is is_local
+
+
+def test_a_rotated_token_has_an_overlap_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callers learn of it at different times; the one that leaked must not stay good for ever."""
+    clock = [100.0]
+    monkeypatch.setattr("kagent_sdk.host.http.auth.time.monotonic", lambda: clock[0])
+    gatekeeper = decide(token=TOKEN)
+    old, new = ({"Authorization": f"Bearer {token}"} for token in (TOKEN, f"new{TOKEN}"))
+
+    gatekeeper.take(f"new{TOKEN}", clock[0])
+    gatekeeper.take(f"new{TOKEN}", clock[0] + 50)
+    gatekeeper.check("/status", old)
+    gatekeeper.check("/status", new)
+
+    clock[0] += TOKEN_OVERLAP_S
+    gatekeeper.check("/status", new)
+    assert refusal_of(gatekeeper, "/status", old).status == 401
+    gatekeeper.take(None, clock[0])
+    assert gatekeeper.is_token_required
+
+
+def test_a_token_that_appears_is_demanded_at_once() -> None:
+    """Whoever adds one to the vault wants the door closed."""
+    gatekeeper = decide()
+    gatekeeper.take(TOKEN, 0.0)
+
+    assert refusal_of(gatekeeper, "/status", LOCAL).status == 401
+    gatekeeper.check("/status", {"Authorization": f"Bearer {TOKEN}"})
+
+
+def test_an_agent_that_is_open_stays_open() -> None:
+    """With `http.auth: none` a token in the vault means nothing, at the start and later."""
+    gatekeeper = decide(auth="none")
+    gatekeeper.take(TOKEN, 0.0)
+
+    gatekeeper.check("/status", {})
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "10.0.0.1", "example.com"])  # noqa: S104

@@ -1,0 +1,213 @@
+"""Keeps the vault up to date while the agent runs.
+
+A file that is replaced is read and checked as at the start, in a thread. When it is good, it takes the
+place of the old one as a whole: first in the redactor, so that no new value can be written before
+it is known, then everywhere else. When it is not, the old values stay, and why is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kagent_sdk.config.models import SecretsConfig
+from kagent_sdk.errors import ConfigError, VaultError
+from kagent_sdk.host.logs.pump import LogPump
+from kagent_sdk.host.redaction import Redactor
+from kagent_sdk.host.retired_secrets import RetiredSecrets
+from kagent_sdk.host.vault import TOKEN_KEY, Vault, read_vault
+from kagent_sdk.host.vault_watch import FolderWatch
+
+START_AFTER_S = 1.0
+"""Behind the start, of which importing watchfiles would take a part."""
+
+SETTLE_S = 0.02
+MAX_SETTLING = 50
+"""A file that is written in place is read once it has stood still this long, or after a second.
+It is longer than a tick of the clock that stamps files, so no change after that goes unseen."""
+
+JOIN_S = 2.0
+RETRY_S = 10.0
+
+TokenLoader = Callable[[Vault], str | None]
+
+
+class VaultKeeper:
+    """Holds what the vault says at present.
+
+    Args:
+        directory: the agent's folder.
+        config: what of the vault is wanted.
+        vault: what was read at the start.
+        load_token: finds the agent's own token, from a file or the vault; raises `ConfigError`.
+        token_file: another file to watch for changes, if the token is in one.
+        pump: told of changes; its redactor is kept up to date.
+
+    Attributes:
+        vault: the present one.
+        token: the agent's own.
+        exposed: what the worker may know.
+        redactor: takes out present and retired values.
+        generation: how often the content changed, from 1 on.
+        loaded_at: when, in seconds since the epoch.
+        error: why the file that is there now was not taken.
+        listeners: called in the loop when vault, token or exposed secrets have changed.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: SecretsConfig,
+        vault: Vault,
+        *,
+        load_token: TokenLoader,
+        token_file: str | None,
+        pump: LogPump,
+    ) -> None:
+        self._directory = directory
+        self._config = config
+        self._load_token = load_token
+        self._pump = pump
+        self._loop = asyncio.get_running_loop()
+        self._paths = [directory / config.file, *([Path(token_file)] if token_file else [])]
+        self._retired = RetiredSecrets()
+        self._watch = FolderWatch(self._paths[0].parent, self.look)
+        self.vault = vault
+        self.token = load_token(vault)
+        self.exposed: dict[str, Any] = vault.exposed(config.expose)
+        self.redactor = Redactor(_texts(vault, self.token))
+        self.generation = 1
+        self.loaded_at = time.time()
+        self.error: str | None = None
+        self.listeners: list[Callable[[], None]] = []
+        self._newest = vault, self.token
+        self._seen = self._stamp()
+        pump.redactor = self.redactor
+
+    async def run(self) -> None:
+        """Watch the files until cancelled."""
+        await asyncio.sleep(START_AFTER_S)
+        try:
+            await self._start_watch()
+            await asyncio.Event().wait()
+        finally:
+            self._watch.stop()
+            await asyncio.to_thread(self._watch.join, JOIN_S)
+
+    async def _start_watch(self) -> None:
+        while True:
+            try:
+                self._watch.start()
+            except RuntimeError as exc:
+                # No thread to be had: no reason to end an agent that serves.
+                self._pump.log("error", "vault_not_watched", error=str(exc))
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
+
+    def stop(self) -> None:
+        """Take no further change; the shutdown need not wait for the thread then."""
+        self._watch.stop()
+
+    def look(self) -> None:
+        """Take what has changed since the last look; in a thread, one at a time."""
+        try:
+            self._look()
+        except Exception as exc:  # noqa: BLE001 - the thread must live to see the next change
+            self._pump.log_exception("vault_watch_failed", exc)
+
+    def _look(self) -> None:
+        seen = self._stamp()
+        if seen == self._seen:
+            return
+        for _ in range(MAX_SETTLING):
+            time.sleep(SETTLE_S)
+            before, seen = seen, self._stamp()
+            if before == seen:
+                break
+        self._seen = seen
+        try:
+            vault, token = self._read()
+        except ConfigError as exc:
+            self._tell(self._refuse, str(exc))
+            return
+        except OSError as exc:
+            self._tell(self._refuse, f"{self._config.file} cannot be read: {exc.strerror}")
+            return
+        if (vault, token) == self._newest:
+            self._tell(self._keep)
+            return
+        self._retired.add(_texts(*self._newest))
+        self._newest = vault, token
+        redactor = Redactor(_texts(vault, token), self._retired.pairs(), like=self.redactor)
+        # Before anything else: from here on nothing is written that holds a new value.
+        self._pump.redactor = self.redactor = redactor
+        self._tell(self._take, vault, token)
+
+    def _read(self) -> tuple[Vault, str | None]:
+        before, known_token = self._newest
+        vault = read_vault(self._directory, self._config)
+        if before.is_present and not vault.is_present:
+            raise VaultError(f"{self._config.file} is gone")
+        token = self._load_token(vault)
+        if token is None and known_token is not None:
+            raise VaultError(f"{TOKEN_KEY} is gone from {self._config.file}")
+        return vault, token
+
+    def _stamp(self) -> list[object]:
+        """Return what is different when one of the files has changed."""
+        return [_stamp(path) for path in self._paths]
+
+    def _tell(self, step: Callable[..., None], *values: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(step, *values)
+        except RuntimeError:
+            return  # the loop is closed: the host is going down
+
+    # In the loop
+
+    def _take(self, vault: Vault, token: str | None) -> None:
+        self.vault = vault
+        self.token = token
+        self.exposed = vault.exposed(self._config.expose)
+        self.generation += 1
+        self.loaded_at = time.time()
+        self.error = None
+        self._pump.log("info", "vault_reloaded", generation=self.generation)
+        for listener in self.listeners:
+            listener()
+
+    def _refuse(self, reason: str) -> None:
+        self.error = reason
+        self._pump.log("error", "vault_not_reloaded", reason=reason, generation=self.generation)
+
+    def _keep(self) -> None:
+        """Note that the file has what was known already."""
+        if self.error is not None:
+            self.error = None
+            self._pump.log("info", "vault_recovered", generation=self.generation)
+
+
+def _texts(vault: Vault, token: str | None) -> dict[str, str]:
+    """Return every secret by its name; a token from a file of its own counts too."""
+    texts = vault.texts()
+    if token is not None and token != texts.get(TOKEN_KEY):
+        texts[f"{TOKEN_KEY}_file"] = token
+    return texts
+
+
+def _stamp(path: Path) -> object:
+    try:
+        status = path.stat()
+    except OSError as exc:
+        return exc.errno
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
