@@ -35,6 +35,11 @@ def run(directory: Path, overrides: dict[str, Any]) -> int:
     gc.disable()
     try:
         return _run(directory, overrides)
+    except BaseException as exc:
+        from kagent_sdk.host.early_exit import record_failure  # noqa: PLC0415 - rare
+
+        record_failure(directory, exc)
+        raise
     finally:
         gc.enable()
 

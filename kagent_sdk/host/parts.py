@@ -12,6 +12,7 @@ from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.host.children import Children
 from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.engine import Engine
+from kagent_sdk.host.exits import Exits
 from kagent_sdk.host.health import AwakeClock
 from kagent_sdk.host.lifecycle import Lifecycle
 from kagent_sdk.host.logs.pump import LogPump
@@ -44,6 +45,7 @@ class HostParts:
     lifecycle: Lifecycle
     counters: Counters
     pump: LogPump
+    exits: Exits
     engine: Engine
     children: Children
     pool: Pool
@@ -74,6 +76,7 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
     def note_memory(verdict: MemoryVerdict) -> None:
         watchdog.note_memory(verdict.message)
 
+    exits = Exits(directory, pump=pump, places=lambda: pool.places, started_at=started_at)
     engine = Engine(config, _journal(config), counters, kill)
     reception = Reception(
         config,
@@ -83,7 +86,7 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
         clock=clock,
         on_change=refresh,
     )
-    pool = Pool(directory, config, reception=reception, children=children, pump=pump, clock=clock)
+    pool = Pool(directory, config, reception=reception, children=children, pump=pump, exits=exits)
     watchdog = Watchdog(
         config, lifecycle=lifecycle, pool=pool, engine=engine, pump=pump, clock=clock
     )
@@ -98,6 +101,7 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
         lifecycle=lifecycle,
         counters=counters,
         pump=pump,
+        exits=exits,
         engine=engine,
         children=children,
         pool=pool,

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from kagent_sdk.protocol.last_exit import WorkerExit
     from kagent_sdk.protocol.status import (
-        CrashInfo,
         PressuresInfo,
         ResourcesInfo,
         StalledWorker,
@@ -173,7 +173,7 @@ def _stalled(worker: StalledWorker) -> tuple[str, RenderableType]:
     return head, Group(silent, _trace(worker.stack))
 
 
-def _crash(crash: CrashInfo, now: datetime) -> RenderableType:
+def _crash(crash: WorkerExit, now: datetime) -> RenderableType:
     age = format_duration(max((now - crash.at).total_seconds(), 0))
     line = Text(f"worker {crash.worker}: ").append(clean_line(crash.how), BAD)
     return Group(line.append(f"  {age} ago", QUIET), _trace(crash.traceback))

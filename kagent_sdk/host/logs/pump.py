@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kagent_sdk.host.redaction import Redactor
+
 STDERR_FD = 2
 CHUNK_BYTES = 64 * 1024
 MAX_LINE_BYTES = 64 * 1024
@@ -72,6 +74,9 @@ class LogPump:
         path: the log file; its folder is made.
         agent: the agent's name, a member of every line.
         tee: show lines on stderr as well.
+
+    Attributes:
+        redactor: takes the secrets out of what leaves the process tree; replaced as a whole.
     """
 
     def __init__(self, path: Path, *, agent: str, tee: bool = True) -> None:
@@ -87,6 +92,7 @@ class LogPump:
         self._arriving: deque[WorkerOutput] = deque()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="kagent-log-pump", daemon=True)
+        self.redactor = Redactor({})
         self.write_errors = 0
         self.lines = 0
 
