@@ -88,8 +88,8 @@ class Exits:
         return worker
 
     def keep_tasks(self) -> None:
-        """Remember the tasks that still run; called in the loop, before they get their ends."""
-        self._left = running_tasks(self._places())
+        """Remember the tasks that still run, if any; called before they get their ends."""
+        self._left = running_tasks(self._places()) or self._left
 
     def end(self, error: BaseException | None, *, why: str, within_s: float) -> None:
         """Put the end of this host on record, in that time or not at all.
@@ -147,7 +147,7 @@ class Exits:
             self._wake.wait(INTERVAL_S)
             if not self._is_ending:
                 self._wake.clear()
-        record.end(self._error, self._why, self._left or running_tasks(self._places()), self.worker)
+        record.end(self._error, self._why, self._left, self.worker)
 
 
 def running_tasks(places: Sequence[Place]) -> list[Task]:

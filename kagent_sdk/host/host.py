@@ -193,6 +193,7 @@ class Host:
                     task.worker.send(Kind.INTERRUPT, task.number)
             await self._idle_until(schedule.cancel_until_s)
         self._lifecycle.enter(LifecycleState.STOPPING, time.time())
+        self._parts.exits.keep_tasks()
         await self._parts.pool.stop(max(0.0, schedule.stop_until_s - self._loop.time()))
         await asyncio.wait([pool], timeout=max(0.1, schedule.flush_until_s - self._loop.time()))
 

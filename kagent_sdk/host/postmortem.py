@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from kagent_sdk.host.redaction import Redactor
 
 EXIT_INTERNAL = 70  # EX_SOFTWARE, sysexits.h
+EXIT_UNCAUGHT = 1
+"""What Python ends with after an uncaught exception; ``sys.exit`` may say the same."""
+
 CLEAN = "clean"
 SIGKILL = 9
 KILLED_BY_HOST = {"stuck": "stall", "protocol_error": "protocol_error"}
@@ -141,7 +144,7 @@ def judge_worker(
         return "oom", "OOM"
     if returncode < 0:
         return "signal", how
-    if returncode and any(head in last_lines for head in TRACEBACK_HEADS):
+    if returncode == EXIT_UNCAUGHT and any(head in last_lines for head in TRACEBACK_HEADS):
         return "exception", how
     return "exit", how
 

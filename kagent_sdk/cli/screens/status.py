@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
+from kagent_sdk.cli.screens.status_exits import exit_lines
 from kagent_sdk.cli.screens.status_tables import (
     LABEL_WIDTH,
     capability_table,
@@ -72,6 +73,8 @@ def status_screen(status: Status, now: datetime, *, width: int) -> Group:
         parts += _part(*_stalled(worker))
     if status.workers.last_crash is not None:
         parts += _part("last crash", _crash(status.workers.last_crash, now))
+    if ends := exit_lines(status, now):
+        parts += _part("last exit", Group(*ends))
     return Group(*parts)
 
 
