@@ -43,6 +43,6 @@ def _line(who: str, end: Exit, cause: str, now: datetime) -> Text:
     if end.tasks_running:
         plural = "task" if end.tasks_running == 1 else "tasks"
         names = [clean_line(task.id) for task in end.tasks[:MAX_SHOWN_TASKS]]
-        more = ", …" if end.tasks_running > len(names) else ""
-        line.append(f", amid {end.tasks_running} {plural}: {', '.join(names)}{more}")
+        more = ["…"] if end.tasks_running > len(names) else []
+        line.append(f", amid {end.tasks_running} {plural}: {', '.join(names + more)}")
     return line
