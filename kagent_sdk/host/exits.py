@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from kagent_sdk.host.task import Task
     from kagent_sdk.protocol.last_exit import HostExit, WorkerExit
 
+START_AFTER_S = 0.2
+"""The imports of the record take their turns on the interpreter: the first probe and the workers'
+READY come first. A host that is killed sooner than this after its port was open leaves no note."""
+
 INTERVAL_S = 1.0
 TOUCH_EVERY = 10
 """Turns between two touches of a note that stays as it is: a host that is killed is then known to
@@ -110,6 +114,7 @@ class Exits:
 
     def _run(self) -> None:
         try:
+            self._wake.wait(START_AFTER_S)
             self._begin()
             self._keep()
         except Exception as exc:  # noqa: BLE001 - the end of a thread that nobody waits for

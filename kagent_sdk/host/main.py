@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 from pathlib import Path
@@ -47,6 +48,9 @@ def run(directory: Path, overrides: dict[str, Any]) -> int:
 def _run(directory: Path, overrides: dict[str, Any]) -> int:
     signals = EarlySignals()
     signals.install()
+    # A crash in C code leaves a stack on stderr; all that the next host can tell is that this one
+    # was killed.
+    faulthandler.enable()
     # Imported here, so that a signal in the meantime is not lost.
     from kagent_sdk.config import load_config  # noqa: PLC0415
     from kagent_sdk.errors import StartupError  # noqa: PLC0415

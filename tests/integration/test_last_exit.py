@@ -223,6 +223,20 @@ def test_a_bug_of_the_hosts_is_in_its_log_and_on_record(subject: Path) -> None:
     assert "LookupError: a bug of ours" in json.dumps(line)
 
 
+def test_a_host_that_crashes_in_c_code_leaves_its_stack(subject: Path) -> None:
+    """Python cannot run any more; faulthandler can."""
+    with running_agent(subject, exit_code=None) as agent:
+        wait_until(running_file(subject).exists)
+        os.kill(agent.pid, signal.SIGSEGV)
+        assert agent.wait() == -signal.SIGSEGV
+        wait_until(lambda: not agent.processes())
+        (subject / "runtime" / "host.json").unlink()
+        assert "Fatal Python error: Segmentation fault" in agent.log_text
+
+    with running_agent(subject) as agent:
+        assert agent.status()["last_exit"]["host"]["cause"] == "killed"
+
+
 def test_a_second_host_in_the_folder_leaves_the_first_ones_record_alone(subject: Path) -> None:
     """A start by mistake must not make the living host look dead."""
     with running_agent(subject, exit_code=None) as agent:
