@@ -60,7 +60,11 @@ class Identity:
         return note.start_ticks is not None and read_start_ticks(note.pid) == note.start_ticks
 
     def note(
-        self, started_at: datetime, count: OomCount | None, tasks: Sequence[Task]
+        self,
+        started_at: datetime,
+        count: OomCount | None,
+        tasks: Sequence[Task],
+        stopping: str = "",
     ) -> RunningNote:
         """Return what is noted of this host now."""
         return RunningNote(
@@ -72,6 +76,7 @@ class Identity:
             written_at=datetime.now(UTC),
             cgroup=None if count is None else count.cgroup,
             oom_kills=None if count is None else count.kills,
+            stopping=stopping,
             tasks=list_tasks(tasks),
             tasks_running=len(tasks),
         )

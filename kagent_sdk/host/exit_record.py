@@ -39,7 +39,7 @@ class ExitRecord:
         self._watch = OomWatch()
         self._noted: RunningNote | None = None
         self._written: LastExit | None = None
-        self._fault = ""
+        self._faults: dict[str, str] = {}
         self._is_guest = False
 
     def read_before(self) -> LastExit:
@@ -56,32 +56,32 @@ class ExitRecord:
         return before.last
 
     def keep(
-        self,
-        host: HostExit | None,
-        worker: WorkerExit | None,
-        tasks: Sequence[Task],
-        pids: Iterable[int],
+        self, last: LastExit, tasks: Sequence[Task], pids: Iterable[int], *, stopping: str
     ) -> None:
-        """Bring both files up to date, where they are not."""
+        """Bring both files up to date, where they are not.
+
+        Args:
+            last: how the host before this one and the last worker ended.
+            tasks: what runs now.
+            pids: of the workers.
+            stopping: who has told this host to stop, if anybody has.
+        """
         count = self._watch.sample(pids)
         if self._is_guest:
             return
-        last = LastExit(host=host, worker=worker)
-        if (
-            last != self._written
-            and (host or worker)
-            and self._try(partial(self._files.write_last, last))
+        if last not in (self._written, LastExit()) and self._try(
+            self._files.last_exit, partial(self._files.write_last, last)
         ):
             self._written = last
-        note = self._me.note(self._started_at, count, tasks)
+        note = self._me.note(self._started_at, count, tasks, stopping)
         known = self._noted and self._noted.model_copy(update={"written_at": note.written_at})
-        if note != known and self._try(partial(self._files.write_note, note)):
+        if note != known and self._try(self._files.running, partial(self._files.write_note, note)):
             self._noted = note
 
     def touch(self) -> None:
-        """Show that this host still runs, where its note has not changed for a while."""
-        if self._noted is not None:
-            self._try(self._files.touch_note)
+        """Show that this host still runs; a note that somebody has removed is written again."""
+        if self._noted is not None and not self._try(self._files.running, self._files.touch_note):
+            self._noted = None
 
     def examine(self, remains: Remains, redactor: Redactor, *, tail_bytes: int) -> WorkerExit:
         """Say how a worker ended."""
@@ -125,8 +125,11 @@ class ExitRecord:
         host = self._me.exit(self._started_at, error, why, self._pump.redactor).model_copy(
             update={"tasks": list_tasks(tasks), "tasks_running": len(tasks)}
         )
-        if self._try(partial(self._files.write_last, LastExit(host=host, worker=worker))):
-            self._try(self._files.drop_note)
+        if self._try(
+            self._files.last_exit,
+            partial(self._files.write_last, LastExit(host=host, worker=worker)),
+        ):
+            self._try(self._files.running, self._files.drop_note)
 
     def _tell(self, host: HostExit) -> None:
         self._pump.log(
@@ -140,18 +143,18 @@ class ExitRecord:
             tasks_running=host.tasks_running,
         )
 
-    def _try(self, write: Callable[[], None]) -> bool:
-        """Write, and say when that does not work; once for each reason."""
+    def _try(self, path: Path, write: Callable[[], None]) -> bool:
+        """Write a file, and say when that does not work; once for each reason."""
+        fault = self._faults.pop(path.name, "")
         try:
             write()
         except OSError as exc:
-            if str(exc) != self._fault:
-                self._fault = str(exc)
-                self._pump.log("error", "exit_not_written", error=self._fault)
+            self._faults[path.name] = reason = exc.strerror or str(exc)
+            if reason != fault:
+                self._pump.log("error", "exit_not_written", file=path.name, error=reason)
             return False
-        if self._fault:
-            self._fault = ""
-            self._pump.log("info", "exit_written_again")
+        if fault:
+            self._pump.log("info", "exit_written_again", file=path.name)
         return True
 
 

@@ -95,15 +95,19 @@ class Exits:
         """Remember the tasks that still run, if any; called before they get their ends."""
         self._left = running_tasks(self._places()) or self._left
 
-    def end(self, error: BaseException | None, *, why: str, within_s: float) -> None:
+    def note_stop(self, why: str) -> None:
+        """Note who told the host to stop: it may be killed before it has stopped."""
+        self._why = why
+        self._wake.set()
+
+    def end(self, error: BaseException | None, *, within_s: float) -> None:
         """Put the end of this host on record, in that time or not at all.
 
         Args:
             error: what ends it; None for a clean stop.
-            why: who asked for the stop.
             within_s: seconds.
         """
-        self._error, self._why = error, why
+        self._error = error
         self._is_ending = True
         self._wake.set()
         self.start()
@@ -139,13 +143,20 @@ class Exits:
         self._is_read.set()
 
     def _keep(self) -> None:
+        from kagent_sdk.protocol.last_exit import LastExit  # noqa: PLC0415 - as in `_open`
+
         record = self._open()
         turn = 0
         while not self._is_ending:
             # Worker and tasks of one moment: the loop goes on meanwhile.
             places = self._places()
             pids = [pid for pid in (place.pid for place in places) if pid is not None]
-            record.keep(self.host, self.worker, running_tasks(places), pids)
+            record.keep(
+                LastExit(host=self.host, worker=self.worker),
+                running_tasks(places),
+                pids,
+                stopping=self._why,
+            )
             if turn % TOUCH_EVERY == TOUCH_EVERY - 1:
                 record.touch()
             turn += 1

@@ -50,7 +50,6 @@ class Host:
         self._pump = parts.pump
         self._loop = asyncio.get_running_loop()
         self._schedule: ShutdownSchedule | None = None
-        self._why = ""
         self._stop_asked = asyncio.Event()
         self._hurry_asked = asyncio.Event()
 
@@ -112,7 +111,7 @@ class Host:
             self._pump.log("warning", "shutdown_hurried", why=why)
             self._hurry_asked.set()
             return
-        self._why = why
+        self._parts.exits.note_stop(why)
         config = self._parts.config
         self._schedule = plan_shutdown(
             self._loop.time(),
@@ -259,13 +258,13 @@ class Host:
         try:
             yield
         except BaseException as exc:
-            if isinstance(exc, KagentError):
-                self._pump.log("error", "host_failed", error=str(exc))
-            else:
+            if not isinstance(exc, KagentError):
                 self._pump.log_exception("host_failed", exc)
-            exits.end(exc, why="", within_s=self._left_s())
+            elif not isinstance(exc, CrashLoopError):  # that is in the log already
+                self._pump.log("error", "host_failed", error=str(exc))
+            exits.end(exc, within_s=self._left_s())
             raise
-        exits.end(None, why=self._why, within_s=self._left_s())
+        exits.end(None, within_s=self._left_s())
 
 
 def _settle_process(parts: HostParts) -> None:

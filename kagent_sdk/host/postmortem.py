@@ -20,7 +20,11 @@ EXIT_UNCAUGHT = 1
 
 CLEAN = "clean"
 SIGKILL = 9
-KILLED_BY_HOST = {"stuck": "stall", "protocol_error": "protocol_error"}
+KILLED_BY_HOST = {
+    "stuck": "stall",
+    "start_timed_out": "start_failed",
+    "protocol_error": "protocol_error",
+}
 TRACEBACK_HEADS = ("Traceback (most recent call last):", "Exception Group Traceback")
 
 
@@ -64,6 +68,8 @@ def judge_host(note: RunningNote | None, last: LastExit, witness: Witness) -> Ho
     if last.host is not None and last.host.run == note.run:
         return last.host
     cause, how, oom = _judge_kill(note, witness)
+    if note.stopping:
+        how = f"{how}, while it was stopping: {note.stopping}"
     return HostExit(
         cause=cause,
         how=how,

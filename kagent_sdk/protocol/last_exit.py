@@ -72,8 +72,9 @@ class WorkerExit(Exit):
     worker: int = Field(0, description="Its index.")
     cause: _Word = Field(
         "unknown",
-        description="clean; exit, exception, signal or oom, when it ended by itself; stall, "
-        "protocol_error or killed, when the host ended it; shutdown, when it did not stop in time.",
+        description="clean; exit, exception, signal or oom, when it ended by itself; start_failed, "
+        "stall, protocol_error or killed, when the host ended it; shutdown, when it did not stop "
+        "in time.",
     )
     ready_s: float | None = Field(None, description="For how long it was ready; null: never.")
     rss_bytes: int | None = Field(None, description="Its resident memory a second before, or less.")
@@ -99,5 +100,6 @@ class RunningNote(Part):
     written_at: AwareDatetime
     cgroup: str | None = Field(None, description="Tells its memory cgroup from every other one.")
     oom_kills: int | None = Field(None, description="What the cgroup had counted.")
+    stopping: str = Field("", description="Who has told it to stop, if anybody has.")
     tasks: tuple[OpenTask, ...] = Field((), max_length=MAX_TASKS)
     tasks_running: int = 0

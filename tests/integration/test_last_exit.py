@@ -27,11 +27,8 @@ def last_exit(folder: Path) -> dict[str, Any]:
 
 def noted_tasks(folder: Path) -> set[str]:
     """Return the ids of the tasks in the host's note."""
-    try:
-        note = json.loads((folder / "runtime" / "running.json").read_bytes())
-    except FileNotFoundError:
-        return set()
-    return {task["id"] for task in note["tasks"]}
+    note = read_note(folder)
+    return {task["id"] for task in json.loads(note)["tasks"]} if note else set()
 
 
 def begin(agent: RunningAgent, *ids: str) -> None:
@@ -69,7 +66,7 @@ def test_a_clean_stop_is_told_by_the_next_host(subject: Path) -> None:
 
 def test_tasks_that_a_stop_cut_off_are_named(subject: Path) -> None:
     """A stop may be clean for the host and not for a task that would not end."""
-    env = {"AGENT_SHUTDOWN__GRACE_S": "2", "AGENT_TASKS__CANCEL_GRACE_S": "0.2"}
+    env = {"AGENT_SHUTDOWN__GRACE_S": "6", "AGENT_TASKS__CANCEL_GRACE_S": "0.2"}
     with running_agent(subject, env=env) as agent:
         body = {"id": "mule", "capability": "stubborn", "input": {"seconds": 100}}
         agent.post("/v1/tasks", body, headers={"Prefer": "respond-async"})
@@ -103,13 +100,37 @@ def test_a_killed_host_leaves_word_of_what_was_running(subject: Path) -> None:
         assert agent.status()["last_exit"]["host"]["cause"] == "clean"
 
 
+def test_a_host_that_was_killed_while_it_stopped_says_so(subject: Path) -> None:
+    """An orchestrator's patience was shorter than the agent's grace."""
+    with running_agent(subject, exit_code=None) as agent:
+        begin(agent, "slow")
+        os.kill(agent.pid, signal.SIGTERM)
+        wait_until(lambda: b'"stopping":"SIGTERM"' in read_note(subject))
+        kill_host(agent)
+
+    with running_agent(subject) as agent:
+        told = agent.status()["last_exit"]["host"]
+
+        assert told["cause"] == "killed"
+        assert told["how"] == "killed, while it was stopping: SIGTERM"
+        assert [task["id"] for task in told["tasks"]] == ["slow"]
+
+
+def read_note(folder: Path) -> bytes:
+    """Return the host's note; nothing without one."""
+    try:
+        return running_file(folder).read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 def test_more_tasks_than_the_note_has_room_for_are_counted(subject: Path) -> None:
     """The note stays small, whatever runs."""
     env = {"AGENT_TASKS__MAX_CONCURRENCY": "200"}
     with running_agent(subject, env=env, exit_code=None) as agent:
         begin(agent, *(f"t{number}" for number in range(130)))
         wait_until(lambda: len(noted_tasks(subject)) == 100)
-        wait_until(lambda: b'"tasks_running":130' in running_file(subject).read_bytes())
+        wait_until(lambda: b'"tasks_running":130' in read_note(subject))
         kill_host(agent)
 
     with running_agent(subject) as agent:

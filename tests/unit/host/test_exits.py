@@ -53,7 +53,7 @@ def test_a_disk_that_stands_still_does_not_hold_up_the_exit(
     exits.start()
     exits.wait_read(20)
     began_s = time.monotonic()
-    exits.end(None, why="SIGTERM", within_s=0.2)
+    exits.end(None, within_s=0.2)
     took_s = time.monotonic() - began_s
     assert stuck.wait(20)
     goes_on.set()
@@ -74,7 +74,7 @@ def test_an_agent_without_a_thread_to_spare_runs_without_a_record(
     monkeypatch.setattr(exits._thread, "start", refuse)
     exits.start()
     exits.wait_read(20)
-    exits.end(None, why="SIGTERM", within_s=5)
+    exits.end(None, within_s=5)
 
     assert logged(tmp_path, pump) == ["exits_not_recorded"]
 
@@ -90,7 +90,7 @@ def test_a_bug_in_the_record_ends_the_record_alone(
     monkeypatch.setattr(ExitFiles, "read_note", fail)
     exits.start()
     exits._thread.join(20)
-    exits.end(None, why="SIGTERM", within_s=5)
+    exits.end(None, within_s=5)
 
     assert logged(tmp_path, pump) == ["exits_not_recorded"]
 
@@ -105,20 +105,38 @@ def test_a_full_disk_is_reported_once_and_written_to_when_it_has_room(
     exits.wait_read(20)
     for _ in range(3):
         exits.examine(remains())
-    while "exit_not_written" not in (tmp_path / "logs" / "runtime.log").read_text():
+    while (tmp_path / "logs" / "runtime.log").read_text().count("exit_not_written") < 2:
         time.sleep(0.01)
     runtime.mkdir()
     exits.examine(remains())
     while not (runtime / "running.json").exists():
         time.sleep(0.01)
-    exits.end(None, why="SIGTERM", within_s=20)
+    exits.note_stop("SIGTERM")
+    exits.end(None, within_s=20)
 
-    assert logged(tmp_path, pump) == ["exit_not_written", "exit_written_again"]
+    once = ["exit_not_written", "exit_written_again"]
+    assert sorted(logged(tmp_path, pump)) == sorted(2 * once)  # for each of the two files
     last, _ = ExitFiles(tmp_path).read_last()
     assert last.worker == exits.worker
     assert last.host is not None
     assert last.host.how == "stopped: SIGTERM"
     assert not (runtime / "running.json").exists()
+
+
+def test_a_note_that_somebody_removed_is_written_again(
+    exits: Exits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is cleaned up at run time must not make the host forget."""
+    monkeypatch.setattr("kagent_sdk.host.exits.INTERVAL_S", 0.01)
+    note = tmp_path / "runtime" / "running.json"
+    exits.start()
+    for _ in range(2):
+        while not note.exists():
+            time.sleep(0.01)
+        note.unlink()
+    exits.end(None, within_s=20)
+
+    assert not note.exists()
 
 
 def remains() -> Remains:

@@ -80,6 +80,13 @@ def test_a_counter_that_rose_since_says_memory() -> None:
     assert (found.cause, found.how, found.oom, found.signal) == ("oom", "OOM", True, "SIGKILL")
 
 
+def test_a_host_that_was_stopping_is_told_so() -> None:
+    """It was killed because it took too long: the grace is what to look at."""
+    found = judge(NOTE.model_copy(update={"stopping": "SIGTERM"}))
+
+    assert (found.cause, found.how) == ("killed", "killed, while it was stopping: SIGTERM")
+
+
 @pytest.mark.parametrize(
     ("note", "changed"),
     [
@@ -190,6 +197,7 @@ def test_an_exception_is_told_by_what_can_be_done_about_it(
         (-9, "shutdown", True, True, "", ("shutdown", "shutdown")),
         (1, None, True, False, TRACEBACK, ("shutdown", "as told")),
         (-9, "stuck", False, True, "", ("stall", "stuck")),
+        (-9, "start_timed_out", False, False, "", ("start_failed", "start_timed_out")),
         (-9, "protocol_error", False, False, "", ("protocol_error", "protocol_error")),
         (-9, "cancellation_ignored", False, False, "", ("killed", "cancellation_ignored")),
         (-9, None, False, True, "", ("oom", "OOM")),
