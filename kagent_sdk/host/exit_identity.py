@@ -89,7 +89,7 @@ class Identity:
         redactor: Redactor,
     ) -> HostExit:
         """Return the end of this host."""
-        cause, code, how, told = CLEAN, 0, f"stopped: {why}", ""
+        cause, code, how, told = CLEAN, 0, f"stopped: {why or 'nobody asked for it'}", ""
         if error is not None:
             cause, code = judge_error(error)
             how = tell_text(str(error) or type(error).__name__, redactor)[:MAX_HOW_CHARS]

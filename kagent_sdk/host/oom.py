@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-WINDOW_S = 2.0
-"""The kernel counts a kill before the process is gone, and freeing its memory takes a while: what
-was counted in this time before an end may have been the cause of it."""
+WINDOW_S = 5.0
+"""The kernel counts a kill before the process is gone, freeing its memory takes a while, and then its
+last words are waited for: what was counted in this time before may have been the cause of an end."""
 
-KEPT_READINGS = 8
+KEPT_READINGS = 32
+"""One a second, and one more after each end of a worker."""
+
 KEPT_CGROUPS = 64
 
 

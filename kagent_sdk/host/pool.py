@@ -288,7 +288,7 @@ class Pool:
 
     def _kill_silent(self, place: Place, process: WorkerProcess) -> None:
         if place.process is process and process.popen.returncode is None:
-            self.kill_worker(place, "connection_closed")
+            self.kill_worker(place, place.kill_reason or "connection_closed")
 
     def _on_stacks(self, place: Place, dump: str) -> None:
         # What cannot be read is told as it came.

@@ -36,6 +36,7 @@ class OpenTask(Part):
 class Exit(Part):
     """How a process ended; what is not known is null."""
 
+    cause: _Word = "unknown"
     at: AwareDatetime = Field(
         description="When; of a host that was killed, when it was last known to run."
     )
@@ -59,8 +60,9 @@ class HostExit(Exit):
     """How a host ended."""
 
     cause: _Word = Field(
+        "unknown",
         description="clean, start_failed, config_invalid, crash_loop or internal_error, as the "
-        "host wrote itself; killed, oom, machine_restarted or unknown, as the next host found out."
+        "host wrote itself; killed, oom, machine_restarted or unknown, as the next host found out.",
     )
     started_at: AwareDatetime | None = None
     run: str = Field("", description="Tells this run of a host from every other one.")

@@ -28,14 +28,14 @@ def exit_lines(status: Status, now: datetime) -> list[Text]:
     host, worker = status.last_exit.host, status.last_exit.worker
     lines = []
     if host is not None and host.cause != CLEAN:
-        lines.append(_line("the host before", host, host.cause, now))
+        lines.append(_line("the host before", host, now))
     if worker is not None and worker.cause != CLEAN and worker != status.workers.last_crash:
-        lines.append(_line(f"worker {worker.worker}", worker, worker.cause, now))
+        lines.append(_line(f"worker {worker.worker}", worker, now))
     return lines
 
 
-def _line(who: str, end: Exit, cause: str, now: datetime) -> Text:
-    said = cause.replace("_", " ")
+def _line(who: str, end: Exit, now: datetime) -> Text:
+    said = end.cause.replace("_", " ")
     line = Text(f"{who}: ").append(clean_line(said), BAD)
     if end.how.lower() != said:
         line.append(f" ({clean_line(end.how, limit_chars=MAX_LINE_CHARS)})", BAD)
