@@ -23,6 +23,7 @@ from kagent_sdk.host.cgroup_files import (
     parse_pressure,
     parse_table,
 )
+from kagent_sdk.host.oom import OomCount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 # The longest of the files read here, /proc/self/mountinfo, has a line for each mount.
 _MAX_FILE_BYTES = 1 << 20
 _PRESSURES = ("memory", "cpu", "io")
+_CONTROLLERS = ("memory", "cpu", "cpuacct", "pids", UNIFIED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +160,16 @@ class CgroupReader:
             pressure=_read_pressure(places.get(UNIFIED), self._root / "proc/pressure"),
         )
 
-    def _find_places(self) -> dict[str, Place]:
+    def find_memory(self) -> Place | None:
+        """Return where the files of the process's memory cgroup lie at present."""
+        return self._find_places(("memory",)).get("memory")
+
+    def _find_places(self, controllers: Iterable[str] = _CONTROLLERS) -> dict[str, Place]:
         folder = self._root / "proc" / self._process
         paths = parse_membership(_read(folder / "cgroup") or "")
         mounts = parse_mounts(_read(folder / "mountinfo") or "")
         places: dict[str, Place] = {}
-        for controller in ("memory", "cpu", "cpuacct", "pids", UNIFIED):
+        for controller in controllers:
             place = self._find_place(controller, paths, mounts)
             place = place or self._find_place(UNIFIED, paths, mounts)
             if place:
@@ -212,6 +218,21 @@ _MEMORY_FILES = {
         "total_inactive_file",
     ),
 }
+
+
+def read_oom_count(place: Place) -> OomCount | None:
+    """Return what a memory cgroup counts now; None when it is gone or does not count.
+
+    In v1 it counts its own processes alone, in v2 those of the cgroups in it too.
+    """
+    kills = parse_table(_read(place.leaf / _MEMORY_FILES[place.is_unified].events)).get("oom_kill")
+    try:
+        # The kernel gives no two cgroups of a hierarchy the same number while it runs.
+        number = place.leaf.stat().st_ino
+    except OSError:
+        return None
+    version = "v2" if place.is_unified else "v1"
+    return None if kills is None else OomCount(f"{version}:{number}", kills)
 
 
 def _read_memory(place: Place | None) -> CgroupMemory:

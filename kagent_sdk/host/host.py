@@ -6,11 +6,11 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from kagent_sdk.errors import CrashLoopError
+from kagent_sdk.errors import CrashLoopError, KagentError
 from kagent_sdk.host.announcement import announce
 from kagent_sdk.host.lifecycle import LifecycleState
 from kagent_sdk.host.parts import HostParts
@@ -68,6 +68,7 @@ class Host:
         signals.hand_over(self._loop, self.ask_to_stop, self._refuse_reload, self._pump.reopen)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._pumping())
+            stack.enter_context(self._recording())
             parts.children.start()
             stack.callback(parts.children.close)
             stack.callback(_kill_all, workers)
@@ -85,6 +86,7 @@ class Host:
                     started_at=parts.started_at,
                 )
             )
+            parts.exits.start()
             _settle_process(parts)
             gc.freeze()  # what is there now stays: no collection needs to look at it again
             gc.set_threshold(GC_THRESHOLD)
@@ -110,6 +112,7 @@ class Host:
             self._pump.log("warning", "shutdown_hurried", why=why)
             self._hurry_asked.set()
             return
+        self._parts.exits.note_stop(why)
         config = self._parts.config
         self._schedule = plan_shutdown(
             self._loop.time(),
@@ -154,6 +157,7 @@ class Host:
             for job in (stopped, *jobs):
                 job.cancel()
             await asyncio.gather(stopped, *jobs, return_exceptions=True)
+            parts.exits.keep_tasks()
             self._end_all()
             await self._engine.aclose()
 
@@ -195,6 +199,7 @@ class Host:
                     task.worker.send(Kind.INTERRUPT, task.number)
             await self._idle_until(schedule.cancel_until_s)
         self._lifecycle.enter(LifecycleState.STOPPING, time.time())
+        self._parts.exits.keep_tasks()
         await self._parts.pool.stop(max(0.0, schedule.stop_until_s - self._loop.time()))
         await asyncio.wait([pool], timeout=max(0.1, schedule.flush_until_s - self._loop.time()))
 
@@ -252,6 +257,21 @@ class Host:
                 self._lifecycle.enter(LifecycleState.STOPPED, time.time())
             self._pump.log("info", "host_stopped", lifecycle=str(self._lifecycle.state))
             self._pump.close(self._left_s())
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """Put on record how this host ends; nothing more can go wrong behind it but the log."""
+        exits = self._parts.exits
+        try:
+            yield
+        except BaseException as exc:
+            if not isinstance(exc, KagentError):
+                self._pump.log_exception("host_failed", exc)
+            elif not isinstance(exc, CrashLoopError):  # that is in the log already
+                self._pump.log("error", "host_failed", error=str(exc))
+            exits.end(exc, within_s=self._left_s())
+            raise
+        exits.end(None, within_s=self._left_s())
 
 
 def _settle_process(parts: HostParts) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 from pathlib import Path
@@ -35,6 +36,11 @@ def run(directory: Path, overrides: dict[str, Any]) -> int:
     gc.disable()
     try:
         return _run(directory, overrides)
+    except BaseException as exc:
+        from kagent_sdk.host.early_exit import record_failure  # noqa: PLC0415 - rare
+
+        record_failure(directory, exc)
+        raise
     finally:
         gc.enable()
 
@@ -42,6 +48,9 @@ def run(directory: Path, overrides: dict[str, Any]) -> int:
 def _run(directory: Path, overrides: dict[str, Any]) -> int:
     signals = EarlySignals()
     signals.install()
+    # A crash in C code leaves a stack on stderr; all that the next host can tell is that this one
+    # was killed.
+    faulthandler.enable()
     # Imported here, so that a signal in the meantime is not lost.
     from kagent_sdk.config import load_config  # noqa: PLC0415
     from kagent_sdk.errors import StartupError  # noqa: PLC0415

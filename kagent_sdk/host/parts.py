@@ -15,6 +15,7 @@ from kagent_sdk.host.children import Children
 from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.entrypoint_worker import EntrypointWorkers
+from kagent_sdk.host.exits import Exits
 from kagent_sdk.host.health import AwakeClock, Health
 from kagent_sdk.host.http.auth import TOKEN_FILE_VARIABLE, load_token
 from kagent_sdk.host.lifecycle import Lifecycle
@@ -54,6 +55,7 @@ class HostParts:
     lifecycle: Lifecycle
     counters: Counters
     pump: LogPump
+    exits: Exits
     engine: Engine
     children: Children
     pool: Pool
@@ -88,6 +90,7 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
     def note_memory(verdict: MemoryVerdict) -> None:
         watchdog.note_memory(verdict.message)
 
+    exits = Exits(directory, pump=pump, places=lambda: pool.places, started_at=started_at)
     engine = Engine(config, _journal(config), counters, kill)
     reception = Reception(
         config,
@@ -98,7 +101,7 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
         on_change=refresh,
     )
     kind = _worker_kind(directory, config, keeper, reception=reception, pump=pump, clock=clock)
-    pool = Pool(config, kind=kind, reception=reception, children=children, pump=pump, clock=clock)
+    pool = Pool(config, kind=kind, reception=reception, children=children, pump=pump, exits=exits)
     keeper.listeners.append(lambda: reception.share_secrets(pool.places))
     watchdog = Watchdog(
         config, lifecycle=lifecycle, pool=pool, engine=engine, pump=pump, clock=clock
@@ -114,6 +117,7 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
         lifecycle=lifecycle,
         counters=counters,
         pump=pump,
+        exits=exits,
         engine=engine,
         children=children,
         pool=pool,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kagent_sdk.host.backoff import CrashHistory
 from kagent_sdk.host.health import Pulse
@@ -12,24 +14,9 @@ from kagent_sdk.host.worker_connection import WorkerConnection
 from kagent_sdk.host.worker_process import WorkerProcess
 from kagent_sdk.protocol.manifest import Heartbeat, Hello
 
-
-@dataclass(frozen=True, slots=True)
-class Crash:
-    """How a worker ended that was not asked to.
-
-    Attributes:
-        at: seconds since the epoch.
-        how: ``SIGKILL``, ``exit code 1``, or why the host killed it.
-        pid: of the worker.
-        returncode: negative for a signal, as `subprocess` has it.
-        traceback_text: where it hung if it stalled; else the last lines of its stderr.
-    """
-
-    at: float
-    how: str
-    pid: int
-    returncode: int
-    traceback_text: str
+if TYPE_CHECKING:
+    from kagent_sdk.host.task import Task
+    from kagent_sdk.protocol.last_exit import WorkerExit
 
 
 class Place:
@@ -66,7 +53,7 @@ class Place:
         self.was_asked_for_stacks = False
         self.was_stuck = False
         self.history = CrashHistory()
-        self.last_crash: Crash | None = None
+        self.last_crash: WorkerExit | None = None
         self.restarts = 0
 
     @property
@@ -84,7 +71,7 @@ class Place:
     def stuck_stack(self) -> str | None:
         """Where its worker hangs, or hung if it is being replaced for that."""
         if self.stack is None and self.was_stuck and self.last_crash is not None:
-            return self.last_crash.traceback_text
+            return self.last_crash.traceback
         return self.stack
 
     def vacate(self) -> None:
@@ -100,3 +87,30 @@ class Place:
         self.stack = None
         self.status_text = None
         self.was_asked_for_stacks = False
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What is left of a worker that has ended.
+
+    Attributes:
+        returncode: as `subprocess` has it, negative for a signal.
+        how: the same for people.
+        kill_reason: why the host killed it, if it did.
+        was_asked: whether it had been asked to stop.
+        ready_s: for how long it was ready; None if it never was.
+        stack: where it hung, if it stalled.
+        tail: the last that it wrote to stderr.
+        tasks: what it was running.
+    """
+
+    worker: int
+    pid: int
+    returncode: int
+    how: str
+    kill_reason: str | None
+    was_asked: bool
+    ready_s: float | None
+    stack: str | None
+    tail: str
+    tasks: Sequence[Task]

@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from typing import TYPE_CHECKING
 
 from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.errors import CrashLoopError, ProtocolError, StartupError
 from kagent_sdk.host.backoff import is_stable, restart_delay_s
 from kagent_sdk.host.children import Children
-from kagent_sdk.host.health import AwakeClock, Pulse
+from kagent_sdk.host.exits import Exits, running_tasks
+from kagent_sdk.host.health import Pulse
 from kagent_sdk.host.logs.pump import LogPump, WorkerOutput
-from kagent_sdk.host.place import Crash, Place
+from kagent_sdk.host.place import Place, Remains
 from kagent_sdk.host.reception import Reception
 from kagent_sdk.host.stacks import format_dump, parse_dump
 from kagent_sdk.host.task import Worker
 from kagent_sdk.host.worker_kind import WorkerEvents, WorkerKind
 from kagent_sdk.host.worker_process import WorkerProcess, describe_exit
+
+if TYPE_CHECKING:
+    from kagent_sdk.protocol.last_exit import WorkerExit
 
 LAST_FRAMES_S = 1.0
 """After a worker's exit its last frames are read until its end of the socket is closed. A child
@@ -42,7 +47,7 @@ class Pool:
         reception: told of those that are gone.
         children: learns of exits.
         pump: takes what the workers print.
-        clock: of all stamps.
+        exits: says how they ended, and puts it on record.
     """
 
     def __init__(
@@ -53,14 +58,15 @@ class Pool:
         reception: Reception,
         children: Children,
         pump: LogPump,
-        clock: AwakeClock,
+        exits: Exits,
     ) -> None:
         self.kind = kind
         self._config = config
         self._reception = reception
         self._children = children
         self._pump = pump
-        self._clock = clock
+        self._exits = exits
+        self._clock = reception.clock
         self._loop = asyncio.get_running_loop()
         self._stop_asked = asyncio.Event()
         self.places = [Place(index) for index in range(config.worker.count)]
@@ -151,7 +157,7 @@ class Pool:
                 raise CrashLoopError(
                     f"the worker crashed {place.history.unstable} times in a row "
                     f"without becoming stable; last: {place.last_crash.how}",
-                    place.last_crash.traceback_text,
+                    place.last_crash.traceback or "",
                 )
             delay_s = restart_delay_s(
                 max(1, place.history.unstable),
@@ -218,31 +224,56 @@ class Pool:
     async def _bury(self, place: Place, process: WorkerProcess, returncode: int) -> None:
         await _wait_for(place.connection_lost, LAST_FRAMES_S)
         await _wait_for(place.output_ended, LAST_OUTPUT_S)
-        how = place.kill_reason or describe_exit(returncode)
-        if self._stop_asked.is_set():
-            self._pump.log("info", "worker_stopped", worker=place.index, how=how)
+        was_asked = self._stop_asked.is_set()
+        end = await self._examine(self._remains(place, process, returncode, was_asked=was_asked))
+        if was_asked:
+            self._pump.log("info", "worker_stopped", worker=place.index, how=end.how)
         else:
-            self._note_crash(place, process, how, returncode)
-        self._reception.lose(place, how)
+            self._note_crash(place, end)
+        self._reception.lose(place, end.how)
 
-    def _note_crash(self, place: Place, process: WorkerProcess, how: str, returncode: int) -> None:
-        now_s = self._clock.read(self._loop.time())
+    def _remains(
+        self, place: Place, process: WorkerProcess, returncode: int, *, was_asked: bool
+    ) -> Remains:
         ready_at_s = None if place.pulse is None else place.pulse.ready_at_s
+        now_s = self._clock.read(self._loop.time())
+        return Remains(
+            worker=place.index,
+            pid=process.pid,
+            returncode=returncode,
+            how=describe_exit(returncode),
+            kill_reason=place.kill_reason,
+            was_asked=was_asked,
+            ready_s=None if ready_at_s is None else now_s - ready_at_s,
+            stack=place.stack,
+            tail="" if place.errors is None else place.errors.tail,
+            tasks=running_tasks([place]),
+        )
+
+    async def _examine(self, remains: Remains) -> WorkerExit:
+        try:
+            return await asyncio.to_thread(self._exits.examine, remains)
+        except RuntimeError:
+            # No thread is to be had: a fork bomb has used up what the cgroup allows.
+            return self._exits.examine(remains)
+
+    def _note_crash(self, place: Place, end: WorkerExit) -> None:
         was_stable = is_stable(
-            None if ready_at_s is None else now_s - ready_at_s,
+            end.ready_s,
             finished_a_task=place.connection is not None and place.connection.answered > 0,
             stable_s=self._config.worker.stable_s,
         )
         place.history = place.history.after_crash(was_stable=was_stable)
-        tail = place.stack or ("" if place.errors is None else place.errors.tail)
-        tail = self._pump.redactor.redact_text(tail)
-        place.last_crash = Crash(time.time(), how, process.pid, returncode, tail)
+        place.last_crash = end
         self._pump.log(
             "error",
             "worker_crashed",
             worker=place.index,
-            worker_pid=process.pid,
-            how=how,
+            worker_pid=end.pid,
+            cause=end.cause,
+            how=end.how,
+            oom=end.oom,
+            tasks=[task.id for task in end.tasks],
             was_stable=was_stable,
         )
 
@@ -252,11 +283,18 @@ class Pool:
             self._pump.log("error", "worker_broke_protocol", worker=place.index, error=str(error))
             place.kill_reason = place.kill_reason or "protocol_error"
         if place.process is not None and not self._stop_asked.is_set():
-            self._loop.call_later(0 if error else LAST_WORDS_S, place.process.kill)
+            delay_s = 0 if error else LAST_WORDS_S
+            self._loop.call_later(delay_s, self._kill_silent, place, place.process)
+
+    def _kill_silent(self, place: Place, process: WorkerProcess) -> None:
+        if place.process is process and process.popen.returncode is None:
+            self.kill_worker(place, place.kill_reason or "connection_closed")
 
     def _on_stacks(self, place: Place, dump: str) -> None:
         # What cannot be read is told as it came.
-        place.stack = format_dump(parse_dump(dump)) or dump
+        text = format_dump(parse_dump(dump)) or dump
+        redacted = self._pump.redactor.redact(text.encode(errors="backslashreplace"))
+        place.stack = redacted.decode(errors="replace")
         self._pump.log("warning", "worker_stack", worker=place.index, stack=place.stack)
 
 

@@ -41,6 +41,9 @@ class Reception:
         pump: told of workers that come.
         clock: of all stamps.
         on_change: called when a worker became ready, recovered or was lost.
+
+    Attributes:
+        clock: the pool stamps with it too.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class Reception:
         self._behind: set[WorkerConnection] = set()
         self._engine = engine
         self._pump = pump
-        self._clock = clock
+        self.clock = clock
         self.on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._frames = WorkerFrames(
@@ -162,7 +165,7 @@ class Reception:
         connection = place.connection
         if place.hello is None or place.is_ready or connection is None or place.pulse is None:
             raise ProtocolError("unexpected READY frame")
-        now_s = self._clock.read(self._loop.time())
+        now_s = self.clock.read(self._loop.time())
         place.pulse = replace(place.pulse, ready_at_s=now_s)
         place.was_stuck = False
         if not self._is_closed:
@@ -175,7 +178,7 @@ class Reception:
     def _on_beat(self, place: Place, payload: bytes) -> None:
         if place.pulse is None or len(payload) > MAX_HEARTBEAT_BYTES:
             raise ProtocolError("unexpected HEARTBEAT frame")
-        now_s = self._clock.read(self._loop.time())
+        now_s = self.clock.read(self._loop.time())
         last_s = place.pulse.beat_at_s
         place.pulse = replace(place.pulse, beat_at_s=now_s)
         if place.stack is not None or (place.connection and place.connection.is_stalled):

@@ -16,6 +16,7 @@ from kagent_sdk.host.parts import HostParts
 from kagent_sdk.host.place import Place
 from kagent_sdk.host.processes import ProcessSample
 from kagent_sdk.protocol import status
+from kagent_sdk.protocol.last_exit import LastExit
 from kagent_sdk.protocol.manifest import LoopStatus
 
 LAST_ERROR_CHARS = 1000
@@ -54,6 +55,7 @@ def build_status(host: HostParts) -> status.Status:
             generation=host.keeper.generation,
             error=host.keeper.error,
         ),
+        last_exit=LastExit(host=host.exits.host, worker=host.exits.worker),
     )
 
 
@@ -244,22 +246,10 @@ def _capabilities(host: HostParts) -> tuple[status.CapabilityInfo, ...]:
 
 def _workers(host: HostParts) -> status.WorkersInfo:
     places = host.pool.places
-    crashes = [(place, place.last_crash) for place in places if place.last_crash is not None]
-    last: status.CrashInfo | None = None
-    if crashes:
-        place, crash = max(crashes, key=lambda item: item[1].at)
-        last = status.CrashInfo(
-            at=_time(crash.at),
-            worker=place.index,
-            how=crash.how,
-            exit_code=crash.returncode if crash.returncode >= 0 else None,
-            signal=crash.how if crash.how.startswith("SIG") else None,
-            # Once more, with what is known now.
-            traceback=host.keeper.redactor.redact_text(crash.traceback_text) or None,
-        )
+    crashes = [place.last_crash for place in places if place.last_crash is not None]
     return status.WorkersInfo(
         count=len(places),
         ready=sum(place.is_ready for place in places),
         restarts=sum(place.restarts for place in places),
-        last_crash=last,
+        last_crash=max(crashes, key=lambda crash: crash.at, default=None),
     )

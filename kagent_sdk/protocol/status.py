@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from kagent_sdk.protocol.last_exit import LastExit, WorkerExit
 from kagent_sdk.protocol.manifest import LoopStatus
 
 Lifecycle = Literal["starting", "ready", "busy", "draining", "stopping", "stopped", "failed"]
@@ -179,24 +180,15 @@ class LoopInfo(LoopStatus):
     worker: int = Field(0, description="Index of the worker.")
 
 
-class CrashInfo(Part):
-    """How a worker ended that should not have."""
-
-    at: AwareDatetime
-    worker: int = 0
-    how: str = Field(description="Such as 'SIGSEGV', 'exit code 1', 'stuck for 60 s'.")
-    exit_code: int | None = None
-    signal: str | None = None
-    traceback: str | None = Field(None, description="The last lines that it wrote to stderr.")
-
-
 class WorkersInfo(Part):
     """The pool of workers."""
 
     count: int = 1
     ready: int = 0
     restarts: int = 0
-    last_crash: CrashInfo | None = None
+    last_crash: WorkerExit | None = Field(
+        None, description="How the last worker of this host ended that should not have."
+    )
 
 
 class LogsInfo(Part):
@@ -243,3 +235,4 @@ class Status(Part):
     workers: WorkersInfo = WorkersInfo()
     logs: LogsInfo = LogsInfo()
     vault: VaultInfo = VaultInfo()
+    last_exit: LastExit = LastExit()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
+from kagent_sdk.cli.screens.status_exits import exit_lines
 from kagent_sdk.cli.screens.status_tables import (
     LABEL_WIDTH,
     capability_table,
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from kagent_sdk.protocol.last_exit import WorkerExit
     from kagent_sdk.protocol.status import (
-        CrashInfo,
         PressuresInfo,
         ProcessInfo,
         ResourcesInfo,
@@ -74,6 +75,8 @@ def status_screen(status: Status, now: datetime, *, width: int) -> Group:
         parts += _part(*_stalled(worker))
     if status.workers.last_crash is not None:
         parts += _part("last crash", _crash(status.workers.last_crash, now))
+    if ends := exit_lines(status, now):
+        parts += _part("last exit", Group(*ends))
     return Group(*parts)
 
 
@@ -182,7 +185,7 @@ def _stalled(worker: StalledWorker) -> tuple[str, RenderableType]:
     return head, Group(silent, _trace(worker.stack))
 
 
-def _crash(crash: CrashInfo, now: datetime) -> RenderableType:
+def _crash(crash: WorkerExit, now: datetime) -> RenderableType:
     age = format_duration(max((now - crash.at).total_seconds(), 0))
     line = Text(f"worker {crash.worker}: ").append(clean_line(crash.how), BAD)
     return Group(line.append(f"  {age} ago", QUIET), _trace(crash.traceback))

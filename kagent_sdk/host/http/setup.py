@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - only with a token, or where the config says so
 LOOPBACK = "127.0.0.1"
 
+READ_WAIT_S = 1.0
+"""An agent that has just started waits so long for its disk to say how the host before ended."""
+
 
 def build_server(host: HostParts, shut_down: Callable[[str], None]) -> HttpServer:
     """Return the server of a host's control plane, not yet listening.
@@ -101,6 +104,7 @@ class Reports:
         from kagent_sdk.host.report import build_status  # noqa: PLC0415
 
         await self._host.monitor.sample_processes()
+        await asyncio.to_thread(self._host.exits.wait_read, READ_WAIT_S)
         return build_status(self._host).model_dump_json().encode()
 
     async def metrics(self) -> tuple[bytes, str]:

@@ -326,6 +326,54 @@ def test_an_agent_in_trouble_says_what_and_why(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
 
 
+def end(cause: str, how: str, **more: Any) -> dict[str, Any]:
+    """Return how something ended, a minute ago."""
+    return {"cause": cause, "how": how, "at": ago(61), **more}
+
+
+def told_ends(**parts: Any) -> list[str]:
+    """Return what the screen says of the last exit."""
+    text = shown(status_screen(status(**parts), NOW, width=80), 120)
+    return [line.strip() for line in text.partition("last exit\n")[2].splitlines() if line]
+
+
+def test_a_host_that_was_killed_is_told_with_its_tasks() -> None:
+    """What was cut off is what somebody will ask for."""
+    tasks = [{"id": f"t{number}", "capability": "nap"} for number in range(5)]
+    host = end("oom", "OOM", tasks=tasks, tasks_running=5)
+
+    assert told_ends(last_exit={"host": host}) == [
+        "the host before: oom  1 min 01 s ago, amid 5 tasks: t0, t1, t2, …"
+    ]
+
+
+def test_a_lost_worker_of_the_host_before_is_told_too() -> None:
+    """And not a second time when it is this host's, where it is shown with its traceback."""
+    host = end("machine_restarted", "the machine restarted", tasks_running=1)
+    worker = end("signal", "SIGSEGV", worker=2)
+
+    assert told_ends(last_exit={"host": host, "worker": worker}) == [
+        "the host before: machine restarted (the machine restarted)  1 min 01 s ago, amid 1 task: …",
+        "worker 2: signal (SIGSEGV)  1 min 01 s ago",
+    ]
+    assert told_ends(last_exit={"worker": worker}, workers={"last_crash": worker}) == []
+
+
+def test_what_ended_cleanly_is_not_worth_a_line() -> None:
+    """What is well is quiet."""
+    ends = {"host": end("clean", "stopped: SIGTERM"), "worker": end("clean", "exit code 0")}
+
+    assert told_ends(last_exit=ends) == []
+    assert told_ends() == []
+
+
+def test_no_end_lets_escapes_through() -> None:
+    """The file lies where a worker may have written it."""
+    host = end("killed", EVIL, tasks=[{"id": EVIL, "capability": EVIL}], tasks_running=1)
+
+    assert "\x1b" not in "".join(told_ends(last_exit={"host": host}))
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_no_column_of_the_status_is_cut(width: int) -> None:
     """Half a number is worse than none."""
