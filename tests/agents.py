@@ -103,6 +103,27 @@ class RunningAgent:
         """What the host has written so far."""
         return self.log_file.read_text(errors="replace")
 
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The log records that the host has written so far."""
+        lines = self.log_text.rpartition("\n")[0].splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def logged(self, event: str, **values: object) -> list[dict[str, Any]]:
+        """Return the records of an event that have these values."""
+        wanted = {"event": event, **values}
+        return [
+            record for record in self.records if {key: record.get(key) for key in wanted} == wanted
+        ]
+
+    def wait_logged(self, event: str, **values: object) -> dict[str, Any]:
+        """Wait for a record of an event that has these values, and return the first."""
+        give_up_at = time.monotonic() + START_DEADLINE_S
+        while not (found := self.logged(event, **values)):
+            assert time.monotonic() < give_up_at, f"no {event} {values}\n{self._tail}"
+            time.sleep(POLL_S)
+        return found[0]
+
     def processes(self) -> list[psutil.Process]:
         """Return every living process of this agent, orphans included, host first."""
         found = [process for process in psutil.process_iter() if self._owns(process)]

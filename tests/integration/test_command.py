@@ -91,7 +91,8 @@ def test_a_program_has_the_kernels_own_signal_actions(tmp_path: Path) -> None:
     with running_agent(folder, env={"AGENT_WORKER__COMMAND": command}) as agent:
         wait_until(lambda: "SigIgn" in agent.log_text)
 
-        (line,) = [line for line in agent.log_text.splitlines() if line.startswith("SigIgn")]
+        events = [str(record["event"]) for record in agent.records]
+        (line,) = [event for event in events if event.startswith("SigIgn")]
         assert int(line.split()[1], 16) == 0
 
 
@@ -103,8 +104,8 @@ def test_a_program_that_is_never_ready_is_replaced_and_given_up(tmp_path: Path) 
     agent = start_agent(folder)
     try:
         assert agent.wait() == 75
-        assert agent.log_text.count("worker_started") == 2
-        assert agent.log_text.count("reason=start_timed_out") == 2
+        assert len(agent.logged("worker_started")) == 2
+        assert len(agent.logged("worker_killed", reason="start_timed_out")) == 2
         agent.assert_nothing_left()
     finally:
         agent.kill()
@@ -152,7 +153,7 @@ def test_a_program_that_beats_again_recovers(tmp_path: Path) -> None:
         agent.wait_ready()
 
         assert worker_of(agent)["restarts"] == 0
-        assert "worker_recovered" in agent.log_text
+        assert agent.wait_logged("worker_recovered")
 
 
 def test_a_program_without_a_watchdog_may_be_silent(tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ def test_a_program_can_give_itself_up(tmp_path: Path) -> None:
         wait_until(lambda: agent.status()["workers"]["last_crash"] is not None)
 
         assert agent.status()["workers"]["last_crash"]["how"] == "watchdog_trigger"
-        assert "worker_errno worker=0 errno=5" in agent.log_text
+        assert agent.wait_logged("worker_errno", errno=5)
         (folder / "go").unlink()
 
 
@@ -237,7 +238,7 @@ def test_a_program_that_says_that_it_stops_is_not_ready(tmp_path: Path) -> None:
         assert worker_of(agent)["state"] == "stopping"
         (folder / "go").unlink()
         agent.wait_ready()  # it did not end in time, and was replaced
-        assert "reason=stop_timed_out" in agent.log_text
+        assert agent.wait_logged("worker_killed", reason="stop_timed_out")
         assert not psutil.pid_exists(first)
 
 
@@ -250,7 +251,7 @@ def test_a_program_ends_by_sigterm_in_its_own_order(tmp_path: Path) -> None:
 
         assert time.monotonic() - started < 20  # of a budget of 25
         assert "left in order" in (folder / "logs/runtime.log").read_text()
-        assert "how=exit code 0" in agent.log_text
+        assert agent.logged("worker_stopped", how="exit code 0")
 
 
 def test_a_program_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_a_program_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     with running_agent(folder) as agent:
         assert agent.stop() == 0
 
-        assert "worker_killed worker=0 reason=shutdown" in agent.log_text
+        assert agent.logged("worker_killed", reason="shutdown")
 
 
 def test_a_program_does_not_outlive_a_host_that_is_killed(tmp_path: Path) -> None:
@@ -366,7 +367,7 @@ def test_a_program_that_cannot_be_executed_says_why(tmp_path: Path) -> None:
     agent = start_agent(folder, env={"AGENT_WORKER__COMMAND": '["./broken"]'})
 
     assert agent.wait() == 75
-    assert "worker_not_started worker=0 error=Exec format error" in agent.log_text
+    assert agent.logged("worker_not_started", error="Exec format error")
 
 
 def test_a_program_needs_no_notifications(tmp_path: Path) -> None:
@@ -375,4 +376,4 @@ def test_a_program_needs_no_notifications(tmp_path: Path) -> None:
     command = f'["sh", "-c", "echo up; exec {sys.executable} program.py"]'
     with running_agent(folder, env={"AGENT_WORKER__COMMAND": command}) as agent:
         assert agent.status()["workers"]["ready"] >= 1
-        wait_until(lambda: agent.log_text.count("\nup") == 2)
+        wait_until(lambda: len(agent.logged("up")) == 2)

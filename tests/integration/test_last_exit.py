@@ -61,7 +61,7 @@ def test_a_clean_stop_is_told_by_the_next_host(subject: Path) -> None:
         assert (told["host"]["cause"], told["host"]["how"]) == ("clean", "stopped: SIGTERM")
         assert (told["host"]["pid"], told["host"]["exit_code"]) == (first, 0)
         assert (told["worker"]["cause"], told["worker"]["exit_code"]) == ("clean", 0)
-        assert "previous_exit cause=clean" in agent.log_text
+        assert agent.wait_logged("previous_exit", cause="clean")
 
 
 def test_tasks_that_a_stop_cut_off_are_named(subject: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_killed_host_leaves_word_of_what_was_running(subject: Path) -> None:
         assert {(task["capability"], task["attempt"]) for task in told["tasks"]} == {("nap", 1)}
         assert all(task["started_at"] for task in told["tasks"])
         assert told["tasks_running"] == 2
-        assert "previous_exit cause=killed" in agent.log_text
+        assert agent.wait_logged("previous_exit", cause="killed")
         wait_until(lambda: last_exit(subject)["host"] == told)
 
     with running_agent(subject) as agent:
@@ -252,7 +252,7 @@ def test_a_host_that_crashes_in_c_code_leaves_its_stack(subject: Path) -> None:
         assert agent.wait() == -signal.SIGSEGV
         wait_until(lambda: not agent.processes())
         (subject / "runtime" / "host.json").unlink()
-        assert "Fatal Python error: Segmentation fault" in agent.log_text
+        wait_until(lambda: "Fatal Python error: Segmentation fault" in agent.log_text)
 
     with running_agent(subject) as agent:
         assert agent.status()["last_exit"]["host"]["cause"] == "killed"
@@ -266,7 +266,7 @@ def test_a_second_host_in_the_folder_leaves_the_first_ones_record_alone(subject:
         port = agent.url.rpartition(":")[2]
         second = start_agent(subject, env={"AGENT_HTTP__PORT": port})
         assert second.wait() == 3
-        assert "another_host_runs" in second.log_text
+        assert second.wait_logged("another_host_runs")
         assert noted_tasks(subject) == {"held"}
         kill_host(agent)
 
@@ -402,10 +402,10 @@ def test_files_that_are_not_what_they_should_be_are_survived(
         is_lost_note = name == "running.json" and spoil is not _temporary_link
         assert (told or {}).get("cause") == ("unknown" if is_lost_note else None)
         if spoil is not _temporary_link:
-            assert f"exit_file_ignored file={name}" in agent.log_text
+            assert agent.wait_logged("exit_file_ignored", file=name)
     assert Path("/etc/passwd").read_bytes() == before
     if spoil is _folder:
-        assert "exit_not_written" in agent.log_text
+        assert agent.wait_logged("exit_not_written")
     else:
         assert not (subject / "runtime" / "running.json").exists()
         assert last_exit(subject)["host"]["cause"] == "clean"

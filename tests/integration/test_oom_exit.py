@@ -98,7 +98,7 @@ def test_a_worker_that_the_kernel_killed_for_memory_says_so(hungry: Path) -> Non
         assert (crash["signal"], crash["exit_code"]) == ("SIGKILL", None)
         assert answer.status == 502
         assert "(OOM)" in answer.json()["detail"]
-        assert "how=OOM" in agent.log_text
+        assert agent.wait_logged("worker_crashed", how="OOM")
         wait_until(lambda: (last_exit_worker(hungry) or {}).get("pid") == worker)
         assert last_exit(hungry)["worker"] == crash
         agent.wait_ready()
