@@ -12,6 +12,7 @@ from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.host.children import Children
 from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.engine import Engine
+from kagent_sdk.host.folder import AgentFolder
 from kagent_sdk.host.health import AwakeClock
 from kagent_sdk.host.lifecycle import Lifecycle
 from kagent_sdk.host.logs.pump import LogPump
@@ -19,6 +20,8 @@ from kagent_sdk.host.memory import MemoryVerdict
 from kagent_sdk.host.monitor import Monitor
 from kagent_sdk.host.pool import Pool
 from kagent_sdk.host.reception import Reception
+from kagent_sdk.host.reloader import Reloader
+from kagent_sdk.host.succession import Succession
 from kagent_sdk.host.task import Worker
 from kagent_sdk.host.vault import Vault
 from kagent_sdk.host.watchdog import TICK_S, Watchdog
@@ -38,7 +41,6 @@ class HostParts:
     """
 
     directory: Path
-    config: AgentConfig
     vault: Vault
     started_at: float
     lifecycle: Lifecycle
@@ -46,17 +48,29 @@ class HostParts:
     pump: LogPump
     engine: Engine
     children: Children
-    pool: Pool
+    succession: Succession
+    reloader: Reloader
     watchdog: Watchdog
     monitor: Monitor
 
+    @property
+    def pool(self) -> Pool:
+        """The generation of workers that gets the tasks."""
+        return self.succession.pool
+
+    @property
+    def config(self) -> AgentConfig:
+        """The configuration in force: that of this generation."""
+        return self.succession.pool.config
+
     def pids(self) -> list[int]:
         """Return the process ids of the host and its workers."""
-        return _pids(self.pool)
+        return _pids(self.succession)
 
 
-def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts:
+def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostParts:
     """Put a host together; nothing is started. Called in the event loop."""
+    directory = folder.path
     started_at = time.time()
     lifecycle = Lifecycle(started_at)
     counters = Counters()
@@ -64,35 +78,48 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
     clock = AwakeClock(asyncio.get_running_loop().time(), TICK_S + CLOCK_TOLERANCE_S)
     children = Children()
 
-    # The engine kills workers through the pool, and the pool tells the watchdog: both come later.
+    # The engine kills workers through the succession, and the pools tell the watchdog: both come
+    # later.
     def kill(worker: Worker, reason: str) -> None:
-        pool.kill(worker, reason)
-
-    def refresh() -> None:
-        watchdog.refresh()
+        succession.kill(worker, reason)
 
     def note_memory(verdict: MemoryVerdict) -> None:
         watchdog.note_memory(verdict.message)
 
+    def build_pool(config: AgentConfig, secrets: dict[str, object]) -> Pool:
+        def note_change() -> None:
+            pool.changed.set()
+            watchdog.refresh()
+
+        reception = Reception(
+            config,
+            secrets=secrets,
+            engine=engine,
+            pump=pump,
+            clock=clock,
+            on_change=note_change,
+        )
+        pool = Pool(
+            directory, config, reception=reception, children=children, pump=pump, clock=clock
+        )
+        return pool
+
+    def apply(config: AgentConfig) -> None:
+        engine.configure(config.tasks)
+        monitor.configure(config.limits)
+
     engine = Engine(config, _journal(config), counters, kill)
-    reception = Reception(
-        config,
-        secrets=vault.exposed(config.secrets.expose),
-        engine=engine,
-        pump=pump,
-        clock=clock,
-        on_change=refresh,
-    )
-    pool = Pool(directory, config, reception=reception, children=children, pump=pump, clock=clock)
-    watchdog = Watchdog(
-        config, lifecycle=lifecycle, pool=pool, engine=engine, pump=pump, clock=clock
-    )
+    first = build_pool(config, vault.exposed(config.secrets.expose))
+    succession = Succession(first, build=build_pool, engine=engine, pump=pump)
+    watchdog = Watchdog(succession, lifecycle=lifecycle, engine=engine, pump=pump, clock=clock)
     monitor = Monitor(
-        config, engine=engine, pids=lambda: _pids(pool), on_memory=note_memory, pump=pump
+        config, engine=engine, pids=lambda: _pids(succession), on_memory=note_memory, pump=pump
+    )
+    reloader = Reloader(
+        succession, prepare=folder.prepare_reload, apply=apply, monitor=monitor, pump=pump
     )
     return HostParts(
         directory=directory,
-        config=config,
         vault=vault,
         started_at=started_at,
         lifecycle=lifecycle,
@@ -100,7 +127,8 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
         pump=pump,
         engine=engine,
         children=children,
-        pool=pool,
+        succession=succession,
+        reloader=reloader,
         watchdog=watchdog,
         monitor=monitor,
     )
@@ -114,5 +142,6 @@ def _journal(config: AgentConfig) -> MemoryJournal:
     )
 
 
-def _pids(pool: Pool) -> list[int]:
-    return [os.getpid(), *(place.pid for place in pool.places if place.pid is not None)]
+def _pids(succession: Succession) -> list[int]:
+    places = [place for pool in succession.pools for place in pool.places]
+    return [os.getpid(), *(place.pid for place in places if place.pid is not None)]

@@ -44,6 +44,7 @@ class Place:
         stack: what its threads were doing when it stalled.
         was_asked_for_stacks: since its last sign of life.
         was_stuck: its predecessor was replaced for being stuck, and it is not ready yet.
+        was_ready: its predecessor was ready when it ended.
         history, last_crash, restarts: of all workers of this place.
     """
 
@@ -63,6 +64,7 @@ class Place:
         self.stack: str | None = None
         self.was_asked_for_stacks = False
         self.was_stuck = False
+        self.was_ready = False
         self.history = CrashHistory()
         self.last_crash: Crash | None = None
         self.restarts = 0
@@ -84,8 +86,14 @@ class Place:
             return self.last_crash.traceback_text
         return self.stack
 
+    def inherit(self, other: Place) -> None:
+        """Take over what a reload must not make forgotten: counts never fall."""
+        self.restarts += other.restarts
+        self.last_crash = self.last_crash or other.last_crash
+
     def vacate(self) -> None:
         """Forget the present worker; what is known of its end stays."""
+        self.was_ready = self.is_ready
         self.process = None
         self.connection = None
         self.errors = None

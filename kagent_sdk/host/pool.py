@@ -1,4 +1,4 @@
-"""The pool of workers: starts them, watches them, and puts a new one where one died."""
+"""One generation of workers: starts them, watches them, and puts a new one where one died."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from kagent_sdk.host.reception import Reception
 from kagent_sdk.host.stack_reader import StackReader
 from kagent_sdk.host.stacks import format_dump, parse_dump
 from kagent_sdk.host.task import Worker
+from kagent_sdk.host.worker_connection import WorkerConnection
 from kagent_sdk.host.worker_process import WorkerProcess, describe_exit, spawn_worker
 from kagent_sdk.protocol.frames import Kind
 from kagent_sdk.protocol.messages import SECONDS
@@ -47,6 +48,12 @@ class Pool:
         children: learns of exits.
         pump: takes what the workers print.
         clock: of all stamps.
+
+    Attributes:
+        config: the configuration of this generation, for its whole life.
+        generation: counts from 1; each reload makes the next.
+        changed: set whenever a worker has become ready, has recovered or is lost.
+        is_trial: it may follow the present generation: no crash of it is made good.
     """
 
     def __init__(
@@ -60,18 +67,32 @@ class Pool:
         clock: AwakeClock,
     ) -> None:
         self._directory = directory
-        self._config = config
         self._reception = reception
         self._children = children
         self._pump = pump
         self._clock = clock
         self._loop = asyncio.get_running_loop()
+        self._closed = asyncio.Event()
         self._stop_asked = asyncio.Event()
+        self.changed = asyncio.Event()
+        self.config = config
+        self.generation = 1
+        self.is_trial = False
         self.places = [Place(index) for index in range(config.worker.count)]
 
     def start_first(self) -> list[WorkerProcess]:
         """Start a process for every place."""
-        return [self._spawn() for _ in self.places]
+        return [self.start_one() for _ in self.places]
+
+    def start_one(self) -> WorkerProcess:
+        """Start a process for a place.
+
+        Raises:
+            OSError: descriptors, processes or memory are used up.
+        """
+        process = spawn_worker(self._directory, self.config.entrypoint, os.environ)
+        self.adopt([process])
+        return process
 
     def adopt(self, processes: list[WorkerProcess]) -> None:
         """Take over processes that were started before there was a pool."""
@@ -106,19 +127,58 @@ class Pool:
         """Return where a worker hangs, or hung if it is being replaced for that."""
         return next((place.stuck_stack for place in self.places if place.stuck_stack), None)
 
+    @property
+    def connections(self) -> list[WorkerConnection]:
+        """The connections of the present workers."""
+        return [place.connection for place in self.places if place.connection is not None]
+
+    def begin_trial(self, generation: int) -> None:
+        """Be the generation of this number, and get no task before `take_over`."""
+        self.generation = generation
+        self.is_trial = True
+        self._reception.is_current = False
+
+    def take_over(self, retired: Pool) -> None:
+        """End the trial: its workers get the tasks from now on, and those of another no more."""
+        self.is_trial = False
+        for place, before in zip(self.places, retired.places, strict=False):
+            place.inherit(before)
+        self._reception.take_over(self.places)
+        retired.retire()
+
+    def retire(self) -> None:
+        """Start no worker any more; those that are ready stop their loops, and finish their tasks."""
+        self._close()
+        for place in self.places:
+            if place.connection is not None:
+                place.connection.send(Kind.RETIRE, 0)
+
+    def dismiss(self) -> None:
+        """Take from the workers what they still hold: it ends, or runs again elsewhere."""
+        for place in self.places:
+            if place.connection is not None:
+                place.connection.dismiss()
+                self._reception.lose(place, "reload")
+
     async def stop(self, within_s: float) -> None:
         """Let every worker run its ``on_shutdown`` hooks, kill those still there, and wait."""
         self._stop_asked.set()
+        self._close()
+        for place in self.places:
+            if place.connection is not None:
+                place.connection.send(Kind.STOP, 0, SECONDS.pack(within_s))
+        async with asyncio.TaskGroup() as group:
+            for place in self.places:
+                group.create_task(self._kill_after(place, within_s))
+
+    def _close(self) -> None:
+        self._closed.set()
         self._reception.close()
         for place in self.places:
             if place.connection is not None:
                 place.connection.is_open = False
-                place.connection.send(Kind.STOP, 0, SECONDS.pack(within_s))
             if not place.is_ready and place.process is not None:
                 place.process.kill()
-        async with asyncio.TaskGroup() as group:
-            for place in self.places:
-                group.create_task(self._kill_after(place, within_s))
 
     async def _kill_after(self, place: Place, within_s: float) -> None:
         process = place.process
@@ -132,17 +192,12 @@ class Pool:
 
     # One place
 
-    def _spawn(self) -> WorkerProcess:
-        process = spawn_worker(self._directory, self._config.entrypoint, os.environ)
-        self.adopt([process])
-        return process
-
     async def _hold(self, place: Place, process: WorkerProcess) -> None:
         while True:
             await self._run_worker(place, process)
-            if self._stop_asked.is_set():
+            if self._closed.is_set() or self.is_trial:
                 return
-            limits = self._config.worker
+            limits = self.config.worker
             if place.history.is_loop(limits.crash_limit):
                 assert place.last_crash is not None
                 raise CrashLoopError(
@@ -156,8 +211,8 @@ class Pool:
                 max_s=limits.backoff_max_s,
                 random=random.random,
             )
-            await asyncio.sleep(delay_s)
-            if self._stop_asked.is_set():
+            await _wait_for(self._closed, delay_s)
+            if self._closed.is_set():
                 return
             next_process = await self._spawn_when_possible(place)
             if next_process is None:
@@ -170,12 +225,12 @@ class Pool:
 
         Descriptors, processes or memory may be used up for a while: no reason to end the agent.
         """
-        while not self._stop_asked.is_set():
+        while not self._closed.is_set():
             try:
-                return self._spawn()
+                return self.start_one()
             except OSError as exc:
                 self._pump.log("error", "worker_not_started", worker=place.index, error=str(exc))
-            await _wait_for(self._stop_asked, SPAWN_RETRY_S)
+            await _wait_for(self._closed, SPAWN_RETRY_S)
         return None
 
     async def _run_worker(self, place: Place, process: WorkerProcess) -> None:
@@ -213,13 +268,19 @@ class Pool:
         )
         self._pump.attach(place.errors)
         self._pump.attach(WorkerOutput(process.stdout_fd, stream="stdout", pid=process.pid))
-        self._pump.log("info", "worker_started", worker=place.index, worker_pid=process.pid)
+        self._pump.log(
+            "info",
+            "worker_started",
+            worker=place.index,
+            worker_pid=process.pid,
+            generation=self.generation,
+        )
 
     async def _bury(self, place: Place, process: WorkerProcess, returncode: int) -> None:
         await _wait_for(place.connection_lost, LAST_FRAMES_S)
         await _wait_for(place.output_ended, LAST_OUTPUT_S)
         how = place.kill_reason or describe_exit(returncode)
-        if self._stop_asked.is_set():
+        if self._stop_asked.is_set() or (self._closed.is_set() and not place.is_ready):
             self._pump.log("info", "worker_stopped", worker=place.index, how=how)
         else:
             self._note_crash(place, process, how, returncode)
@@ -231,7 +292,7 @@ class Pool:
         was_stable = is_stable(
             None if ready_at_s is None else now_s - ready_at_s,
             finished_a_task=place.connection is not None and place.connection.answered > 0,
-            stable_s=self._config.worker.stable_s,
+            stable_s=self.config.worker.stable_s,
         )
         place.history = place.history.after_crash(was_stable=was_stable)
         tail = place.stack or ("" if place.errors is None else place.errors.tail)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -20,7 +20,13 @@ from kagent_sdk.host.place import Place
 from kagent_sdk.host.worker_connection import FrameHandler, WorkerConnection
 from kagent_sdk.host.worker_frames import WorkerFrames
 from kagent_sdk.protocol.frames import Kind
-from kagent_sdk.protocol.manifest import PROTOCOL_VERSION, Heartbeat, Hello, Welcome
+from kagent_sdk.protocol.manifest import (
+    PROTOCOL_VERSION,
+    CapabilityManifest,
+    Heartbeat,
+    Hello,
+    Welcome,
+)
 
 MAX_HELLO_BYTES = 8 * 1024 * 1024
 """Room for the schemas of a thousand capabilities; what else a worker sends is an output at most."""
@@ -39,6 +45,10 @@ class Reception:
         pump: told of workers that come.
         clock: of all stamps.
         on_change: called when a worker became ready, recovered or was lost.
+
+    Attributes:
+        is_current: its workers get the tasks; else they are on trial.
+        capabilities: by name, as the last of its workers said hello.
     """
 
     def __init__(
@@ -61,6 +71,14 @@ class Reception:
         self._frames = WorkerFrames(engine, max_output_bytes=config.tasks.max_output_bytes)
         self._own_calls = OwnCalls(engine, config.name or "")
         self._is_closed = False
+        self.is_current = True
+        self.capabilities: dict[str, CapabilityManifest] = {}
+
+    def take_over(self, places: Sequence[Place]) -> None:
+        """Give the tasks to the workers of these places, all of them ready, from now on."""
+        self.is_current = True
+        connections = [place.connection for place in places if place.connection is not None]
+        self._engine.succeed(connections, self.capabilities)
 
     def close(self) -> None:
         """Let no further worker take tasks."""
@@ -107,9 +125,9 @@ class Reception:
         connection.capabilities = {
             manifest.name: index for index, manifest in enumerate(hello.capabilities)
         }
-        if manifests != self._engine.dispatcher.capabilities:
-            self._engine.dispatcher.capabilities = manifests
-            self._engine.counters.declare(manifests)
+        self.capabilities = manifests
+        if self.is_current:
+            self._engine.declare(manifests)
         connection.send(Kind.WELCOME, 0, self._welcome(place).model_dump_json().encode())
 
     def _welcome(self, place: Place) -> Welcome:
@@ -135,7 +153,8 @@ class Reception:
         place.was_stuck = False
         if not self._is_closed:
             connection.is_open = True
-            self._engine.dispatcher.connections.append(connection)
+            if self.is_current:
+                self._engine.dispatcher.connections.append(connection)
         self._pump.log("info", "worker_ready", worker=place.index)
         self.on_change()
         self._engine.dispatcher.settle()

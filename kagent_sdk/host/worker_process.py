@@ -50,6 +50,13 @@ class WorkerProcess:
         except ProcessLookupError:
             return
 
+    def discard(self) -> None:
+        """End a worker that nobody has listened to yet, and close what leads to it."""
+        self.kill()
+        self.socket.close()
+        for descriptor in (self.stacks_fd, self.stdout_fd, self.stderr_fd):
+            os.close(descriptor)
+
     def ask_for_stacks(self) -> None:
         """Make faulthandler write every thread's stack; works while the GIL is held."""
         if self.popen.returncode is None:

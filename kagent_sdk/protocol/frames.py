@@ -32,6 +32,7 @@ class Kind(IntEnum):
     ACK = 5
     ANSWER = 6
     STOP = 7
+    RETIRE = 9
 
     HELLO = 33
     READY = 34

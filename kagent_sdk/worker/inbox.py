@@ -31,6 +31,7 @@ class Inbox:
         connection: to be connected by the owner.
         welcome: done when the host has said WELCOME.
         services: there from then on.
+        retire: done when the host has said RETIRE: another worker takes over from this one.
         stop: done when the host has said STOP; the seconds that stopping may take.
     """
 
@@ -46,10 +47,12 @@ class Inbox:
             Kind.ACK: self._on_ack,
             Kind.ANSWER: self._on_answer,
             Kind.STOP: self._on_stop,
+            Kind.RETIRE: self._on_retire,
         }
         self.connection = Connection(loop, self._on_frame)
         self.services: Services | None = None
         self.welcome: asyncio.Future[Welcome] = loop.create_future()
+        self.retire: asyncio.Future[None] = loop.create_future()
         self.stop: asyncio.Future[float] = loop.create_future()
 
     def _on_frame(self, kind: int, number: int, payload: bytes) -> None:
@@ -106,6 +109,11 @@ class Inbox:
             raise ProtocolError("malformed STOP frame: NaN seconds")
         if not self.stop.done():
             self.stop.set_result(max(0.0, seconds))
+
+    def _on_retire(self, number: int, payload: bytes) -> None:
+        del number, payload
+        if not self.retire.done():
+            self.retire.set_result(None)
 
     @property
     def _ready_services(self) -> Services:
