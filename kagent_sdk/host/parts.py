@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,31 +87,17 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
     def note_memory(verdict: MemoryVerdict) -> None:
         watchdog.note_memory(verdict.message)
 
-    def build_pool(config: AgentConfig, secrets: dict[str, object]) -> Pool:
-        def note_change() -> None:
-            pool.changed.set()
-            watchdog.refresh()
-
-        reception = Reception(
-            config,
-            secrets=secrets,
-            engine=engine,
-            pump=pump,
-            clock=clock,
-            on_change=note_change,
-        )
-        pool = Pool(
-            directory, config, reception=reception, children=children, pump=pump, clock=clock
-        )
-        return pool
+    def refresh() -> None:
+        watchdog.refresh()
 
     def apply(config: AgentConfig) -> None:
         engine.configure(config.tasks)
         monitor.configure(config.limits)
 
     engine = Engine(config, _journal(config), counters, kill)
-    first = build_pool(config, vault.exposed(config.secrets.expose))
-    succession = Succession(first, build=build_pool, engine=engine, pump=pump)
+    pools = PoolBuilder(directory, engine, children, pump, clock, refresh)
+    first = pools.build(config, vault.exposed(config.secrets.expose))
+    succession = Succession(first, build=pools.build, engine=engine, pump=pump)
     watchdog = Watchdog(succession, lifecycle=lifecycle, engine=engine, pump=pump, clock=clock)
     monitor = Monitor(
         config, engine=engine, pids=lambda: _pids(succession), on_memory=note_memory, pump=pump
@@ -132,6 +119,47 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
         watchdog=watchdog,
         monitor=monitor,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PoolBuilder:
+    """What all generations of workers have in common.
+
+    Attributes:
+        on_change: called when a worker of any of them became ready, recovered or was lost.
+    """
+
+    directory: Path
+    engine: Engine
+    children: Children
+    pump: LogPump
+    clock: AwakeClock
+    on_change: Callable[[], None]
+
+    def build(self, config: AgentConfig, secrets: dict[str, object]) -> Pool:
+        """Return a generation that runs by this configuration; nothing is started."""
+
+        def note_change() -> None:
+            pool.changed.set()
+            self.on_change()
+
+        reception = Reception(
+            config,
+            secrets=secrets,
+            engine=self.engine,
+            pump=self.pump,
+            clock=self.clock,
+            on_change=note_change,
+        )
+        pool = Pool(
+            self.directory,
+            config,
+            reception=reception,
+            children=self.children,
+            pump=self.pump,
+            clock=self.clock,
+        )
+        return pool
 
 
 def _journal(config: AgentConfig) -> MemoryJournal:
