@@ -6,7 +6,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 
 from kagent_sdk.config.models import AgentConfig, TasksConfig
 from kagent_sdk.host.admission import QueueLimits, Refusal, admit
@@ -20,7 +20,6 @@ from kagent_sdk.host.worker_connection import WorkerConnection
 from kagent_sdk.journal.port import Journal
 from kagent_sdk.journal.record import TaskRecord
 from kagent_sdk.protocol.envelope import input_digest
-from kagent_sdk.protocol.frames import Kind
 from kagent_sdk.protocol.headers import TaskIds
 from kagent_sdk.protocol.manifest import CapabilityManifest
 from kagent_sdk.protocol.tasks import ErrorCode, TaskFailure, TaskState
@@ -258,7 +257,7 @@ class Engine:
             if task.is_finished:
                 continue
             task.worker = None
-            if task.cancel_reason is None and may_run_again and self._can_run_again(task):
+            if task.cancel_reason is None and may_run_again and self.can_run_again(task):
                 self._run_again(task)
             else:
                 self.fail(task, crash_failure(how))
@@ -281,7 +280,8 @@ class Engine:
             self.dispatcher.queue.remove(task)
             self.fail(task, failure)
 
-    def _can_run_again(self, task: Task) -> bool:
+    def can_run_again(self, task: Task) -> bool:
+        """Whether another worker may have it, should this one be lost."""
         capability = task.capability
         return (
             capability.idempotent
@@ -296,7 +296,7 @@ class Engine:
     ) -> None:
         """Give new tasks, and those that wait, to these workers with these capabilities.
 
-        The present workers keep what they hold; `cut_short` and `lose` bring that to an end.
+        The present workers keep what they hold; `cancel` and `lose` bring that to an end.
         """
         self.dispatcher.replace_workers(connections)
         self.declare(manifests)
@@ -320,26 +320,6 @@ class Engine:
         task.capability = self.dispatcher.capabilities.get(task.capability.name, task.capability)
         if task.capability.streams:
             self.events.open(task)
-
-    def cut_short(self, connections: Sequence[WorkerConnection]) -> None:
-        """Cancel what retiring workers hold and may not run again elsewhere."""
-        for task in self._open_on(connections):
-            if not self._can_run_again(task):
-                self.cancel(task, CancelReason.RELOAD)
-
-    def interrupt(self, connections: Sequence[WorkerConnection]) -> None:
-        """Interrupt what was cancelled there and has not ended."""
-        for task in self._open_on(connections):
-            if task.cancel_reason is not None and task.worker is not None:
-                task.worker.send(Kind.INTERRUPT, task.number)
-
-    def _open_on(self, connections: Sequence[WorkerConnection]) -> list[Task]:
-        return [
-            task
-            for connection in connections
-            for task in connection.calls.values()
-            if not task.is_finished
-        ]
 
     # Life
 

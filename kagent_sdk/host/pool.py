@@ -44,7 +44,7 @@ class Pool:
     Args:
         directory: the agent's folder.
         config: the agent's configuration.
-        reception: makes their connections.
+        reception: makes their connections; one for each generation.
         children: learns of exits.
         pump: takes what the workers print.
         clock: of all stamps.
@@ -67,7 +67,7 @@ class Pool:
         clock: AwakeClock,
     ) -> None:
         self._directory = directory
-        self._reception = reception
+        self.reception = reception
         self._children = children
         self._pump = pump
         self._clock = clock
@@ -132,38 +132,10 @@ class Pool:
         """The connections of the present workers."""
         return [place.connection for place in self.places if place.connection is not None]
 
-    def begin_trial(self, generation: int) -> None:
-        """Be the generation of this number, and get no task before `take_over`."""
-        self.generation = generation
-        self.is_trial = True
-        self._reception.is_current = False
-
-    def take_over(self, retired: Pool) -> None:
-        """End the trial: its workers get the tasks from now on, and those of another no more."""
-        self.is_trial = False
-        for place, before in zip(self.places, retired.places, strict=False):
-            place.inherit(before)
-        self._reception.take_over(self.places)
-        retired.retire()
-
-    def retire(self) -> None:
-        """Start no worker any more; those that are ready stop their loops, and finish their tasks."""
-        self._close()
-        for place in self.places:
-            if place.connection is not None:
-                place.connection.send(Kind.RETIRE, 0)
-
-    def dismiss(self) -> None:
-        """Take from the workers what they still hold: it ends, or runs again elsewhere."""
-        for place in self.places:
-            if place.connection is not None:
-                place.connection.dismiss()
-                self._reception.lose(place, "reload")
-
     async def stop(self, within_s: float) -> None:
         """Let every worker run its ``on_shutdown`` hooks, kill those still there, and wait."""
         self._stop_asked.set()
-        self._close()
+        self.close()
         for place in self.places:
             if place.connection is not None:
                 place.connection.send(Kind.STOP, 0, SECONDS.pack(within_s))
@@ -171,9 +143,10 @@ class Pool:
             for place in self.places:
                 group.create_task(self._kill_after(place, within_s))
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Start no worker any more, and end those that are not ready; the others take no tasks."""
         self._closed.set()
-        self._reception.close()
+        self.reception.close()
         for place in self.places:
             if place.connection is not None:
                 place.connection.is_open = False
@@ -212,8 +185,6 @@ class Pool:
                 random=random.random,
             )
             await _wait_for(self._closed, delay_s)
-            if self._closed.is_set():
-                return
             next_process = await self._spawn_when_possible(place)
             if next_process is None:
                 return
@@ -239,7 +210,7 @@ class Pool:
         stacks = StackReader(process.stacks_fd, lambda dump: self._on_stacks(place, dump))
         try:
             await self._loop.create_unix_connection(
-                lambda: self._reception.connect(place, lambda error: self._on_lost(place, error)),
+                lambda: self.reception.connect(place, lambda error: self._on_lost(place, error)),
                 sock=process.socket,
             )
             returncode = await asyncio.shield(exited)
@@ -250,7 +221,7 @@ class Pool:
                 place.connection.abort()
             stacks.close()
             place.vacate()
-            self._reception.on_change()
+            self.reception.on_change()
 
     def _occupy(self, place: Place, process: WorkerProcess) -> None:
         place.process = process
@@ -284,7 +255,7 @@ class Pool:
             self._pump.log("info", "worker_stopped", worker=place.index, how=how)
         else:
             self._note_crash(place, process, how, returncode)
-        self._reception.lose(place, how)
+        self.reception.lose(place, how)
 
     def _note_crash(self, place: Place, process: WorkerProcess, how: str, returncode: int) -> None:
         now_s = self._clock.read(self._loop.time())

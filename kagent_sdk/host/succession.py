@@ -21,9 +21,10 @@ from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.place import Place
 from kagent_sdk.host.pool import Pool
 from kagent_sdk.host.shutdown import plan_shutdown
-from kagent_sdk.host.task import Worker
+from kagent_sdk.host.task import CancelReason, Task, Worker
 from kagent_sdk.host.trial import Contender, may_take_over
 from kagent_sdk.host.worker_process import WorkerProcess
+from kagent_sdk.protocol.frames import Kind
 
 MAX_RETIRING = 2
 """So many generations may finish their tasks beside the current one; a further reload waits."""
@@ -99,7 +100,9 @@ class Succession:
         while len(self._retirements) >= MAX_RETIRING:
             await asyncio.wait(self._retirements.values(), return_when=asyncio.FIRST_COMPLETED)
         pool = self._build(config, secrets)
-        pool.begin_trial(self.pool.generation + 1)
+        pool.generation = self.pool.generation + 1
+        pool.is_trial = True
+        pool.reception.is_current = False
         try:
             self._keep(pool, await self._start_all(pool))
             while not may_take_over(
@@ -111,14 +114,20 @@ class Succession:
             await pool.stop(FAILED_STOP_S)
             raise
         except BaseException:
-            pool.retire()  # the agent stops: `stop` sees to those that are ready
+            pool.close()  # the agent stops: `stop` sees to those that are ready
             raise
         return pool
 
     def swap(self, pool: Pool) -> None:
         """Give the tasks to a generation that passed its trial, in one step of the loop."""
         retired, self.pool = self.pool, pool
-        pool.take_over(retired)
+        for place, before in zip(pool.places, retired.places, strict=False):
+            place.inherit(before)
+        pool.is_trial = False
+        pool.reception.take_over(pool.places)
+        retired.close()
+        for connection in retired.connections:
+            connection.send(Kind.RETIRE, 0)  # it stops its loops: those of its successor run
         assert self._group is not None
         job = self._group.create_task(self._retire(retired), name="retirement")
         self._retirements[retired] = job
@@ -156,13 +165,32 @@ class Succession:
         )
         if not await self._is_relieved(pool, schedule.finish_until_s):
             self._pump.log("warning", "retiring_tasks_cut_short", generation=pool.generation)
-            self._engine.cut_short(pool.connections)
+            self._cancel(pool)
             if not await self._is_relieved(pool, schedule.interrupt_at_s):
-                self._engine.interrupt(pool.connections)
+                self._interrupt(pool)
                 await self._is_relieved(pool, schedule.cancel_until_s)
-            pool.dismiss()
+            self._dismiss(pool)
         await pool.stop(max(0.0, schedule.stop_until_s - self._loop.time()))
         self._pump.log("info", "generation_retired", generation=pool.generation)
+
+    def _cancel(self, pool: Pool) -> None:
+        """Cancel what its workers hold and may not run again elsewhere."""
+        for task in _open_tasks(pool):
+            if not self._engine.can_run_again(task):
+                self._engine.cancel(task, CancelReason.RELOAD)
+
+    def _interrupt(self, pool: Pool) -> None:
+        """Interrupt what was cancelled there and has not ended."""
+        for task in _open_tasks(pool):
+            if task.cancel_reason is not None and task.worker is not None:
+                task.worker.send(Kind.INTERRUPT, task.number)
+
+    def _dismiss(self, pool: Pool) -> None:
+        """Take from its workers what they still hold: it ends, or runs again elsewhere."""
+        for place in pool.places:
+            if place.connection is not None:
+                place.connection.dismiss()
+                pool.reception.lose(place, "reload")
 
     async def _is_relieved(self, pool: Pool, until_s: float) -> bool:
         try:
@@ -171,6 +199,15 @@ class Succession:
         except TimeoutError:
             return False
         return True
+
+
+def _open_tasks(pool: Pool) -> list[Task]:
+    return [
+        task
+        for connection in pool.connections
+        for task in connection.calls.values()
+        if not task.is_finished
+    ]
 
 
 def _contender(place: Place) -> Contender:
