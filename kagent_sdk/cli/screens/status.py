@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from kagent_sdk.protocol.status import (
         CrashInfo,
         PressuresInfo,
+        ReloadInfo,
         ResourcesInfo,
         StalledWorker,
         Status,
@@ -113,6 +114,9 @@ def _summary(status: Status) -> RenderableType:
     pressure = _pressure(status.resources.pressure)
     if pressure:
         rows.append(("pressure", pressure))
+    reload = _reload(status.reload)
+    if reload:
+        rows.append(("reload", reload))
     return pairs(rows, width=LABEL_WIDTH)
 
 
@@ -164,6 +168,23 @@ def _pressure(pressure: PressuresInfo) -> Text:
             parts.append(styled(f"{name} {percent:.0f} %", WARN))
     if parts and pressure.scope == "system":
         parts.append(styled("of the whole machine", QUIET))
+    return joined(parts)
+
+
+def _reload(reload: ReloadInfo) -> Text:
+    """Return what became of the last reload; empty when there was none."""
+    parts = []
+    if reload.state == "reloading":
+        parts.append(styled("new workers are starting", WARN))
+    if reload.retiring:
+        parts.append(styled("older workers finish their tasks", WARN))
+    if reload.last is not None and reload.last.outcome == "failed":
+        parts.append(styled(f"failed: {clean_line(reload.last.reason)}", BAD))
+    if reload.last is not None and reload.last.needs_restart:
+        keys = clean_line(", ".join(reload.last.needs_restart))
+        parts.append(styled(f"needs a restart: {keys}", WARN))
+    if reload.generation > 1:
+        parts.append(styled(f"generation {reload.generation}", QUIET))
     return joined(parts)
 
 
