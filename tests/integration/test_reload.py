@@ -16,6 +16,7 @@ from tests.agents import RunningAgent, running_agent, start_agent
 from tests.integration.vitals import assert_calm, assert_settles, take_vitals
 from tests.integration.waiting import wait_until
 
+GATE = {"name": "gate"}
 ASYNC = {"Prefer": "respond-async"}
 SLOW_IMPORT = "import time\ntime.sleep({seconds})\n"
 OTHER = '''
@@ -43,6 +44,11 @@ agent.run()
 def rewrite(folder: Path, text: str) -> None:
     """Replace the entrypoint as an editor does."""
     (folder / "entrypoint.py").write_text(text)
+
+
+def let_go(agent: RunningAgent) -> None:
+    """Let every ``wait_for`` of the subject's end."""
+    (agent.directory / "runtime" / "data" / GATE["name"]).touch()
 
 
 def reload_part(agent: RunningAgent) -> dict[str, Any]:
@@ -105,19 +111,20 @@ def test_sighup_reloads(subject: Path) -> None:
 def test_running_tasks_and_streams_finish_where_they_began(subject: Path) -> None:
     """A caller notices nothing of the reload that happens under it."""
     with running_agent(subject) as agent, ThreadPoolExecutor() as threads:
-        nap = threads.submit(agent.call, "nap", {"seconds": 3})
+        held = threads.submit(agent.call, "wait_for", GATE)
         stream = agent.stream("count", {"n": 15, "pause_s": 0.2})
         events = [next(stream)]
         while events[-1].name != "event":
             events.append(next(stream))
         wait_until(lambda: agent.status()["tasks"]["working"] == 2)
         assert agent.post("/v1/reload").status == 200
-        assert not nap.done()
+        assert not held.done()
         assert reload_part(agent)["retiring"] == 1
         assert agent.call("echo", {"text": "meanwhile"}) == "meanwhile"
         events += stream
+        let_go(agent)
 
-        assert nap.result() == 1
+        assert held.result() == 1
         assert [event.data for event in events if event.name == "event"] == list(range(15))
         assert events[-1].data["state"] == "completed"
         assert events[-1].data["attempt"] == 1
@@ -131,8 +138,8 @@ def test_running_tasks_and_streams_finish_where_they_began(subject: Path) -> Non
         ("import os\nos._exit(9)\n", "", "exit code 9", None),
         (
             SLOW_IMPORT.format(seconds=60),
-            "worker:\n  start_timeout_s: 0.5\n",
-            "was not ready within worker.start_timeout_s (0.5 s)",
+            "worker:\n  start_timeout_s: 4\n",
+            "was not ready within worker.start_timeout_s (4 s)",
             "entrypoint.py",
         ),
         (
@@ -236,7 +243,7 @@ def test_the_configuration_changes_with_the_workers(subject: Path) -> None:
 def test_waiting_tasks_run_on_the_new_worker_or_learn_that_they_cannot(subject: Path) -> None:
     """None is lost, and none waits for ever for a capability that is gone."""
     with running_agent(subject, env={"AGENT_TASKS__MAX_CONCURRENCY": "1"}) as agent:
-        nap = submit(agent, "nap", {"seconds": 4})
+        held = submit(agent, "wait_for", GATE)
         wait_until(lambda: agent.status()["tasks"]["working"] == 1)
         waiting = submit(agent, "echo", {"text": "a"})
         doomed = submit(agent, "digest", {"text": "a"})
@@ -248,7 +255,8 @@ def test_waiting_tasks_run_on_the_new_worker_or_learn_that_they_cannot(subject: 
         gone = wait_for_end(agent, doomed)
         assert (gone["state"], gone["attempt"]) == ("failed", 0)
         assert gone["error"]["code"] == "unknown_capability"
-        assert wait_for_end(agent, nap)["state"] == "completed"
+        let_go(agent)
+        assert wait_for_end(agent, held)["state"] == "completed"
         totals = agent.status()["tasks"]
         assert (totals["submitted"], totals["completed"], totals["failed"]) == (3, 2, 1)
 
@@ -257,7 +265,7 @@ def test_what_does_not_end_in_time_runs_again_or_is_canceled(subject: Path) -> N
     """The drain is bounded by the budget of a shutdown; every task has a definite end."""
     with running_agent(subject, env={"AGENT_SHUTDOWN__GRACE_S": "3"}) as agent:
         (old,) = agent.worker_pids
-        again = submit(agent, "retried_nap", {"seconds": 4})
+        again = submit(agent, "retried_wait_for", GATE)
         once = submit(agent, "nap", {"seconds": 60})
         deaf = submit(agent, "thread_nap", {"seconds": 60})
         wait_until(lambda: agent.status()["tasks"]["working"] == 3)
@@ -266,8 +274,9 @@ def test_what_does_not_end_in_time_runs_again_or_is_canceled(subject: Path) -> N
 
         assert {task["error"]["code"] for task in ends.values()} == {"canceled"}
         assert {task["state"] for task in ends.values()} == {"canceled"}
-        assert wait_for_end(agent, again)["output"] == 2
         wait_until(lambda: not psutil.pid_exists(old))
+        let_go(agent)
+        assert wait_for_end(agent, again)["output"] == 2
         assert agent.status()["workers"]["restarts"] == 0
         assert "retiring_tasks_cut_short" in agent.log_text
         assert_calm(agent)
@@ -282,8 +291,9 @@ def test_the_old_loops_stop_at_the_swap_while_its_tasks_go_on(subject: Path) -> 
         "@agent.loop(every_s=0.05)\nasync def poll() -> None:\n"
         "    with Path('runtime/data/polls').open('a') as file:\n"
         "        file.write(f'{os.getpid()}\\n')\n"
-        "@agent.capability\nasync def nap(seconds: float) -> int:\n"
-        "    await asyncio.sleep(seconds)\n    return os.getpid()\n"
+        "@agent.capability\nasync def wait_for(name: str) -> int:\n"
+        "    while not Path('runtime/data', name).exists():\n        await asyncio.sleep(0.02)\n"
+        "    return os.getpid()\n"
         "agent.run()\n",
     )
 
@@ -293,7 +303,7 @@ def test_the_old_loops_stop_at_the_swap_while_its_tasks_go_on(subject: Path) -> 
     with running_agent(subject) as agent, ThreadPoolExecutor() as threads:
         (old,) = agent.worker_pids
         wait_until(lambda: polls(old) > 0)
-        nap = threads.submit(agent.call, "nap", {"seconds": 5})
+        held = threads.submit(agent.call, "wait_for", GATE)
         wait_until(lambda: agent.status()["tasks"]["working"] == 1)
         assert agent.post("/v1/reload").status == 200
         (new,) = agent.worker_pids
@@ -303,8 +313,9 @@ def test_the_old_loops_stop_at_the_swap_while_its_tasks_go_on(subject: Path) -> 
         wait_until(lambda: polls(new) > base + 15)
 
         assert polls(old) == last
-        assert not nap.done()
-        assert nap.result() == old
+        assert not held.done()
+        let_go(agent)
+        assert held.result() == old
 
 
 def test_the_crash_of_an_old_worker_does_not_disturb_the_reload(subject: Path) -> None:
@@ -312,7 +323,7 @@ def test_the_crash_of_an_old_worker_does_not_disturb_the_reload(subject: Path) -
     text = (subject / "entrypoint.py").read_text()
     with running_agent(subject) as agent, ThreadPoolExecutor() as threads:
         (old,) = agent.worker_pids
-        task = submit(agent, "retried_nap", {"seconds": 3})
+        task = submit(agent, "retried_wait_for", GATE)
         wait_until(lambda: agent.status()["tasks"]["working"] == 1)
         rewrite(
             subject,
@@ -325,6 +336,7 @@ def test_the_crash_of_an_old_worker_does_not_disturb_the_reload(subject: Path) -
 
         assert pending.result().status == 200
         assert "worker_crashed" in agent.log_text
+        let_go(agent)
         assert wait_for_end(agent, task)["output"] == 2
         wait_until(lambda: reload_part(agent)["retiring"] == 0)
         assert reload_part(agent)["generation"] == 2
@@ -334,13 +346,14 @@ def test_a_crash_after_the_swap_runs_idempotent_tasks_on_the_new_workers(subject
     """A retiring worker is not replaced: its successors are there already."""
     with running_agent(subject) as agent:
         (old,) = agent.worker_pids
-        task = submit(agent, "retried_nap", {"seconds": 3})
-        once = submit(agent, "nap", {"seconds": 3})
+        task = submit(agent, "retried_wait_for", GATE)
+        once = submit(agent, "wait_for", GATE)
         wait_until(lambda: agent.status()["tasks"]["working"] == 2)
         assert agent.post("/v1/reload").status == 200
         os.kill(old, signal.SIGKILL)
 
         assert wait_for_end(agent, once)["error"]["code"] == "worker_crashed"
+        let_go(agent)
         assert wait_for_end(agent, task)["output"] == 2
         assert len(agent.worker_pids) == 1
         assert agent.status()["workers"]["restarts"] == 0
@@ -369,7 +382,7 @@ def test_a_shutdown_wins_over_a_reload_at_once(subject: Path, how: str) -> None:
 def test_a_draining_agent_refuses_a_reload(subject: Path) -> None:
     """There would be nobody left to reload for."""
     with running_agent(subject) as agent, ThreadPoolExecutor() as threads:
-        nap = threads.submit(agent.call, "nap", {"seconds": 2})
+        held = threads.submit(agent.call, "wait_for", GATE)
         wait_until(lambda: agent.status()["tasks"]["working"] == 1)
         os.kill(agent.pid, signal.SIGTERM)
         wait_until(lambda: agent.get("/readyz").status == 503)
@@ -379,20 +392,23 @@ def test_a_draining_agent_refuses_a_reload(subject: Path) -> None:
         assert answer.status == 503
         assert answer.json()["code"] == "draining"
         assert int(answer.headers["Retry-After"]) > 0
-        assert nap.result() == 1
+        let_go(agent)
+        assert held.result() == 1
         assert agent.wait() == 0
 
 
 def test_a_shutdown_sees_to_the_tasks_of_retiring_workers(subject: Path) -> None:
     """They are as much the agent's as those of the new ones."""
     with running_agent(subject) as agent, ThreadPoolExecutor() as threads:
-        nap = threads.submit(agent.call, "nap", {"seconds": 3})
+        held = threads.submit(agent.call, "wait_for", GATE)
         wait_until(lambda: agent.status()["tasks"]["working"] == 1)
         assert agent.post("/v1/reload").status == 200
         assert reload_part(agent)["retiring"] == 1
         os.kill(agent.pid, signal.SIGTERM)
+        wait_until(lambda: agent.get("/readyz").json()["status"] == "draining")
+        let_go(agent)
 
-        assert nap.result() == 1
+        assert held.result() == 1
         assert agent.wait() == 0
 
 
@@ -462,11 +478,12 @@ def test_a_capability_that_becomes_a_stream_takes_waiting_tasks_along(subject: P
         "    for letter in text:\n        yield letter\nagent.run()\n"
     )
     with running_agent(subject, env={"AGENT_TASKS__MAX_CONCURRENCY": "1"}) as agent:
-        nap = submit(agent, "nap", {"seconds": 3})
+        held = submit(agent, "wait_for", GATE)
         wait_until(lambda: agent.status()["tasks"]["working"] == 1)
         waiting = submit(agent, "echo", {"text": "abc"})
         rewrite(subject, stream)
         assert agent.post("/v1/reload").status == 200
 
         assert wait_for_end(agent, waiting)["output"] == ["a", "b", "c"]
-        assert wait_for_end(agent, nap)["state"] == "completed"
+        let_go(agent)
+        assert wait_for_end(agent, held)["state"] == "completed"
