@@ -9,6 +9,7 @@
         │   └── VaultError          secrets/vault.json is missing a key, malformed or unsafe (78)
         ├── StartupError            the agent cannot start for another reason (exit code 3)
         ├── CrashLoopError          the worker keeps crashing (exit code 75)
+        ├── ReloadError             the new workers did not come up; the old ones go on
         ├── SecretMissingError      the agent has no such secret (also a KeyError)
         ├── SecretMismatchError     the secrets do not fit the model that they are asked for as
         ├── InvalidTransitionError  the agent cannot go from one lifecycle state to another
@@ -64,6 +65,18 @@ class CrashLoopError(KagentError):
     """
 
     exit_code = 75  # EX_TEMPFAIL, sysexits.h
+
+    def __init__(self, message: str, traceback_text: str = "") -> None:
+        super().__init__(message)
+        self.traceback_text = traceback_text
+
+
+class ReloadError(KagentError):
+    """A reload failed, and the agent goes on as it was; the message may be shown to callers.
+
+    Attributes:
+        traceback_text: the last lines that the new worker wrote to stderr, possibly empty.
+    """
 
     def __init__(self, message: str, traceback_text: str = "") -> None:
         super().__init__(message)

@@ -36,6 +36,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Make and run": {
         "init": Entry("init", "Make a working agent in a new folder."),
         "run": Entry("run", "Run the agent in a folder."),
+        "dev": Entry("dev", "Run it, and reload it when a file changes."),
         "config": Entry("config", "Check config.yaml, or print its JSON Schema."),
     },
     "Use": {

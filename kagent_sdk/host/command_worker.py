@@ -8,23 +8,23 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kagent_sdk.config.models import AgentConfig
-from kagent_sdk.errors import KagentError, StartupError
+from kagent_sdk.errors import StartupError
 from kagent_sdk.host.health import SILENT, AwakeClock, Verdict, judge_worker, plan_limits
 from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.notices import apply_notification
 from kagent_sdk.host.notify_socket import NotifySocket
 from kagent_sdk.host.place import Place
-from kagent_sdk.host.secret_folder import SecretFolder, name_files
+from kagent_sdk.host.program_files import ProgramFiles
+from kagent_sdk.host.secret_folder import name_files
 from kagent_sdk.host.worker_kind import WorkerEvents
 from kagent_sdk.host.worker_process import WorkerProcess, clean_environment, make_pipe
-from kagent_sdk.protocol.notify import MAX_ADDRESS_BYTES, Notification, read_notification
+from kagent_sdk.protocol.notify import Notification, read_notification
 
 ABORT_S = 2.0
 """A program that is stuck may use SIGABRT to say where, as under systemd; then it is killed."""
@@ -32,9 +32,6 @@ ABORT_S = 2.0
 TRIGGERED = "watchdog_trigger"
 ABORTED = frozenset({str(Verdict.STUCK), TRIGGERED})
 REPORT_BYTES = 1024
-SOCKETS = "runtime/notify"
-"""In the agent's folder, which every sandbox shows to the worker, where it may write nothing:
-whoever could move this folder could make the host bind and unlink elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +46,13 @@ class CommandProcess(WorkerProcess):
     report_fd: int
     notify: NotifySocket
 
+    def discard(self) -> None:
+        """End a program that nobody has listened to yet, and close what leads to it."""
+        self.kill()
+        self.notify.close()
+        for descriptor in (self.report_fd, self.stdout_fd, self.stderr_fd):
+            os.close(descriptor)
+
 
 class CommandWorkers:
     """The `kagent_sdk.host.worker_kind.WorkerKind` of ``worker.command``.
@@ -56,7 +60,7 @@ class CommandWorkers:
     Args:
         directory: the agent's folder.
         config: the agent's configuration.
-        secrets: those that the program may know, by name.
+        files: where its sockets and secrets are.
         pump: told of what they say.
         clock: of all stamps.
         on_change: called when one became ready or is about to end.
@@ -67,63 +71,34 @@ class CommandWorkers:
         directory: Path,
         config: AgentConfig,
         *,
-        secrets: Mapping[str, object],
+        files: ProgramFiles,
         pump: LogPump,
         clock: AwakeClock,
         on_change: Callable[[], None],
     ) -> None:
         assert config.worker.command is not None
         self._directory = directory
+        self._config = config
         self._command = config.worker.command
         self._waits_for_ready = config.worker.notify
         self._watchdog_s = config.worker.watchdog_s
         self._limits = plan_limits(config)
-        self._secrets = secrets
+        self._files = files
         self._pump = pump
         self._clock = clock
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
-        self._folder = SecretFolder()
-        self._sockets: Path | None = None
-        self._count = 0
+        self.share_secrets([])
 
     # WorkerKind
 
-    @contextmanager
-    def prepare(self) -> Iterator[None]:
-        """Hold the files of the secrets and the folder of the sockets for the time of the block.
+    def prepare(self) -> AbstractContextManager[None]:
+        """Hold the files of all generations; see `ProgramFiles.held`."""
+        return self._files.held()
 
-        Raises:
-            StartupError: there is no place for them.
-            VaultError: a secret's name cannot be that of a file.
-        """
-        self._folder.clean()
-        self._sockets = _make_socket_folder(self._directory)
-        try:
-            if self._secrets:
-                self.replace(self._secrets)
-            yield
-        finally:
-            self._folder.remove()
-            shutil.rmtree(self._sockets, ignore_errors=True)
-
-    def replace(self, secrets: Mapping[str, object]) -> None:
-        """Give the programs these secrets from now on, as a whole; those that run see them too.
-
-        Raises:
-            StartupError, VaultError: see `SecretFolder.replace`; the earlier ones stay.
-        """
-        self._folder.replace(secrets)
-        self._secrets = secrets
-
-    def share_secrets(self, secrets: Mapping[str, object]) -> None:
-        """Take rotated secrets; when their files cannot be made the old ones stay, and why is told."""
-        if secrets == self._secrets:
-            return
-        try:
-            self.replace(secrets)
-        except KagentError as exc:
-            self._pump.log("error", "secrets_not_replaced", reason=str(exc))
+    def share_secrets(self, places: Sequence[Place]) -> None:
+        """Write the secrets that the programs may know, where all of them look."""
+        self._files.share(self._config.secrets.expose)
 
     def spawn(self) -> WorkerProcess:
         """Start the program by way of `kagent_sdk.worker.launcher`.
@@ -131,11 +106,8 @@ class CommandWorkers:
         Raises:
             OSError: descriptors, processes or memory are used up; nothing stays open.
         """
-        assert self._sockets is not None
-        self._sockets.mkdir(mode=0o700, exist_ok=True)  # a program may have removed it
-        self._count += 1
         with ExitStack() as theirs, ExitStack() as ours:
-            notify = NotifySocket(self._sockets / str(self._count))
+            notify = self._files.make_socket()
             ours.callback(notify.close)
             report_read, report_write = make_pipe(ours, theirs)
             stdout_read, stdout_write = make_pipe(ours, theirs)
@@ -246,8 +218,8 @@ class CommandWorkers:
         if self._watchdog_s is not None:
             # The launcher adds WATCHDOG_PID: it knows its own.
             environment["WATCHDOG_USEC"] = str(round(self._watchdog_s * 1_000_000))
-        if self._folder.path is not None:
-            environment["CREDENTIALS_DIRECTORY"] = str(self._folder.path)
+        if self._files.credentials is not None:
+            environment["CREDENTIALS_DIRECTORY"] = str(self._files.credentials)
         return environment
 
 
@@ -266,26 +238,3 @@ def check_command(directory: Path, config: AgentConfig) -> None:
     if shutil.which(program) is None:
         where = directory if "/" in command[0] else "PATH"
         raise StartupError(f"worker.command: there is no program {command[0]!r:.200} in {where}")
-
-
-def _make_socket_folder(directory: Path) -> Path:
-    """Make a private folder for sockets: the agent's own, or where that cannot be, a temporary one.
-
-    Raises:
-        StartupError: it cannot be made.
-    """
-    folder = directory / SOCKETS
-    shutil.rmtree(folder, ignore_errors=True)
-    if len(os.fsencode(folder)) + len("/0123456789") <= MAX_ADDRESS_BYTES:
-        try:
-            folder.mkdir(mode=0o700)
-            # Some mounts of other machines' folders have no sockets.
-            NotifySocket(folder / "0").close()
-        except OSError:
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            return folder
-    try:
-        return Path(tempfile.mkdtemp(prefix="kagent-"))
-    except OSError as exc:
-        raise StartupError(f"cannot make a folder for sockets: {exc.strerror}") from exc

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Sequence
 
 from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.event_flow import EventFlow
@@ -26,6 +27,7 @@ class Dispatcher:
         queue: tasks that wait.
         capabilities: the manifests of the present workers, by name.
         connections: the workers that may be given tasks.
+        retiring: those that a reload replaced; they finish what they hold.
         running: attempts that workers hold.
         ending: tasks that no worker holds any more, and whose callers are not told yet.
     """
@@ -37,9 +39,11 @@ class Dispatcher:
         self._running_by_name: dict[str, int] = {}
         self._idle = asyncio.Event()
         self._idle.set()
+        self._relieved = asyncio.Event()
         self.queue = TaskQueue()
         self.capabilities: dict[str, CapabilityManifest] = {}
         self.connections: list[WorkerConnection] = []
+        self.retiring: list[WorkerConnection] = []
         self.running = 0
         self.ending = 0
 
@@ -55,6 +59,26 @@ class Dispatcher:
     async def wait_idle(self) -> None:
         """Return when the dispatcher `is_idle`."""
         await self._idle.wait()
+
+    async def wait_relieved(self, connections: Sequence[WorkerConnection]) -> None:
+        """Return when none of these retiring workers holds an attempt any more."""
+        while any(connection.calls for connection in connections):
+            self._relieved.clear()
+            await self._relieved.wait()
+
+    def replace_workers(self, connections: list[WorkerConnection]) -> None:
+        """Give new tasks to these workers alone; the present ones retire."""
+        for connection in self.connections:
+            connection.is_open = False
+        self.retiring += self.connections
+        self.connections = connections
+
+    def forget(self, connection: WorkerConnection) -> None:
+        """Take a lost worker off the lists."""
+        for held in (self.connections, self.retiring):
+            if connection in held:
+                held.remove(connection)
+        self._relieved.set()
 
     def free_connection(self, name: str) -> WorkerConnection | None:
         """Return the least busy worker that can start a task of this capability now."""
@@ -115,6 +139,8 @@ class Dispatcher:
             self._running_by_name[name] = left
         else:
             del self._running_by_name[name]
+        if self.retiring and not connection.calls:
+            self._relieved.set()
         return task
 
     def settle(self) -> None:
@@ -128,7 +154,7 @@ class Dispatcher:
         """Return the tasks that workers hold and that have not ended."""
         return [
             task
-            for connection in self.connections
+            for connection in (*self.connections, *self.retiring)
             for task in connection.calls.values()
             if not task.is_finished
         ]

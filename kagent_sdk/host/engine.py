@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 
-from kagent_sdk.config.models import AgentConfig
+from kagent_sdk.config.models import AgentConfig, TasksConfig
 from kagent_sdk.host.admission import QueueLimits, Refusal, admit
 from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.deadlines import Deadlines
@@ -250,15 +250,14 @@ class Engine:
     def lose(self, connection: WorkerConnection, how: str, *, may_run_again: bool = True) -> None:
         """Bring every task of a dead worker to an end, or back into the queue."""
         dispatcher = self.dispatcher
-        if connection in dispatcher.connections:
-            dispatcher.connections.remove(connection)
+        dispatcher.forget(connection)
         for number in sorted(connection.calls, reverse=True):
             task = self.release(connection, number)
             assert task is not None
             if task.is_finished:
                 continue
             task.worker = None
-            if task.cancel_reason is None and may_run_again and _has_attempts_left(task):
+            if task.cancel_reason is None and may_run_again and self.can_run_again(task):
                 self._run_again(task)
             else:
                 self.fail(task, crash_failure(how))
@@ -267,6 +266,7 @@ class Engine:
     def _run_again(self, task: Task) -> None:
         task.state = TaskState.SUBMITTED
         task.progress = None
+        self._fit(task)
         if task.events is not None:
             task.events.restart()
         if task.followers is not None:
@@ -280,7 +280,60 @@ class Engine:
             self.dispatcher.queue.remove(task)
             self.fail(task, failure)
 
+    def can_run_again(self, task: Task) -> bool:
+        """Whether another worker may have it, should this one be lost."""
+        capability = task.capability
+        return (
+            capability.idempotent
+            and task.attempt < capability.max_attempts
+            and capability.name in self.dispatcher.capabilities
+        )
+
+    # Workers that succeed others
+
+    def succeed(
+        self, connections: list[WorkerConnection], manifests: dict[str, CapabilityManifest]
+    ) -> None:
+        """Give new tasks, and those that wait, to these workers with these capabilities.
+
+        The present workers keep what they hold; `cancel` and `lose` bring that to an end.
+        """
+        self.dispatcher.replace_workers(connections)
+        self.declare(manifests)
+        self.dispatcher.settle()
+
+    def declare(self, manifests: dict[str, CapabilityManifest]) -> None:
+        """Take over the capabilities of the present workers; what waits for others has failed."""
+        if manifests == self.dispatcher.capabilities:
+            return
+        self.dispatcher.capabilities = manifests
+        self.counters.declare(manifests)
+        for task in list(self.dispatcher.queue):
+            if task.capability.name in manifests:
+                self._fit(task)
+            else:
+                self.dispatcher.queue.remove(task)
+                self.fail(task, gone_failure(task.capability.name))
+
+    def _fit(self, task: Task) -> None:
+        """Let a task that is to run be what its capability says now: it may stream, or not."""
+        task.capability = self.dispatcher.capabilities.get(task.capability.name, task.capability)
+        if task.capability.streams:
+            self.events.open(task)
+
     # Life
+
+    def configure(self, config: TasksConfig) -> None:
+        """Take over new bounds; tasks that were taken keep those that they were taken with."""
+        self._config = config
+        self._limits = QueueLimits(config.max_queue, config.max_queue_bytes)
+        self._ladders.configure(config.cancel_grace_s)
+        self.events.configure(config)
+        self.journal.configure(
+            retention_s=config.retention_s,
+            retention_count=config.retention_count,
+            retention_bytes=config.retention_bytes,
+        )
 
     def expire(self) -> None:
         """Let the journal go of finished tasks past their retention."""
@@ -316,10 +369,6 @@ class Engine:
         await asyncio.gather(*self._jobs, return_exceptions=True)
 
 
-def _has_attempts_left(task: Task) -> bool:
-    return task.capability.idempotent and task.attempt < task.capability.max_attempts
-
-
 def timeout_failure(timeout_s: float) -> TaskFailure:
     """Return the error of a task whose time was up."""
     message = f"not finished within {timeout_s:g} s"
@@ -336,3 +385,9 @@ def crash_failure(how: str) -> TaskFailure:
     """Return the error of a task whose worker died."""
     message = f"the worker ended while it ran this task ({how})"
     return TaskFailure(ErrorCode.WORKER_CRASHED, message, retryable=True, status=502)
+
+
+def gone_failure(name: str) -> TaskFailure:
+    """Return the error of a task that waited for a capability which a reload removed."""
+    message = f"a reload removed the capability {name} while this task waited"
+    return TaskFailure(ErrorCode.UNKNOWN_CAPABILITY, message)

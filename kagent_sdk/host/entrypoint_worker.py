@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
@@ -35,6 +35,10 @@ class EntrypointWorkers:
     def prepare(self) -> AbstractContextManager[None]:
         """Hold nothing: all that such a worker needs comes through its descriptors."""
         return nullcontext()
+
+    def share_secrets(self, places: Sequence[Place]) -> None:
+        """Send rotated secrets to the workers of these places."""
+        self._reception.share_secrets(places)
 
     def spawn(self) -> WorkerProcess:
         """Start a worker.

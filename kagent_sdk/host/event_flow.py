@@ -25,6 +25,10 @@ class EventFlow:
     def __init__(self, config: TasksConfig) -> None:
         self._config = config
 
+    def configure(self, config: TasksConfig) -> None:
+        """Change the bounds of the logs that are opened from now on."""
+        self._config = config
+
     def open(self, task: Task) -> Followers:
         """Return the task's readers; its event log begins here if it had none."""
         if task.followers is not None:

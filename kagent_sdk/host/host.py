@@ -65,7 +65,7 @@ class Host:
             CrashLoopError: the worker keeps crashing.
         """
         parts = self._parts
-        signals.hand_over(self._loop, self.ask_to_stop, self._refuse_reload, self._pump.reopen)
+        signals.hand_over(self._loop, self.ask_to_stop, self._ask_to_reload, self._pump.reopen)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._pumping())
             stack.enter_context(self._recording())
@@ -121,6 +121,7 @@ class Host:
         )
         if self._lifecycle.state is not LifecycleState.FAILED:
             self._lifecycle.enter(LifecycleState.DRAINING, time.time())
+        self._parts.reloader.abandon()
         self._parts.watchdog.refresh()
         self._parts.keeper.stop()
         if self._parts.service_manager is not None:
@@ -130,15 +131,16 @@ class Host:
         )
         self._stop_asked.set()
 
-    def _refuse_reload(self) -> None:
-        self._pump.log("warning", "reload_not_available", signal="SIGHUP")
+    def _ask_to_reload(self) -> None:
+        _ = self._parts.reloader.ask("SIGHUP")  # the log and /status tell the outcome
 
     async def _run(self, processes: list[WorkerProcess], server: HttpServer) -> None:
         parts = self._parts
         jobs = [
             asyncio.create_task(job, name=name)
             for name, job in (
-                ("pool", parts.pool.run(processes)),
+                ("pool", parts.succession.run(processes)),
+                ("reloader", parts.reloader.run()),
                 ("watchdog", parts.watchdog.run()),
                 ("monitor", self._monitor()),
                 ("vault", parts.keeper.run()),
@@ -200,7 +202,7 @@ class Host:
             await self._idle_until(schedule.cancel_until_s)
         self._lifecycle.enter(LifecycleState.STOPPING, time.time())
         self._parts.exits.keep_tasks()
-        await self._parts.pool.stop(max(0.0, schedule.stop_until_s - self._loop.time()))
+        await self._parts.succession.stop(max(0.0, schedule.stop_until_s - self._loop.time()))
         await asyncio.wait([pool], timeout=max(0.1, schedule.flush_until_s - self._loop.time()))
 
     async def _finish_tasks(self) -> ShutdownSchedule:
@@ -230,7 +232,8 @@ class Host:
     def _end_all(self) -> None:
         """Give whatever is still open its definite end."""
         gone = TaskFailure(ErrorCode.INTERRUPTED, "the agent stopped", retryable=True, status=503)
-        for connection in list(self._engine.dispatcher.connections):
+        dispatcher = self._engine.dispatcher
+        for connection in [*dispatcher.connections, *dispatcher.retiring]:
             self._engine.lose(connection, "shutdown", may_run_again=False)
         self._engine.abandon_queue(gone)
 

@@ -27,6 +27,10 @@ class Ladders:
         self._loop = asyncio.get_running_loop()
         self._timers: dict[tuple[Worker, int], asyncio.TimerHandle] = {}
 
+    def configure(self, grace_s: float) -> None:
+        """Change the time between the steps that are still to come."""
+        self._grace_s = grace_s
+
     def __len__(self) -> int:
         return len(self._timers)
 

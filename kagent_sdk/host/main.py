@@ -12,6 +12,7 @@ from kagent_sdk.host.signals import EarlySignals
 
 if TYPE_CHECKING:
     from kagent_sdk.config.models import AgentConfig
+    from kagent_sdk.host.folder import AgentFolder
     from kagent_sdk.host.vault import Vault
     from kagent_sdk.host.worker_process import WorkerProcess
 
@@ -52,24 +53,15 @@ def _run(directory: Path, overrides: dict[str, Any]) -> int:
     # was killed.
     faulthandler.enable()
     # Imported here, so that a signal in the meantime is not lost.
-    from kagent_sdk.config import load_config  # noqa: PLC0415
-    from kagent_sdk.errors import StartupError  # noqa: PLC0415
+    from kagent_sdk.host.folder import AgentFolder  # noqa: PLC0415
     from kagent_sdk.host.vault import read_vault  # noqa: PLC0415
 
-    directory = directory.resolve()
-    config = load_config(directory, environ=os.environ, overrides=overrides)
-    if config.worker.command is not None:
-        from kagent_sdk.host.command_worker import check_command  # noqa: PLC0415
-
-        check_command(directory, config)
-    elif not (directory / config.entrypoint).is_file():
-        raise StartupError(
-            f"{config.entrypoint} is not in {directory}; write one (kos-agent init NAME makes a "
-            "working agent) or name it with entrypoint: in config.yaml"
-        )
-    vault = read_vault(directory, config.secrets)
-    _prepare_folders(directory)
-    return _serve(directory, config, vault, signals)
+    folder = AgentFolder(directory.resolve(), overrides)
+    config = folder.read_config()
+    folder.check_entrypoint(config)
+    vault = read_vault(folder.path, config.secrets)
+    _prepare_folders(folder.path)
+    return _serve(folder, config, vault, signals)
 
 
 def _prepare_folders(directory: Path) -> None:
@@ -85,7 +77,7 @@ def _prepare_folders(directory: Path) -> None:
             raise StartupError(f"cannot write to the folder {folder}; run as its owner")
 
 
-def _serve(directory: Path, config: AgentConfig, vault: Vault, signals: EarlySignals) -> int:
+def _serve(folder: AgentFolder, config: AgentConfig, vault: Vault, signals: EarlySignals) -> int:
     from kagent_sdk.host.worker_process import has_spare_core, spawn_worker  # noqa: PLC0415
 
     # Where there is a core for them the workers start first, and the host imports the rest
@@ -94,10 +86,10 @@ def _serve(directory: Path, config: AgentConfig, vault: Vault, signals: EarlySig
     is_early = config.worker.command is None and has_spare_core()
     count = config.worker.count if is_early else 0
     workers: list[WorkerProcess] = [
-        spawn_worker(directory, config.entrypoint, os.environ, config.logs) for _ in range(count)
+        spawn_worker(folder.path, config.entrypoint, os.environ, config.logs) for _ in range(count)
     ]
     try:
-        _run_host(directory, config, vault, signals, workers)
+        _run_host(folder, config, vault, signals, workers)
     finally:
         for worker in workers:
             worker.kill()
@@ -105,7 +97,7 @@ def _serve(directory: Path, config: AgentConfig, vault: Vault, signals: EarlySig
 
 
 def _run_host(
-    directory: Path,
+    folder: AgentFolder,
     config: AgentConfig,
     vault: Vault,
     signals: EarlySignals,
@@ -117,6 +109,6 @@ def _run_host(
     from kagent_sdk.host.parts import build_parts  # noqa: PLC0415
 
     async def serve() -> None:
-        await Host(build_parts(directory, config, vault)).serve(signals, workers)
+        await Host(build_parts(folder, config, vault)).serve(signals, workers)
 
     asyncio.run(serve())

@@ -77,6 +77,27 @@ def judge_memory(
     return MemoryVerdict(is_near_limit=True, ratio=ratio, use=use, message=message)
 
 
+def find_lack_of_room(uses: Iterable[MemoryUse], *, more_bytes: int, soft_ratio: float) -> str:
+    """Say why the agent has no room for so much more memory; empty when it has, or nobody knows.
+
+    Args:
+        uses: one for each limit; those without a limit or a usage are passed over.
+        more_bytes: what is to come on top.
+        soft_ratio: ``limits.memory_soft_ratio``: the share of the limit that may be used.
+    """
+    for use in uses:
+        if use.used_bytes is None or not use.limit_bytes:
+            continue
+        if use.used_bytes + more_bytes > use.limit_bytes * soft_ratio:
+            name = "limits.memory_bytes" if use.source == "config" else "the cgroup's limit"
+            return (
+                f"there is no room for a second generation of workers of some "
+                f"{more_bytes / MEBIBYTE:.0f} MiB: {_describe(use.used_bytes, use.limit_bytes)} "
+                f"of {name} are in use"
+            )
+    return ""
+
+
 def find_resume_ratio(soft_ratio: float) -> float:
     """Return the ratio below which tasks are taken again; always over 0."""
     return max(soft_ratio - HYSTERESIS_RATIO, soft_ratio / 2)

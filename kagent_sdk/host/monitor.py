@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from kagent_sdk.config.models import AgentConfig
+from kagent_sdk.config.models import AgentConfig, LimitsConfig
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.logs.pump import LogPump
-from kagent_sdk.host.memory import MemoryUse, MemoryVerdict, judge_memory
+from kagent_sdk.host.memory import MemoryUse, MemoryVerdict, find_lack_of_room, judge_memory
 from kagent_sdk.host.processes import ProcessReader, ProcessSample
 
 if TYPE_CHECKING:
@@ -55,6 +55,10 @@ class Monitor:
         self.processes: dict[int, ProcessSample] = {}
         self.memory = MemoryVerdict(is_near_limit=False, ratio=None, use=None)
 
+    def configure(self, limits: LimitsConfig) -> None:
+        """Take over new limits, for the samples to come."""
+        self._limits = limits
+
     async def run(self) -> None:
         """Sample until cancelled."""
         while True:
@@ -86,6 +90,18 @@ class Monitor:
             event = "memory_near_limit" if self.memory.is_near_limit else "memory_recovered"
             self._pump.log("warning", event, ratio=self.memory.ratio, detail=self.memory.message)
         self._on_memory(self.memory)
+
+    async def find_lack_of_room(self, pids: Sequence[int]) -> str:
+        """Say why there is no room for as much as these processes hold once more; empty if there is."""
+        await self.sample_processes()
+        sizes = [
+            sample.pss_bytes or sample.rss_bytes or 0
+            for pid, sample in self.processes.items()
+            if pid in pids
+        ]
+        return find_lack_of_room(
+            self._uses(), more_bytes=sum(sizes), soft_ratio=self._limits.memory_soft_ratio
+        )
 
     def _read_cgroup(self) -> CgroupSample:
         if self._cgroup_reader is None:

@@ -16,14 +16,19 @@ from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.entrypoint_worker import EntrypointWorkers
 from kagent_sdk.host.exits import Exits
+from kagent_sdk.host.folder import AgentFolder
 from kagent_sdk.host.health import AwakeClock, Health
 from kagent_sdk.host.http.auth import TOKEN_FILE_VARIABLE, load_token
 from kagent_sdk.host.lifecycle import Lifecycle
 from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.memory import MemoryVerdict
 from kagent_sdk.host.monitor import Monitor
+from kagent_sdk.host.place import Place
 from kagent_sdk.host.pool import Pool
 from kagent_sdk.host.reception import Reception
+from kagent_sdk.host.reconfiguration import Reconfiguration
+from kagent_sdk.host.reloader import Reloader
+from kagent_sdk.host.succession import Succession
 from kagent_sdk.host.task import Worker
 from kagent_sdk.host.vault import Vault
 from kagent_sdk.host.vault_keeper import VaultKeeper
@@ -32,6 +37,7 @@ from kagent_sdk.host.worker_kind import WorkerKind
 from kagent_sdk.journal.memory import MemoryJournal
 
 if TYPE_CHECKING:
+    from kagent_sdk.host.program_files import ProgramFiles
     from kagent_sdk.host.sd_notify import ServiceManager
 
 CLOCK_TOLERANCE_S = 1.0
@@ -49,7 +55,6 @@ class HostParts:
     """
 
     directory: Path
-    config: AgentConfig
     keeper: VaultKeeper
     started_at: float
     lifecycle: Lifecycle
@@ -58,18 +63,30 @@ class HostParts:
     exits: Exits
     engine: Engine
     children: Children
-    pool: Pool
+    succession: Succession
+    reloader: Reloader
     watchdog: Watchdog
     monitor: Monitor
     service_manager: ServiceManager | None
 
+    @property
+    def pool(self) -> Pool:
+        """The generation of workers that gets the tasks."""
+        return self.succession.pool
+
+    @property
+    def config(self) -> AgentConfig:
+        """The configuration in force: that of this generation."""
+        return self.succession.pool.config
+
     def pids(self) -> list[int]:
         """Return the process ids of the host and its workers."""
-        return _pids(self.pool)
+        return _pids(self.succession)
 
 
-def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts:
+def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostParts:
     """Put a host together; nothing is started. Called in the event loop."""
+    directory = folder.path
     started_at = time.time()
     lifecycle = Lifecycle(started_at)
     counters = Counters()
@@ -80,38 +97,37 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
     clock = AwakeClock(asyncio.get_running_loop().time(), TICK_S + CLOCK_TOLERANCE_S)
     children = Children()
 
-    # The engine kills workers through the pool, and the pool tells the watchdog: both come later.
+    # The engine kills workers through the succession, and the pools tell the watchdog: both come
+    # later.
     def kill(worker: Worker, reason: str) -> None:
-        pool.kill(worker, reason)
-
-    def refresh() -> None:
-        watchdog.refresh()
+        succession.kill(worker, reason)
 
     def note_memory(verdict: MemoryVerdict) -> None:
         watchdog.note_memory(verdict.message)
 
-    exits = Exits(directory, pump=pump, places=lambda: pool.places, started_at=started_at)
+    def refresh() -> None:
+        watchdog.refresh()
+
     engine = Engine(config, _journal(config), counters, kill)
-    reception = Reception(
-        config,
-        keeper=keeper,
-        engine=engine,
-        pump=pump,
-        clock=clock,
-        on_change=refresh,
-    )
-    kind = _worker_kind(directory, config, keeper, reception=reception, pump=pump, clock=clock)
-    pool = Pool(config, kind=kind, reception=reception, children=children, pump=pump, exits=exits)
-    keeper.listeners.append(lambda: reception.share_secrets(pool.places))
-    watchdog = Watchdog(
-        config, lifecycle=lifecycle, pool=pool, engine=engine, pump=pump, clock=clock
-    )
+    exits = Exits(directory, pump=pump, places=lambda: _places(succession), started_at=started_at)
+    files = _program_files(directory, config, keeper, pump)
+    pools = PoolBuilder(directory, engine, children, pump, keeper, exits, files, clock, refresh)
+    succession = Succession(pools.build(config), build=pools.build, engine=engine, pump=pump)
+    keeper.listeners.append(succession.share_secrets)
+    watchdog = Watchdog(succession, lifecycle=lifecycle, engine=engine, pump=pump, clock=clock)
+    service_manager = _service_manager(pump, lifecycle, watchdog.health)
     monitor = Monitor(
-        config, engine=engine, pids=lambda: _pids(pool), on_memory=note_memory, pump=pump
+        config, engine=engine, pids=lambda: _pids(succession), on_memory=note_memory, pump=pump
+    )
+    reloader = Reloader(
+        succession,
+        _Configurable(folder, keeper, engine, monitor, pump),
+        monitor=monitor,
+        pump=pump,
+        service_manager=service_manager,
     )
     return HostParts(
         directory=directory,
-        config=config,
         keeper=keeper,
         started_at=started_at,
         lifecycle=lifecycle,
@@ -120,36 +136,107 @@ def build_parts(directory: Path, config: AgentConfig, vault: Vault) -> HostParts
         exits=exits,
         engine=engine,
         children=children,
-        pool=pool,
+        succession=succession,
+        reloader=reloader,
         watchdog=watchdog,
         monitor=monitor,
-        service_manager=_service_manager(pump, lifecycle, watchdog.health),
+        service_manager=service_manager,
     )
 
 
-def _worker_kind(
-    directory: Path,
-    config: AgentConfig,
-    keeper: VaultKeeper,
-    *,
-    reception: Reception,
-    pump: LogPump,
-    clock: AwakeClock,
-) -> WorkerKind:
+@dataclass(frozen=True, slots=True)
+class _Configurable:
+    """The parts outside the generations that a reload reads anew or configures."""
+
+    folder: AgentFolder
+    keeper: VaultKeeper
+    engine: Engine
+    monitor: Monitor
+    pump: LogPump
+
+    def prepare(self, present: AgentConfig) -> Reconfiguration:
+        plan = self.folder.prepare_reload(present)
+        self.keeper.read_anew(plan.config.secrets)
+        return plan
+
+    def apply(self, config: AgentConfig) -> None:
+        self.engine.configure(config.tasks)
+        self.monitor.configure(config.limits)
+        self.pump.configure(config.logs)
+        self.keeper.configure(config.secrets)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolBuilder:
+    """What all generations of workers have in common.
+
+    Attributes:
+        files: of programs; None where an entrypoint runs.
+        on_change: called when a worker of any of them became ready, recovered or was lost.
+    """
+
+    directory: Path
+    engine: Engine
+    children: Children
+    pump: LogPump
+    keeper: VaultKeeper
+    exits: Exits
+    files: ProgramFiles | None
+    clock: AwakeClock
+    on_change: Callable[[], None]
+
+    def build(self, config: AgentConfig) -> Pool:
+        """Return a generation that runs by this configuration; nothing is started."""
+
+        def note_change() -> None:
+            pool.changed.set()
+            self.on_change()
+
+        reception = Reception(
+            config,
+            keeper=self.keeper,
+            engine=self.engine,
+            pump=self.pump,
+            clock=self.clock,
+            on_change=note_change,
+        )
+        pool = Pool(
+            config,
+            kind=self._kind(config, reception),
+            reception=reception,
+            children=self.children,
+            pump=self.pump,
+            exits=self.exits,
+        )
+        return pool
+
+    def _kind(self, config: AgentConfig, reception: Reception) -> WorkerKind:
+        if self.files is None:
+            return EntrypointWorkers(self.directory, config, reception=reception)
+        from kagent_sdk.host.command_worker import CommandWorkers  # noqa: PLC0415 - few need it
+
+        return CommandWorkers(
+            self.directory,
+            config,
+            files=self.files,
+            pump=self.pump,
+            clock=self.clock,
+            on_change=reception.on_change,
+        )
+
+
+def _program_files(
+    directory: Path, config: AgentConfig, keeper: VaultKeeper, pump: LogPump
+) -> ProgramFiles | None:
     if config.worker.command is None:
-        return EntrypointWorkers(directory, config, reception=reception)
-    from kagent_sdk.host.command_worker import CommandWorkers  # noqa: PLC0415 - few agents need it
+        return None
+    from kagent_sdk.host.program_files import ProgramFiles  # noqa: PLC0415 - few agents need it
 
-    workers = CommandWorkers(
-        directory,
-        config,
-        secrets=keeper.exposed,
-        pump=pump,
-        clock=clock,
-        on_change=reception.on_change,
-    )
-    keeper.listeners.append(lambda: workers.share_secrets(keeper.exposed))
-    return workers
+    return ProgramFiles(directory, keeper, pump)
+
+
+def _places(succession: Succession) -> list[Place]:
+    return [place for pool in succession.pools for place in pool.places]
 
 
 def _service_manager(
@@ -181,5 +268,6 @@ def _journal(config: AgentConfig) -> MemoryJournal:
     )
 
 
-def _pids(pool: Pool) -> list[int]:
-    return [os.getpid(), *(place.pid for place in pool.places if place.pid is not None)]
+def _pids(succession: Succession) -> list[int]:
+    pids = (place.pid for place in _places(succession))
+    return [os.getpid(), *(pid for pid in pids if pid is not None)]

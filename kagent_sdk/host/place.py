@@ -32,6 +32,7 @@ class Place:
         status_text: what it says of itself, without secrets; a program of ``worker.command`` alone.
         was_asked_for_stacks: since its last sign of life.
         was_stuck: its predecessor was replaced for being stuck, and it is not ready yet.
+        was_ready: its predecessor was ready when it ended.
         history, last_crash, restarts: of all workers of this place.
     """
 
@@ -52,6 +53,7 @@ class Place:
         self.status_text: str | None = None
         self.was_asked_for_stacks = False
         self.was_stuck = False
+        self.was_ready = False
         self.history = CrashHistory()
         self.last_crash: WorkerExit | None = None
         self.restarts = 0
@@ -74,8 +76,14 @@ class Place:
             return self.last_crash.traceback
         return self.stack
 
+    def inherit(self, other: Place) -> None:
+        """Take over what a reload must not make forgotten: counts never fall."""
+        self.restarts += other.restarts
+        self.last_crash = self.last_crash or other.last_crash
+
     def vacate(self) -> None:
         """Forget the present worker; what is known of its end stays."""
+        self.was_ready = self.is_ready
         self.process = None
         self.connection = None
         self.errors = None

@@ -1,4 +1,4 @@
-"""The pool of workers: starts them, watches them, and puts a new one where one died."""
+"""One generation of workers: starts them, watches them, and puts a new one where one died."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from kagent_sdk.host.place import Place, Remains
 from kagent_sdk.host.reception import Reception
 from kagent_sdk.host.stacks import format_dump, parse_dump
 from kagent_sdk.host.task import Worker
+from kagent_sdk.host.worker_connection import WorkerConnection
 from kagent_sdk.host.worker_kind import WorkerEvents, WorkerKind
 from kagent_sdk.host.worker_process import WorkerProcess, describe_exit
 
@@ -44,10 +45,16 @@ class Pool:
     Args:
         config: the agent's configuration.
         kind: starts and ends them.
-        reception: told of those that are gone.
+        reception: told of those that are gone; one for each generation.
         children: learns of exits.
         pump: takes what the workers print.
         exits: says how they ended, and puts it on record.
+
+    Attributes:
+        config: the configuration of this generation, for its whole life.
+        generation: counts from 1; each reload makes the next.
+        changed: set whenever a worker has become ready, has recovered or is lost.
+        is_trial: it may follow the present generation: no crash of it is made good.
     """
 
     def __init__(
@@ -61,14 +68,18 @@ class Pool:
         exits: Exits,
     ) -> None:
         self.kind = kind
-        self._config = config
-        self._reception = reception
+        self.reception = reception
         self._children = children
         self._pump = pump
         self._exits = exits
         self._clock = reception.clock
         self._loop = asyncio.get_running_loop()
+        self._closed = asyncio.Event()
         self._stop_asked = asyncio.Event()
+        self.changed = asyncio.Event()
+        self.config = config
+        self.generation = 1
+        self.is_trial = False
         self.places = [Place(index) for index in range(config.worker.count)]
 
     def start_first(self) -> list[WorkerProcess]:
@@ -79,12 +90,22 @@ class Pool:
         """
         started: list[WorkerProcess] = []
         try:
-            started.extend(self._spawn() for _ in self.places)
+            started.extend(self.start_one() for _ in self.places)
         except OSError as exc:
             for process in started:
                 process.kill()
             raise StartupError(f"cannot start a worker: {exc}") from exc
         return started
+
+    def start_one(self) -> WorkerProcess:
+        """Start a process for a place.
+
+        Raises:
+            OSError: descriptors, processes or memory are used up.
+        """
+        process = self.kind.spawn()
+        self.adopt([process])
+        return process
 
     def adopt(self, processes: list[WorkerProcess]) -> None:
         """Take over processes that were started before there was a pool."""
@@ -119,15 +140,30 @@ class Pool:
         """Return where a worker hangs, or hung if it is being replaced for that."""
         return next((place.stuck_stack for place in self.places if place.stuck_stack), None)
 
+    @property
+    def connections(self) -> list[WorkerConnection]:
+        """The connections of the present workers."""
+        return [place.connection for place in self.places if place.connection is not None]
+
     async def stop(self, within_s: float) -> None:
         """Let every worker end by itself, kill those still there, and wait."""
         self._stop_asked.set()
-        self._reception.close()
+        self.close()
         for place in self.places:
             self.kind.ask_to_stop(place, within_s)
         async with asyncio.TaskGroup() as group:
             for place in self.places:
                 group.create_task(self._kill_after(place, within_s))
+
+    def close(self) -> None:
+        """Start no worker any more, and end those that are not ready; the others take no tasks."""
+        self._closed.set()
+        self.reception.close()
+        for place in self.places:
+            if place.connection is not None:
+                place.connection.is_open = False
+            if not place.is_ready and place.process is not None:
+                place.process.kill()
 
     async def _kill_after(self, place: Place, within_s: float) -> None:
         process = place.process
@@ -141,17 +177,12 @@ class Pool:
 
     # One place
 
-    def _spawn(self) -> WorkerProcess:
-        process = self.kind.spawn()
-        self.adopt([process])
-        return process
-
     async def _hold(self, place: Place, process: WorkerProcess) -> None:
         while True:
             await self._run_worker(place, process)
-            if self._stop_asked.is_set():
+            if self._closed.is_set() or self.is_trial:
                 return
-            limits = self._config.worker
+            limits = self.config.worker
             if place.history.is_loop(limits.crash_limit):
                 assert place.last_crash is not None
                 raise CrashLoopError(
@@ -165,9 +196,7 @@ class Pool:
                 max_s=limits.backoff_max_s,
                 random=random.random,
             )
-            await asyncio.sleep(delay_s)
-            if self._stop_asked.is_set():
-                return
+            await _wait_for(self._closed, delay_s)
             next_process = await self._spawn_when_possible(place)
             if next_process is None:
                 return
@@ -179,12 +208,12 @@ class Pool:
 
         Descriptors, processes or memory may be used up for a while: no reason to end the agent.
         """
-        while not self._stop_asked.is_set():
+        while not self._closed.is_set():
             try:
-                return self._spawn()
+                return self.start_one()
             except OSError as exc:
                 self._pump.log("error", "worker_not_started", worker=place.index, error=str(exc))
-            await _wait_for(self._stop_asked, SPAWN_RETRY_S)
+            await _wait_for(self._closed, SPAWN_RETRY_S)
         return None
 
     async def _run_worker(self, place: Place, process: WorkerProcess) -> None:
@@ -201,7 +230,7 @@ class Pool:
                 await self._bury(place, process, returncode)
         finally:
             place.vacate()
-            self._reception.on_change()
+            self.reception.on_change()
 
     def _occupy(self, place: Place, process: WorkerProcess) -> None:
         place.process = process
@@ -219,18 +248,24 @@ class Pool:
         )
         self._pump.attach(place.errors)
         self._pump.attach(WorkerOutput(process.stdout_fd, stream="stdout", pid=process.pid))
-        self._pump.log("info", "worker_started", worker=place.index, worker_pid=process.pid)
+        self._pump.log(
+            "info",
+            "worker_started",
+            worker=place.index,
+            worker_pid=process.pid,
+            generation=self.generation,
+        )
 
     async def _bury(self, place: Place, process: WorkerProcess, returncode: int) -> None:
         await _wait_for(place.connection_lost, LAST_FRAMES_S)
         await _wait_for(place.output_ended, LAST_OUTPUT_S)
-        was_asked = self._stop_asked.is_set()
+        was_asked = self._stop_asked.is_set() or (self._closed.is_set() and not place.is_ready)
         end = await self._examine(self._remains(place, process, returncode, was_asked=was_asked))
         if was_asked:
             self._pump.log("info", "worker_stopped", worker=place.index, how=end.how)
         else:
             self._note_crash(place, end)
-        self._reception.lose(place, end.how)
+        self.reception.lose(place, end.how)
 
     def _remains(
         self, place: Place, process: WorkerProcess, returncode: int, *, was_asked: bool
@@ -261,7 +296,7 @@ class Pool:
         was_stable = is_stable(
             end.ready_s,
             finished_a_task=place.connection is not None and place.connection.answered > 0,
-            stable_s=self._config.worker.stable_s,
+            stable_s=self.config.worker.stable_s,
         )
         place.history = place.history.after_crash(was_stable=was_stable)
         place.last_crash = end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -22,7 +22,13 @@ from kagent_sdk.host.vault_keeper import VaultKeeper
 from kagent_sdk.host.worker_connection import FrameHandler, WorkerConnection
 from kagent_sdk.host.worker_frames import WorkerFrames
 from kagent_sdk.protocol.frames import Kind
-from kagent_sdk.protocol.manifest import PROTOCOL_VERSION, Heartbeat, Hello, Welcome
+from kagent_sdk.protocol.manifest import (
+    PROTOCOL_VERSION,
+    CapabilityManifest,
+    Heartbeat,
+    Hello,
+    Welcome,
+)
 
 MAX_HELLO_BYTES = 8 * 1024 * 1024
 """Room for the schemas of a thousand capabilities; what else a worker sends is an output at most."""
@@ -44,6 +50,8 @@ class Reception:
 
     Attributes:
         clock: the pool stamps with it too.
+        is_current: its workers get the tasks; else they are on trial.
+        capabilities: by name, as the last of its workers said hello.
     """
 
     def __init__(
@@ -58,7 +66,7 @@ class Reception:
     ) -> None:
         self._config = config
         self._keeper = keeper
-        self._shared = keeper.exposed
+        self._shared = self._exposed()
         self._behind: set[WorkerConnection] = set()
         self._engine = engine
         self._pump = pump
@@ -72,16 +80,25 @@ class Reception:
         )
         self._own_calls = OwnCalls(engine, config.name or "")
         self._is_closed = False
+        self.is_current = True
+        self.capabilities: dict[str, CapabilityManifest] = {}
+
+    def take_over(self, places: Sequence[Place]) -> None:
+        """Give the tasks to the workers of these places, all of them ready, from now on."""
+        self.is_current = True
+        connections = [place.connection for place in places if place.connection is not None]
+        self._engine.succeed(connections, self.capabilities)
 
     def close(self) -> None:
         """Let no further worker take tasks."""
         self._is_closed = True
 
-    def share_secrets(self, places: Iterable[Place]) -> None:
+    def share_secrets(self, places: Sequence[Place]) -> None:
         """Tell the workers of rotated secrets; one that does not read learns it when it does."""
-        if json.dumps(self._keeper.exposed) == json.dumps(self._shared):
+        exposed = self._exposed()
+        if json.dumps(exposed) == json.dumps(self._shared):
             return
-        self._shared = self._keeper.exposed
+        self._shared = exposed
         for place in places:
             # One without HELLO gets them with its WELCOME.
             if place.connection is None or place.hello is None:
@@ -90,6 +107,9 @@ class Reception:
                 self._behind.add(place.connection)
             else:
                 self._send_secrets(place.connection)
+
+    def _exposed(self) -> dict[str, object]:
+        return self._keeper.vault.known(self._config.secrets.expose)
 
     def _send_secrets(self, connection: WorkerConnection) -> None:
         connection.send(Kind.SECRETS, 0, json.dumps(self._shared).encode())
@@ -142,9 +162,9 @@ class Reception:
         connection.capabilities = {
             manifest.name: index for index, manifest in enumerate(hello.capabilities)
         }
-        if manifests != self._engine.dispatcher.capabilities:
-            self._engine.dispatcher.capabilities = manifests
-            self._engine.counters.declare(manifests)
+        self.capabilities = manifests
+        if self.is_current:
+            self._engine.declare(manifests)
         connection.send(Kind.WELCOME, 0, self._welcome(place).model_dump_json().encode())
 
     def _welcome(self, place: Place) -> Welcome:
@@ -158,7 +178,7 @@ class Reception:
             threads=self._config.worker.threads or min(tasks.max_concurrency, MAX_THREADS),
             max_output_bytes=tasks.max_output_bytes,
             event_window=EVENT_WINDOW,
-            secrets=self._keeper.exposed,
+            secrets=self._exposed(),
         )
 
     def _on_ready(self, place: Place) -> None:
@@ -170,7 +190,8 @@ class Reception:
         place.was_stuck = False
         if not self._is_closed:
             connection.is_open = True
-            self._engine.dispatcher.connections.append(connection)
+            if self.is_current:
+                self._engine.dispatcher.connections.append(connection)
         self._pump.log("info", "worker_ready", worker=place.index)
         self.on_change()
         self._engine.dispatcher.settle()

@@ -15,6 +15,7 @@ from kagent_sdk.host.monitor import Monitor
 from kagent_sdk.host.parts import HostParts
 from kagent_sdk.host.place import Place
 from kagent_sdk.host.processes import ProcessSample
+from kagent_sdk.host.trial import Outcome
 from kagent_sdk.protocol import status
 from kagent_sdk.protocol.last_exit import LastExit
 from kagent_sdk.protocol.manifest import LoopStatus
@@ -43,6 +44,7 @@ def build_status(host: HostParts) -> status.Status:
             for loop in place.heartbeat.loops
         ),
         workers=_workers(host),
+        reload=build_reload(host),
         logs=status.LogsInfo(
             level=host.config.logs.level,
             file="logs/runtime.log",
@@ -64,6 +66,29 @@ def _loop(host: HostParts, place: Place, loop: LoopStatus) -> status.LoopInfo:
     if loop.last_error is not None:
         values["last_error"] = host.keeper.redactor.redact_cut(loop.last_error, LAST_ERROR_CHARS)
     return status.LoopInfo(**values, worker=place.index)
+
+
+def build_reload(host: HostParts) -> status.ReloadInfo:
+    """Return the part about reloads, which ``POST /v1/reload`` answers with too."""
+    last = host.reloader.last
+    return status.ReloadInfo(
+        state=host.reloader.stage.value,
+        generation=host.pool.generation,
+        retiring=host.succession.retiring,
+        last=None if last is None else _reload_outcome(last),
+    )
+
+
+def _reload_outcome(outcome: Outcome) -> status.ReloadOutcome:
+    return status.ReloadOutcome(
+        outcome="completed" if outcome.is_completed else "failed",
+        at=_time(outcome.at),
+        took_s=outcome.took_s,
+        reason=outcome.reason or None,
+        traceback=outcome.traceback_text or None,
+        changed=outcome.changed,
+        needs_restart=outcome.needs_restart,
+    )
 
 
 def _time(at_s: float) -> datetime:

@@ -49,6 +49,8 @@ class EarlySignals:
         for number in early:
             if number in STOP_SIGNALS:
                 on_stop(number.name)
+            else:
+                on_reload()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._early.append(signal.Signals(number))

@@ -32,6 +32,7 @@ class CancelReason(StrEnum):
     TIMEOUT = "timeout"
     DISCONNECT = "disconnect"
     SHUTDOWN = "shutdown"
+    RELOAD = "reload"
 
 
 @dataclass(slots=True)

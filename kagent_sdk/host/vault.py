@@ -91,6 +91,11 @@ class Vault:
         self.require(wanted, "secrets.expose")
         return {name: self._find(name) for name in wanted}
 
+    def known(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return the secrets of those names that are there, but not the agent's own token."""
+        found = {name: self._find(name) for name in names if name != TOKEN_KEY}
+        return {name: value for name, value in found.items() if value is not _ABSENT}
+
     def require(self, names: Iterable[str], key: str) -> None:
         """See that secrets of these names are there.
 

@@ -8,10 +8,10 @@ it is known, then everywhere else. When it is not, the old values stay, and why 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from kagent_sdk.config.models import SecretsConfig
 from kagent_sdk.errors import ConfigError, VaultError
@@ -49,12 +49,11 @@ class VaultKeeper:
     Attributes:
         vault: the present one.
         token: the agent's own.
-        exposed: what the worker may know.
         redactor: takes out present and retired values.
         generation: how often the content changed, from 1 on.
         loaded_at: when, in seconds since the epoch.
         error: why the file that is there now was not taken.
-        listeners: called in the loop when vault, token or exposed secrets have changed.
+        listeners: called in the loop when vault or token have changed.
     """
 
     def __init__(
@@ -77,12 +76,12 @@ class VaultKeeper:
         self._watch = FolderWatch(self._paths[0].parent, self.look)
         self.vault = vault
         self.token = load_token(vault)
-        self.exposed: dict[str, Any] = vault.exposed(config.expose)
         self.redactor = Redactor(_texts(vault, self.token))
         self.generation = 1
         self.loaded_at = time.time()
         self.error: str | None = None
         self.listeners: list[Callable[[], None]] = []
+        self._looking = threading.Lock()
         self._newest = vault, self.token
         self._seen = self._stamp()
         pump.redactor = self.redactor
@@ -119,7 +118,28 @@ class VaultKeeper:
         except Exception as exc:  # noqa: BLE001 - the thread must live to see the next change
             self._pump.log_exception("vault_watch_failed", exc)
 
+    def read_anew(self, config: SecretsConfig) -> None:
+        """Take what the files hold now if it fits a configuration that is about to be in force.
+
+        Blocks: call it in a thread. What was taken is known in the loop before this thread's result is.
+
+        Raises:
+            ConfigError: it does not fit, or is unsafe; the present values stay.
+        """
+        with self._looking:
+            self._seen = self._stamp()
+            vault, token = self._read(config)
+            self._take_up(vault, token)
+
+    def configure(self, config: SecretsConfig) -> None:
+        """Judge what comes from now on by this configuration; ``secrets.file`` stays."""
+        self._config = config
+
     def _look(self) -> None:
+        with self._looking:
+            self._look_alone()
+
+    def _look_alone(self) -> None:
         seen = self._stamp()
         if seen == self._seen:
             return
@@ -130,13 +150,16 @@ class VaultKeeper:
                 break
         self._seen = seen
         try:
-            vault, token = self._read()
+            vault, token = self._read(self._config)
         except ConfigError as exc:
             self._tell(self._refuse, str(exc))
             return
         except OSError as exc:
             self._tell(self._refuse, f"{self._config.file} cannot be read: {exc.strerror}")
             return
+        self._take_up(vault, token)
+
+    def _take_up(self, vault: Vault, token: str | None) -> None:
         if (vault, token) == self._newest:
             self._tell(self._keep)
             return
@@ -147,9 +170,9 @@ class VaultKeeper:
         self._pump.redactor = self.redactor = redactor
         self._tell(self._take, vault, token)
 
-    def _read(self) -> tuple[Vault, str | None]:
+    def _read(self, config: SecretsConfig) -> tuple[Vault, str | None]:
         before, known_token = self._newest
-        vault = read_vault(self._directory, self._config)
+        vault = read_vault(self._directory, config)
         if before.is_present and not vault.is_present:
             raise VaultError(f"{self._config.file} is gone")
         token = self._load_token(vault)
@@ -172,7 +195,6 @@ class VaultKeeper:
     def _take(self, vault: Vault, token: str | None) -> None:
         self.vault = vault
         self.token = token
-        self.exposed = vault.exposed(self._config.expose)
         self.generation += 1
         self.loaded_at = time.time()
         self.error = None

@@ -6,7 +6,6 @@ import asyncio
 import time
 from dataclasses import replace
 
-from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.host.admission import Refusal
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.health import (
@@ -25,6 +24,7 @@ from kagent_sdk.host.lifecycle import Lifecycle, LifecycleState
 from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.place import Place
 from kagent_sdk.host.pool import Pool
+from kagent_sdk.host.succession import Succession
 
 TICK_S = 0.25
 CALM = frozenset({Verdict.ALIVE, Verdict.STARTING, Verdict.STOPPING})
@@ -40,19 +40,15 @@ class Watchdog:
 
     def __init__(
         self,
-        config: AgentConfig,
+        succession: Succession,
         *,
         lifecycle: Lifecycle,
-        pool: Pool,
         engine: Engine,
         pump: LogPump,
         clock: AwakeClock,
     ) -> None:
-        self._limits = plan_limits(config)
-        self._has_command = config.worker.command is not None
-        self._max_queue = config.tasks.max_queue
+        self._succession = succession
         self._lifecycle = lifecycle
-        self._pool = pool
         self._engine = engine
         self._pump = pump
         self._clock = clock
@@ -84,10 +80,12 @@ class Watchdog:
     def health(self) -> Health:
         """Return what the probes answer now."""
         now_s = self._clock.read(self._loop.time())
+        pool = self._succession.pool
+        max_queue = pool.config.tasks.max_queue
         facts = Facts(
             self._lifecycle.state,
-            tuple(self._facts_of(place, now_s) for place in self._pool.places),
-            is_queue_full=len(self._engine.dispatcher.queue) >= max(1, self._max_queue),
+            tuple(self._facts_of(place, now_s) for place in pool.places),
+            is_queue_full=len(self._engine.dispatcher.queue) >= max(1, max_queue),
             memory_message=self.memory_message,
         )
         return judge_agent(facts)
@@ -95,10 +93,12 @@ class Watchdog:
     def refresh(self) -> None:
         """Judge the workers, act on silent ones, and set the lifecycle and the engine's gate."""
         now_s = self._clock.read(self._loop.time())
-        for place in self._pool.places:
-            if place.pulse is not None:
-                place.pulse = _listen(place, place.pulse, now_s)
-                self._act(place, judge_worker(now_s, place.pulse, self._limits))
+        for pool in self._succession.pools:
+            limits = plan_limits(pool.config)
+            for place in pool.places:
+                if place.pulse is not None:
+                    place.pulse = _listen(place, place.pulse, now_s)
+                    self._act(pool, place, judge_worker(now_s, place.pulse, limits))
         if self._lifecycle.state is LifecycleState.STARTING and self._is_any_ready():
             self._lifecycle.enter(LifecycleState.READY, time.time())
         self._lifecycle.mark_busy(time.time(), busy=self._engine.dispatcher.running > 0)
@@ -106,10 +106,14 @@ class Watchdog:
 
     def _is_any_ready(self) -> bool:
         if self._has_command:
-            return any(place.is_ready for place in self._pool.places)
+            return any(place.is_ready for place in self._succession.pool.places)
         return bool(self._engine.dispatcher.connections)
 
-    def _act(self, place: Place, verdict: Verdict) -> None:
+    @property
+    def _has_command(self) -> bool:
+        return self._succession.pool.config.worker.command is not None
+
+    def _act(self, pool: Pool, place: Place, verdict: Verdict) -> None:
         process, connection = place.process, place.connection
         if process is None:
             return
@@ -126,12 +130,12 @@ class Watchdog:
             )
         elif verdict is not Verdict.STALLED and place.kill_reason is None:
             place.was_stuck = verdict is Verdict.STUCK
-            self._pool.kill_worker(place, str(verdict))
+            pool.kill_worker(place, str(verdict))
 
     def _facts_of(self, place: Place, now_s: float) -> WorkerFacts:
         if place.pulse is None:
             return WorkerFacts(place.index, Verdict.STUCK if place.was_stuck else None)
-        verdict = judge_worker(now_s, place.pulse, self._limits)
+        verdict = judge_worker(now_s, place.pulse, plan_limits(self._succession.pool.config))
         if place.was_stuck and verdict is Verdict.STARTING:
             verdict = Verdict.STUCK
         return WorkerFacts(place.index, verdict, measure_silence_s(now_s, place.pulse))

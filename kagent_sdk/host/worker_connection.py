@@ -103,6 +103,11 @@ class WorkerConnection(asyncio.BufferedProtocol):
             self._loop.call_soon(self._flush)
         self._pending.append(encode(kind, number, payload))
 
+    def dismiss(self) -> None:
+        """Drop whatever it still says: what it held is not its own any more."""
+        self.is_open = False
+        self._handlers = dict.fromkeys(self._handlers, _drop)
+
     def close(self) -> None:
         """Close the socket: a worker that finds it closed ends itself."""
         self.is_open = False
@@ -200,3 +205,7 @@ class WorkerConnection(asyncio.BufferedProtocol):
         if self._work is not None:
             self._work.cancel()
         self._on_lost(self, self._error)
+
+
+def _drop(connection: WorkerConnection, number: int, payload: bytes) -> None:
+    """Take a frame of a worker that was dismissed."""

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,6 +40,10 @@ class WorkerKind(Protocol):
         Raises:
             StartupError: it cannot be had.
         """
+        ...
+
+    def share_secrets(self, places: Sequence[Place]) -> None:
+        """Let the workers of these places know the secrets that they may, after a rotation."""
         ...
 
     def spawn(self) -> WorkerProcess:

@@ -57,6 +57,10 @@ class WorkerProcess:
         except ProcessLookupError:
             return
 
+    def discard(self) -> None:
+        """End a worker that nobody has listened to yet, and close what leads to it."""
+        raise NotImplementedError
+
     def ask_for_stacks(self) -> None:
         """Make it show where it hangs, if it can without ending."""
 
@@ -72,6 +76,13 @@ class EntrypointProcess(WorkerProcess):
 
     socket: socket.socket
     stacks_fd: int
+
+    def discard(self) -> None:
+        """End a worker that nobody has listened to yet, and close what leads to it."""
+        self.kill()
+        self.socket.close()
+        for descriptor in (self.stacks_fd, self.stdout_fd, self.stderr_fd):
+            os.close(descriptor)
 
     def ask_for_stacks(self) -> None:
         """Make faulthandler write every thread's stack; works while the GIL is held."""

@@ -27,6 +27,12 @@ class MemoryJournal:
         self._finished: OrderedDict[str, int] = OrderedDict()
         self._finished_bytes = 0
 
+    def configure(self, *, retention_s: float, retention_count: int, retention_bytes: int) -> None:
+        """Change the bounds; what is over them goes with the next end of a task, or `expire`."""
+        self._retention_s = retention_s
+        self._retention_count = retention_count
+        self._retention_bytes = retention_bytes
+
     @property
     def kept(self) -> int:
         """How many tasks are kept, open ones included."""

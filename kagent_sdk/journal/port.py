@@ -35,6 +35,10 @@ class Journal(Protocol):
         """Let go of finished tasks past their retention and return how many went."""
         ...
 
+    def configure(self, *, retention_s: float, retention_count: int, retention_bytes: int) -> None:
+        """Change how long, how many, and how many bytes of finished tasks stay."""
+        ...
+
     @property
     def kept(self) -> int:
         """How many tasks are kept, open ones included."""

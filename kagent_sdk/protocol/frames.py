@@ -33,6 +33,7 @@ class Kind(IntEnum):
     ANSWER = 6
     STOP = 7
     SECRETS = 8
+    RETIRE = 9
 
     HELLO = 33
     READY = 34

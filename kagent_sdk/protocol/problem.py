@@ -49,6 +49,7 @@ class ProblemCode(StrEnum):
     DRAINING = "draining"
     WORKER_DOWN = "worker_down"
     MEMORY = "memory"
+    RELOAD_FAILED = "reload_failed"
     NOT_IMPLEMENTED = "not_implemented"
     INTERNAL_ERROR = "internal_error"
 

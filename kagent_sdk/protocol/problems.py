@@ -42,6 +42,7 @@ _CASES: Mapping[str, tuple[int, str]] = {
     ProblemCode.METHOD_NOT_ALLOWED: (405, "Method is not allowed"),
     ProblemCode.REQUEST_TIMEOUT: (408, "Request took too long to arrive"),
     ProblemCode.ID_CONFLICT: (409, "Id belongs to another task"),
+    ProblemCode.RELOAD_FAILED: (409, "Reload failed"),
     ProblemCode.BODY_TOO_LARGE: (413, "Body is too large"),
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: (415, "Body is not JSON"),
     ProblemCode.INVALID_REQUEST: (422, "Request does not validate"),
@@ -56,6 +57,8 @@ _CASES: Mapping[str, tuple[int, str]] = {
 
 _FAILURES: Mapping[str, tuple[int, str]] = {
     ErrorCode.INVALID_JSON: (400, "Input is not valid JSON"),
+    # The workers that a reload brought do not have it any more.
+    ErrorCode.UNKNOWN_CAPABILITY: (404, "No such capability"),
     # Somebody else cancelled the task that this request asks for: a conflict with the state of the
     # resource. 499 is no registered status, and 410 would say that a result had been there.
     ErrorCode.CANCELED: (409, "Task was canceled"),
@@ -177,6 +180,13 @@ def id_conflict(task_id: str) -> Problem:
         ProblemCode.ID_CONFLICT,
         f"id {_shown(task_id)} belongs to a task with another capability or input; "
         "take a new id for a new task",
+    )
+
+
+def reload_failed(reason: str) -> Problem:
+    """Answer 409: the new workers did not come up, or the files are wrong; the old ones go on."""
+    return _problem(
+        ProblemCode.RELOAD_FAILED, f"{reason}; the agent goes on as it was before the reload"
     )
 
 

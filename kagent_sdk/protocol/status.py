@@ -191,6 +191,31 @@ class WorkersInfo(Part):
     )
 
 
+class ReloadOutcome(Part):
+    """How a reload ended."""
+
+    outcome: Literal["completed", "failed"]
+    at: AwareDatetime = Field(description="When it was over.")
+    took_s: float
+    reason: str | None = Field(None, description="Why it failed; the workers before it go on.")
+    traceback: str | None = Field(
+        None, description="The last lines that the new worker wrote to stderr."
+    )
+    changed: tuple[str, ...] = Field((), description="Keys of the configuration that took effect.")
+    needs_restart: tuple[str, ...] = Field(
+        (), description="Changed keys that keep their value until the host starts anew."
+    )
+
+
+class ReloadInfo(Part):
+    """Reloads: how workers were replaced by new ones while the agent served."""
+
+    state: Literal["idle", "reloading"] = "idle"
+    generation: int = Field(1, description="Of the workers that get the tasks; counts from 1.")
+    retiring: int = Field(0, description="Generations before it that finish their last tasks.")
+    last: ReloadOutcome | None = Field(None, description="null before the first reload.")
+
+
 class LogsInfo(Part):
     """Logging."""
 
@@ -233,6 +258,7 @@ class Status(Part):
     capabilities: tuple[CapabilityInfo, ...] = ()
     loops: tuple[LoopInfo, ...] = ()
     workers: WorkersInfo = WorkersInfo()
+    reload: ReloadInfo = ReloadInfo()
     logs: LogsInfo = LogsInfo()
     vault: VaultInfo = VaultInfo()
     last_exit: LastExit = LastExit()

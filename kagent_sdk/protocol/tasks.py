@@ -38,6 +38,7 @@ class ErrorCode(StrEnum):
     INTERRUPTED = "interrupted"
     INTERNAL_ERROR = "internal_error"
     UNREACHABLE = "unreachable"
+    UNKNOWN_CAPABILITY = "unknown_capability"
 
 
 @dataclass(frozen=True, slots=True)

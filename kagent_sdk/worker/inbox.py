@@ -32,6 +32,7 @@ class Inbox:
         connection: to be connected by the owner.
         welcome: done when the host has said WELCOME.
         services: there from then on.
+        retire: done when the host has said RETIRE: another worker takes over from this one.
         stop: done when the host has said STOP; the seconds that stopping may take.
         on_secrets: called when the secrets have changed, once the owner has set it.
     """
@@ -49,10 +50,12 @@ class Inbox:
             Kind.ANSWER: self._on_answer,
             Kind.STOP: self._on_stop,
             Kind.SECRETS: self._on_secrets,
+            Kind.RETIRE: self._on_retire,
         }
         self.connection = Connection(loop, self._on_frame)
         self.services: Services | None = None
         self.welcome: asyncio.Future[Welcome] = loop.create_future()
+        self.retire: asyncio.Future[None] = loop.create_future()
         self.stop: asyncio.Future[float] = loop.create_future()
         self.on_secrets: Callable[[], None] | None = None
 
@@ -123,6 +126,11 @@ class Inbox:
         self._ready_services.secrets.replace(values)
         if self.on_secrets is not None:
             self.on_secrets()
+
+    def _on_retire(self, number: int, payload: bytes) -> None:
+        del number, payload
+        if not self.retire.done():
+            self.retire.set_result(None)
 
     @property
     def _ready_services(self) -> Services:

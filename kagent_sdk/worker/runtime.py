@@ -34,6 +34,9 @@ LOST_GRACE_S = 0.5
 LOOPS_SHARE = 0.5
 """The part of the time for stopping that loops and tasks may use up before ``on_shutdown``."""
 
+RETIRED_LOOP_GRACE_S = 60.0
+"""How long a sync loop that is at work when its worker retires may take to see the flag."""
+
 CLOSE_GRACE_S = 1.0
 """How long the last frames may take, whatever ``on_shutdown`` has used up."""
 
@@ -58,6 +61,7 @@ class Runtime:
         self._parts = parts
         self._stopping = Flag()
         self._loops: list[LoopRunner] = []
+        self._retirements: list[asyncio.Task[None]] = []
 
     async def serve(self, sock: socket.socket) -> Ending:
         """Serve the host at the other end of ``sock`` until it says STOP or is gone.
@@ -97,6 +101,7 @@ class Runtime:
         self._loops = [LoopRunner(part, services, self._stopping) for part in self._parts.loops]
         for runner in self._loops:
             runner.start()
+        inbox.retire.add_done_callback(lambda _: self._retire(services))
         inbox.connection.send(Kind.READY, 0)
         pulse = Pulse(services, self._loops, welcome.heartbeat_s)
         pulse.start()
@@ -127,6 +132,13 @@ class Runtime:
         sys.stderr.write(f"an on_startup function failed:\n{format_exception(failure)}")
         return Ending.STARTUP_FAILED
 
+    def _retire(self, services: Services) -> None:
+        """Stop the loops: those of the worker that takes over run already. Tasks go on."""
+        self._stopping.set()
+        self._retirements = [
+            services.loop.create_task(runner.aclose(RETIRED_LOOP_GRACE_S)) for runner in self._loops
+        ]
+
     async def _shut_down(self, services: Services, seconds: float) -> None:
         clock = services.loop.time
         deadline_s = clock() + seconds
@@ -144,6 +156,7 @@ class Runtime:
             task.cancel("shutdown")
         jobs = [task.job for task in services.running.values() if task.job is not None]
         jobs += [services.loop.create_task(runner.aclose(grace_s)) for runner in self._loops]
+        jobs += self._retirements
         if jobs:
             await asyncio.wait(jobs, timeout=grace_s)
 

@@ -20,10 +20,9 @@ POST_ROUTES = (
     "/v1/capabilities/count",
     "/v1/tasks",
     "/v1/tasks/known/cancel",
-    "/v1/reload",
     "/v1/snapshots",
 )
-"""Not ``/v1/shutdown``: it does what it says."""
+"""Not ``/v1/shutdown`` and ``/v1/reload``: they do what they say."""
 
 GET_ROUTES = (
     "/healthz",

@@ -91,7 +91,7 @@ async def test_the_redactor_knows_a_new_value_before_anyone_has_it(
     await until(lambda: bool(seen))
 
     assert seen == [b"***key*** ***key***"]
-    assert keeper.exposed == {"key": "value-two"}
+    assert keeper.vault.known(CONFIG.expose) == {"key": "value-two"}
 
 
 async def test_without_the_kernels_help_changes_are_seen_all_the_same(
@@ -114,7 +114,7 @@ async def test_without_the_kernels_help_changes_are_seen_all_the_same(
     job.cancel()
     await asyncio.gather(job, return_exceptions=True)
 
-    assert keeper.exposed == {"key": "value-two"}
+    assert keeper.vault.known(CONFIG.expose) == {"key": "value-two"}
 
 
 async def test_a_thread_that_cannot_start_is_tried_again(
@@ -161,4 +161,4 @@ async def test_a_bug_in_a_look_is_logged_and_the_next_look_is_taken(
 
     assert pump.events() == ["vault_watch_failed", "vault_not_reloaded", "vault_reloaded"]
     assert "cannot be read: Input/output error" in pump.records[1][2]["reason"]
-    assert keeper.exposed == {"key": "value-3"}
+    assert keeper.vault.known(CONFIG.expose) == {"key": "value-3"}

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from kagent_sdk.protocol.status import (
         PressuresInfo,
         ProcessInfo,
+        ReloadInfo,
         ResourcesInfo,
         StalledWorker,
         Status,
@@ -120,6 +121,9 @@ def _summary(status: Status) -> RenderableType:
         rows.append(("pressure", pressure))
     if status.vault.error:
         rows.append(("vault", styled(f"not reloaded: {clean_line(status.vault.error)}", BAD)))
+    reload = _reload(status.reload)
+    if reload:
+        rows.append(("reload", reload))
     return pairs(rows, width=LABEL_WIDTH)
 
 
@@ -177,6 +181,23 @@ def _pressure(pressure: PressuresInfo) -> Text:
 def _words_of(process: ProcessInfo) -> Text:
     line = styled(f"worker {process.index}", NAME).append(" says ", QUIET)
     return line.append(clean_line(process.status_text))
+
+
+def _reload(reload: ReloadInfo) -> Text:
+    """Return what became of the last reload; empty when there was none."""
+    parts = []
+    if reload.state == "reloading":
+        parts.append(styled("new workers are starting", WARN))
+    if reload.retiring:
+        parts.append(styled("older workers finish their tasks", WARN))
+    if reload.last is not None and reload.last.outcome == "failed":
+        parts.append(styled(f"failed: {clean_line(reload.last.reason)}", BAD))
+    if reload.last is not None and reload.last.needs_restart:
+        keys = clean_line(", ".join(reload.last.needs_restart))
+        parts.append(styled(f"needs a restart: {keys}", WARN))
+    if reload.generation > 1:
+        parts.append(styled(f"generation {reload.generation}", QUIET))
+    return joined(parts)
 
 
 def _stalled(worker: StalledWorker) -> tuple[str, RenderableType]:

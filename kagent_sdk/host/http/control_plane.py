@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import Response, StreamResponse
 
+from kagent_sdk.host.admission import Refusal, retry_after_s
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.health import Health
 from kagent_sdk.host.http.answers import json_response, problem_response
@@ -18,7 +19,9 @@ from kagent_sdk.host.http.calls import Calls
 from kagent_sdk.host.http.routing import Router
 from kagent_sdk.host.http.tasks import Tasks
 from kagent_sdk.host.logs.pump import LogPump
+from kagent_sdk.host.trial import Outcome
 from kagent_sdk.protocol import problems
+from kagent_sdk.protocol.headers import parse_prefer
 from kagent_sdk.protocol.problem import RequestError
 
 
@@ -33,6 +36,8 @@ class Probes:
         metrics: Prometheus text and its content type.
         openapi: the description of this API as JSON.
         shut_down: begins a shutdown and returns at once.
+        reload: begins a reload, or joins the one that is due; done with its outcome.
+        reload_status: the part of ``/status`` about reloads as JSON.
     """
 
     health: Callable[[], Health]
@@ -41,6 +46,8 @@ class Probes:
     metrics: Callable[[], Awaitable[tuple[bytes, str]]]
     openapi: Callable[[], Awaitable[bytes]]
     shut_down: Callable[[], None]
+    reload: Callable[[], asyncio.Future[Outcome]]
+    reload_status: Callable[[], Awaitable[bytes]]
 
 
 class ControlPlane:
@@ -150,7 +157,27 @@ class ControlPlane:
         return json_response(b'{"lifecycle":"draining"}', 202)
 
     async def _reload(self, request: BaseRequest) -> Response:
-        return problem_response(problems.not_implemented("reload"))
+        prefer = parse_prefer(request.headers.get("Prefer"))
+        pending = self._probes.reload()
+        if not (prefer.respond_async and not pending.done()):
+            try:
+                async with asyncio.timeout(prefer.wait_s):
+                    # Shielded: the reload goes on without this client, and others may wait for it.
+                    await asyncio.shield(pending)
+            except TimeoutError:
+                pass
+        document = await self._probes.reload_status()
+        if not pending.done():
+            headers = {"Location": "/status", "Preference-Applied": prefer.applied}
+            return json_response(document, 202, headers)
+        outcome = pending.result()
+        if outcome.is_refused:
+            raise RequestError(
+                problems.draining(retry_after_s(Refusal.DRAINING, queued=0, finished_per_s=0))
+            )
+        if not outcome.is_completed:
+            raise RequestError(problems.reload_failed(outcome.reason))
+        return json_response(document)
 
     async def _snapshots(self, request: BaseRequest) -> Response:
         return problem_response(problems.not_implemented("a snapshot"))

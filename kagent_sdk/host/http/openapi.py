@@ -40,7 +40,7 @@ _PROBLEMS: dict[str, tuple[str, dict[str, tuple[str, Json]]]] = {
     "403": ("The request comes from a web page, or by a foreign host name.", {}),
     "404": ("There is no such task or capability.", {}),
     "408": ("The request took too long to arrive.", {}),
-    "409": ("The id belongs to another task, or the task was canceled.", {}),
+    "409": ("The id belongs to another task, the task was canceled, or the reload failed.", {}),
     "413": ("The body is over http.max_body_bytes.", {}),
     "415": ("The body is not announced as JSON.", {}),
     "422": ("The body does not validate; error.details says where.", {}),
@@ -171,11 +171,31 @@ class _Paths:
             "/v1/shutdown": {
                 "post": self._operation("shutDown", "Finish the tasks and exit.", accepted, ())
             },
-            "/v1/reload": {"post": self._operation("reload", "Not implemented yet.", {}, ("501",))},
+            "/v1/reload": {"post": self._reload()},
             "/v1/snapshots": {
                 "post": self._operation("takeSnapshot", "Not implemented yet.", {}, ("501",))
             },
         }
+
+    def _reload(self) -> Json:
+        content = _json(ref("ReloadInfo"))
+        location = {"Location": ("Where to look for the outcome.", _TEXT)}
+        answers = {
+            "200": {"description": "The new workers took over.", "content": content},
+            "202": {
+                "description": "It goes on: respond-async was asked for, or wait is over.",
+                "headers": _headers(location),
+                "content": content,
+            },
+        }
+        operation = self._operation(
+            "reload",
+            "Replace the workers, and read the configuration anew.",
+            answers,
+            ("409", "503"),
+        )
+        operation["parameters"] = [_PREFER]
+        return operation
 
     def _operation(
         self, operation_id: str, summary: str, answers: Json, problems: Iterable[str]

@@ -20,7 +20,7 @@ from kagent_sdk.host.http.tasks import Tasks
 from kagent_sdk.host.processes import in_container
 
 if TYPE_CHECKING:
-    from kagent_sdk.config.models import HttpConfig
+    from kagent_sdk.config.models import AgentConfig, HttpConfig
     from kagent_sdk.host.parts import HostParts
     from kagent_sdk.protocol.manifest import CapabilityManifest
 
@@ -58,6 +58,8 @@ def build_server(host: HostParts, shut_down: Callable[[str], None]) -> HttpServe
             metrics=reports.metrics,
             openapi=lambda: reports.openapi(is_secured=gatekeeper.is_token_required),
             shut_down=lambda: shut_down("POST /v1/shutdown"),
+            reload=lambda: host.reloader.ask("POST /v1/reload"),
+            reload_status=reports.reload,
         ),
         gatekeeper=gatekeeper,
         pump=host.pump,
@@ -96,7 +98,7 @@ class Reports:
 
     def __init__(self, host: HostParts) -> None:
         self._host = host
-        self._described: tuple[Mapping[str, CapabilityManifest], bytes] | None = None
+        self._described: tuple[Mapping[str, CapabilityManifest], AgentConfig, bytes] | None = None
 
     async def status(self) -> bytes:
         """Return ``/status`` as JSON, from fresh samples."""
@@ -106,6 +108,13 @@ class Reports:
         await self._host.monitor.sample_processes()
         await asyncio.to_thread(self._host.exits.wait_read, READ_WAIT_S)
         return build_status(self._host).model_dump_json().encode()
+
+    async def reload(self) -> bytes:
+        """Return the part of ``/status`` about reloads as JSON."""
+        await asyncio.to_thread(import_reports)
+        from kagent_sdk.host.report import build_reload  # noqa: PLC0415
+
+        return build_reload(self._host).model_dump_json().encode()
 
     async def metrics(self) -> tuple[bytes, str]:
         """Return ``/metrics`` and its content type."""
@@ -119,25 +128,28 @@ class Reports:
 
     async def openapi(self, *, is_secured: bool) -> bytes:
         """Return the description of the API with the capabilities that are there now."""
-        capabilities = self._host.engine.dispatcher.capabilities
-        # A worker with other capabilities brings another table: this one never changes.
-        if self._described is None or self._described[0] is not capabilities:
+        capabilities, config = self._host.engine.dispatcher.capabilities, self._host.config
+        # Workers with other capabilities bring another table, and a reload another configuration:
+        # these never change.
+        known = self._described
+        if known is None or known[0] is not capabilities or known[1] is not config:
             # In a thread: it takes a millisecond for every capability.
-            text = await asyncio.to_thread(self._describe, capabilities, is_secured=is_secured)
-            self._described = capabilities, text
-        return self._described[1]
+            text = await asyncio.to_thread(_describe, capabilities, config, is_secured=is_secured)
+            self._described = capabilities, config, text
+            return text
+        return known[2]
 
-    def _describe(
-        self, capabilities: Mapping[str, CapabilityManifest], *, is_secured: bool
-    ) -> bytes:
-        from kagent_sdk.host.http.openapi import openapi_document  # noqa: PLC0415
 
-        config = self._host.config
-        document = openapi_document(
-            name=config.name or "agent",
-            version=config.version,
-            description=config.description,
-            capabilities=list(capabilities.values()),
-            secured=is_secured,
-        )
-        return json.dumps(document).encode()
+def _describe(
+    capabilities: Mapping[str, CapabilityManifest], config: AgentConfig, *, is_secured: bool
+) -> bytes:
+    from kagent_sdk.host.http.openapi import openapi_document  # noqa: PLC0415
+
+    document = openapi_document(
+        name=config.name or "agent",
+        version=config.version,
+        description=config.description,
+        capabilities=list(capabilities.values()),
+        secured=is_secured,
+    )
+    return json.dumps(document).encode()

@@ -134,6 +134,10 @@ class LogPump:
             self._tee.start()
         self._thread.start()
 
+    def configure(self, config: LogsConfig) -> None:
+        """Put another level in force; everything else stays."""
+        self._rank = RANKS[config.level]
+
     def attach(self, output: WorkerOutput) -> None:
         """Read a worker's pipe until it ends; the pump closes the descriptor."""
         self._arriving.append(output)

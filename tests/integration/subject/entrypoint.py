@@ -64,6 +64,25 @@ async def nap(seconds: float, ctx: TaskContext) -> int:
     return ctx.attempt
 
 
+@agent.capability
+async def wait_for(name: str, ctx: TaskContext) -> int:
+    """Go on until a test makes a file; return the attempt."""
+    await _until_there(name)
+    return ctx.attempt
+
+
+@agent.capability(idempotent=True)
+async def retried_wait_for(name: str, ctx: TaskContext) -> int:
+    """Do the same, again after a crash."""
+    await _until_there(name)
+    return ctx.attempt
+
+
+async def _until_there(name: str) -> None:
+    while not os.path.exists(f"runtime/data/{name}"):  # noqa: ASYNC110, ASYNC240, PTH110 - a file is the test's way in
+        await asyncio.sleep(0.02)
+
+
 @agent.capability(on_disconnect="detach")
 async def detached_nap(seconds: float) -> str:
     """Sleep on when the caller is gone."""

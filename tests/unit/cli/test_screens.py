@@ -415,3 +415,22 @@ def test_without_a_limit_the_memory_is_only_told() -> None:
     text = shown(status_screen(status(resources={"memory_used_bytes": 1 << 20}), NOW, width=80))
 
     assert "memory     1.0 MiB  no limit" in text
+
+
+def test_a_failed_reload_stands_out_and_no_reload_is_not_mentioned() -> None:
+    """An agent that serves on with the old code looks well: the deploy that failed must show."""
+    last = {
+        "outcome": "failed",
+        "at": ago(5),
+        "took_s": 0.5,
+        "reason": f"worker 0 ended{EVIL}",
+        "needs_restart": ["http.port"],
+    }
+    reload = {"state": "reloading", "generation": 3, "retiring": 1, "last": last}
+    text = " ".join(shown(status_screen(status(reload=reload), NOW, width=200), 200).split())
+
+    assert "new workers are starting · older workers finish their tasks" in text
+    assert "failed: worker 0 ended" in text
+    assert "needs a restart: http.port · generation 3" in text
+    assert "\x1b" not in text
+    assert "reload" not in shown(status_screen(status(), NOW, width=80))

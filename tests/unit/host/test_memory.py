@@ -8,6 +8,7 @@ from kagent_sdk.host.memory import (
     MEBIBYTE,
     MemoryUse,
     MemoryVerdict,
+    find_lack_of_room,
     find_resume_ratio,
     judge_memory,
 )
@@ -67,3 +68,24 @@ def test_the_tightest_limit_decides_and_is_named() -> None:
 def test_tasks_can_always_be_taken_again(soft: float, resume: float) -> None:
     """Even an odd soft ratio must leave a usage at which the agent recovers."""
     assert find_resume_ratio(soft) == pytest.approx(resume)
+
+
+def test_a_second_generation_must_fit_below_the_soft_ratio() -> None:
+    """A reload holds two generations for a while; it must not be what gets the agent killed."""
+    fits = find_lack_of_room([use_of(60)], more_bytes=30 * MEBIBYTE, soft_ratio=0.9)
+    lack = find_lack_of_room([use_of(61)], more_bytes=30 * MEBIBYTE, soft_ratio=0.9)
+
+    assert fits == ""
+    assert lack == (
+        "there is no room for a second generation of workers of some 30 MiB: "
+        "61 of 100 MiB of the cgroup's limit are in use"
+    )
+
+
+def test_each_limit_counts_and_what_is_not_known_does_not() -> None:
+    """The tightest limit is the one that kills."""
+    uses = [use_of(None), use_of(50, None), MemoryUse("config", 90 * MEBIBYTE, 100 * MEBIBYTE)]
+    lack = find_lack_of_room(uses, more_bytes=MEBIBYTE, soft_ratio=0.9)
+
+    assert "of limits.memory_bytes are in use" in lack
+    assert find_lack_of_room(uses[:2], more_bytes=MEBIBYTE, soft_ratio=0.9) == ""

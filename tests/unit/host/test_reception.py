@@ -7,12 +7,13 @@ import json
 from types import SimpleNamespace
 from typing import Any, cast
 
-from kagent_sdk.config.models import AgentConfig
+from kagent_sdk.config.models import AgentConfig, SecretsConfig
 from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.health import AwakeClock
 from kagent_sdk.host.place import Place
 from kagent_sdk.host.reception import Reception
+from kagent_sdk.host.vault import Vault
 from kagent_sdk.journal.memory import MemoryJournal
 from kagent_sdk.protocol.frames import TO_WORKER, Frame, FrameDecoder, Kind
 from kagent_sdk.protocol.manifest import PROTOCOL_VERSION, Hello
@@ -47,7 +48,7 @@ class Wire(asyncio.Transport):
 def make_reception(keeper: SimpleNamespace) -> Reception:
     """Return a reception with a vault that the test writes."""
     journal = MemoryJournal(retention_s=1, retention_count=1, retention_bytes=1)
-    config = AgentConfig()
+    config = AgentConfig(secrets=SecretsConfig(expose=("key",)))
     return Reception(
         config,
         keeper=cast("Any", keeper),
@@ -71,12 +72,12 @@ def join(reception: Reception, *, has_said_hello: bool = True) -> tuple[Place, W
 
 async def test_every_worker_that_was_welcomed_is_told() -> None:
     """One that is still importing gets the new values with its WELCOME."""
-    keeper = SimpleNamespace(exposed={"key": "old"})
+    keeper = SimpleNamespace(vault=Vault({"key": "old"}))
     reception = make_reception(keeper)
     welcomed, wire = join(reception)
     importing, silent = join(reception, has_said_hello=False)
 
-    keeper.exposed = {"key": "new"}
+    keeper.vault = Vault({"key": "new"})
     reception.share_secrets([welcomed, importing, Place(2)])
 
     assert await wire.frames() == [(Kind.SECRETS, 0, b'{"key": "new"}')]
@@ -87,13 +88,13 @@ async def test_every_worker_that_was_welcomed_is_told() -> None:
 
 async def test_a_worker_that_does_not_read_gets_the_last_values_when_it_does() -> None:
     """A worker that is stuck for an hour must not fill the host's memory with vaults."""
-    keeper = SimpleNamespace(exposed={"key": "0"})
+    keeper = SimpleNamespace(vault=Vault({"key": "0"}))
     reception = make_reception(keeper)
     place, wire = join(reception)
     assert place.connection is not None
     place.connection.pause_writing()
     for number in range(1, 100):
-        keeper.exposed = {"key": str(number)}
+        keeper.vault = Vault({"key": str(number)})
         reception.share_secrets([place])
     assert await wire.frames() == []
 

@@ -68,6 +68,22 @@ def test_results_expire_with_age() -> None:
     assert journal.kept_bytes == 0
 
 
+def test_new_bounds_take_effect_with_the_next_end() -> None:
+    """A reload may change what is kept, and loses nothing that is open."""
+    journal = MemoryJournal(retention_s=100, retention_count=10, retention_bytes=10**6)
+    for number in range(4):
+        record = make_record(f"t{number}", finished_at=float(number))
+        journal.accepted(record)
+        journal.finished(record)
+    journal.configure(retention_s=1, retention_count=2, retention_bytes=10**6)
+    last = make_record("t9", finished_at=9.0)
+    journal.accepted(last)
+    journal.finished(last)
+
+    assert [record.id for record in journal.newest_first()] == ["t9", "t3"]
+    assert journal.expire(now_s=9.5) == 1
+
+
 def test_an_end_is_noted_once_and_only_for_what_was_accepted() -> None:
     """A second end must not count twice against the bounds."""
     journal = make_journal()

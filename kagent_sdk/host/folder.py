@@ -1,0 +1,74 @@
+"""What the host reads of the agent's folder: at its start, and again at each reload."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kagent_sdk.config import load_config
+from kagent_sdk.errors import StartupError
+
+if TYPE_CHECKING:
+    from kagent_sdk.config.models import AgentConfig
+    from kagent_sdk.host.reconfiguration import Reconfiguration
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFolder:
+    """An agent's folder, and what the command line says on top of its configuration.
+
+    Attributes:
+        path: absolute.
+        overrides: configuration keys set on the command line, such as ``{"http.port": 0}``.
+    """
+
+    path: Path
+    overrides: Mapping[str, Any]
+
+    def read_config(self) -> AgentConfig:
+        """Read ``config.yaml`` and the environment.
+
+        Raises:
+            ConfigError: they are wrong.
+        """
+        return load_config(self.path, environ=os.environ, overrides=self.overrides)
+
+    def check_entrypoint(self, config: AgentConfig) -> None:
+        """See that there is something to run.
+
+        Raises:
+            StartupError: the entrypoint or the program is not there.
+            VaultError: a program's secret cannot be a file.
+        """
+        if config.worker.command is not None:
+            from kagent_sdk.host.command_worker import check_command  # noqa: PLC0415 - few need it
+
+            check_command(self.path, config)
+        elif not (self.path / config.entrypoint).is_file():
+            raise StartupError(
+                f"{config.entrypoint} is not in {self.path}; write one (kos-agent init NAME makes a "
+                "working agent) or name it with entrypoint: in config.yaml"
+            )
+
+    def prepare_reload(self, present: AgentConfig) -> Reconfiguration:
+        """Read the configuration anew; it blocks, so call it in a thread.
+
+        Raises:
+            ConfigError: it is wrong.
+            ReloadError: there is nothing to run any more.
+        """
+        from kagent_sdk.errors import ReloadError  # noqa: PLC0415 - a start needs none of these
+        from kagent_sdk.host.reconfiguration import reconfigure  # noqa: PLC0415
+
+        plan = reconfigure(present, self.read_config())
+        try:
+            self.check_entrypoint(plan.config)
+        except StartupError as exc:
+            # Told over HTTP, where no path of this machine may stand.
+            command = plan.config.worker.command
+            what = plan.config.entrypoint if command is None else "the program of worker.command"
+            raise ReloadError(f"{what} is not in the agent's folder") from exc
+        return plan
