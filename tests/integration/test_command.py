@@ -377,3 +377,33 @@ def test_a_program_needs_no_notifications(tmp_path: Path) -> None:
     with running_agent(folder, env={"AGENT_WORKER__COMMAND": command}) as agent:
         assert agent.status()["workers"]["ready"] >= 1
         wait_until(lambda: len(agent.logged("up")) == 2)
+
+
+def test_a_reload_lets_another_program_follow(tmp_path: Path) -> None:
+    """A new version of a program is there before the old one goes, and sees the secrets of now."""
+    folder = write_program_agent(tmp_path, "say:READY=1", secrets={"key": "the-first-secret"})
+    with running_agent(folder) as agent:
+        (old,) = agent.worker_pids
+        write_program_agent(
+            tmp_path, "say:READY=1\nSTATUS=second", secrets={"key": "the-second-secret"}
+        )
+        answer = agent.post("/v1/reload")
+        (new,) = agent.worker_pids
+
+        assert (answer.status, answer.json()["generation"]) == (200, 2)
+        assert worker_of(agent)["status_text"] == "second"
+        assert new != old
+        wait_until(lambda: not psutil.pid_exists(old))
+        credentials = Path(read_facts(folder)["environ"]["CREDENTIALS_DIRECTORY"])
+        assert (credentials / "key").read_text() == "the-second-secret"
+
+
+def test_a_reload_cannot_put_a_program_in_place_of_an_entrypoint(subject: Path) -> None:
+    """The host prepares the one or the other at its start; what a reload leaves out is told."""
+    with running_agent(subject) as agent:
+        (subject / "config.yaml").write_text("worker: {command: [sleep, '1000']}\n")
+        answer = agent.post("/v1/reload")
+
+        assert answer.status == 200
+        assert answer.json()["last"]["needs_restart"] == ["worker.command"]
+        assert agent.call("echo", {"text": "still here"}) == "still here"

@@ -56,6 +56,7 @@ def test_live_keys_change_and_are_named() -> None:
         ({"http": {"port": 9}}, "http.port"),
         ({"http": {"tls": TLS}}, "http.tls"),
         ({"secrets": {"file": "other.json"}}, "secrets.file"),
+        ({"worker": {"command": ["sleep", "9"]}}, "worker.command"),
     ],
 )
 def test_what_is_fixed_at_the_start_is_named_and_stays(changes: dict[str, Any], key: str) -> None:
@@ -102,3 +103,12 @@ def test_what_nobody_thought_of_needs_a_restart() -> None:
     """A key of a later version is told as needing a restart rather than silently ignored."""
     assert not is_live(("brand", "new"))
     assert is_live(("worker", "brand_new"))
+
+
+def test_another_program_may_follow_a_program() -> None:
+    """A new version of it has other arguments."""
+    present = config_of(worker={"command": ["serve", "--v1"]})
+    plan = reconfigure(present, config_of(worker={"command": ["serve", "--v2"]}))
+
+    assert plan.config.worker.command == ("serve", "--v2")
+    assert plan.needs_restart == ()

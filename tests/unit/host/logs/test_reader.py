@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kagent_sdk.host.logs.output import TAIL_BYTES, WorkerOutput
 from kagent_sdk.host.logs.reader import OutputReader
 from kagent_sdk.host.redaction import Redactor
 from kagent_sdk.protocol.log_tags import encode_tag
+from tests.unit.host.test_secret_forms import ENCODERS, secrets
 
 STAMP = b"2026-01-01T00:00:00.000000Z"
 SECRET = "hunter2-hunter2"  # noqa: S105 - nobody's
@@ -52,6 +54,38 @@ def test_no_secret_passes_wherever_it_is_cut(parts: list[bytes], data: st.DataOb
     # A part at the end of a line that was cut would be shown too: five letters are none by chance.
     assert SECRET[:5] not in shown
     assert SECRET[:5] not in reader.output.tail
+
+
+@given(
+    value=secrets.filter(lambda text: "*" not in text),
+    pieces=st.lists(st.tuples(st.sampled_from(sorted(ENCODERS)), st.binary(max_size=6))),
+    is_tagged=st.booleans(),
+    data=st.data(),
+)
+def test_no_encoding_in_no_chunks_leaves_the_boundary_in_clear(
+    value: str, pieces: list[tuple[str, bytes]], data: st.DataObject, *, is_tagged: bool
+) -> None:
+    """The promise, from the bytes of a pipe to the records of the file."""
+    # What the host writes around every line is no secret, whoever has chosen it for one.
+    frame = json.dumps(list(read([encode_tag({"task_id": "t"}) + b"x\n \xff"], make_reader())))
+    assume(value not in frame)
+    redactor = Redactor({"key": value})
+    tag = encode_tag({"task_id": "t"}) if is_tagged else b""
+    text = tag + b"".join(ENCODERS[name](value).encode() + noise for name, noise in pieces)
+    sizes = data.draw(st.lists(st.integers(1, 9), max_size=len(text)))
+    ends = [min(sum(sizes[:count]), len(text)) for count in range(len(sizes) + 1)]
+    chunks = [text[start:end] for start, end in itertools.pairwise([*ends, len(text)])]
+    output = WorkerOutput(-1, stream="stdout", pid=7)
+    reader = OutputReader(output, agent="hello", limit_bytes=65_536)
+
+    found = [item for chunk in chunks for item in reader.feed(chunk, redactor, STAMP)]
+    found += reader.finish(redactor, STAMP)
+    written = b"".join(data for data, _ in found)
+    shown = [json.loads(line) for line in written.splitlines()]
+
+    assert value not in "\0".join(str(text) for record in shown for text in record.values())
+    assert value.encode() not in written
+    assert value not in output.tail
 
 
 def test_the_tail_is_for_people() -> None:
