@@ -166,7 +166,7 @@ def _listen(place: Place, pulse: Pulse, now_s: float) -> Pulse:
     connection = place.connection
     if connection is None:
         return pulse
-    if connection.frames_read == place.frames_heard and not connection.is_checking:
+    if connection.reads == place.reads_heard and not connection.is_checking:
         return pulse
-    place.frames_heard = connection.frames_read
+    place.reads_heard = connection.reads
     return replace(pulse, beat_at_s=now_s)
