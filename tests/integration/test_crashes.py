@@ -133,7 +133,7 @@ def test_a_worker_that_breaks_the_protocol_is_replaced(subject: Path) -> None:
                 lambda before=restarts: agent.status()["workers"]["restarts"] > before  # type: ignore[misc]
             )
             agent.wait_ready()
-        assert "worker_broke_protocol" in agent.log_text
+        wait_until(lambda: "worker_broke_protocol" in agent.log_text)
 
 
 def test_a_worker_that_floods_the_host_cannot_grow_it_or_delay_a_probe(subject: Path) -> None:

@@ -31,7 +31,7 @@ def test_a_stuck_worker_is_shown_with_its_stack_and_replaced(
         stalled = agent.status()["health"]["stalled"][0]
         assert stalled["pid"] == worker
         assert f"in {capability}" in stalled["stack"]
-        assert f"in {capability}" in agent.log_text
+        wait_until(lambda: f"in {capability}" in agent.log_text)
         refused = agent.post("/v1/capabilities/echo", {"text": "x"})
         assert refused.status == 503
 
@@ -125,7 +125,7 @@ def test_near_the_memory_limit_the_agent_takes_no_tasks_and_says_so(subject: Pat
         assert (answer.status, answer.json()["code"]) == (503, "memory")
         assert "Retry-After" in answer.headers
         assert agent.get("/healthz").status == 200
-        assert "memory_near_limit" in agent.log_text
+        wait_until(lambda: "memory_near_limit" in agent.log_text)
         assert agent.status()["resources"]["memory_near_limit"] is True
 
 
@@ -141,7 +141,7 @@ def test_loops_are_shown_with_their_crashes(subject: Path) -> None:
         assert "this loop is broken" in str(loops()["broken"]["last_error"])
         assert loops()["broken"]["state"] == "backing_off"
         assert loops()["tick"]["crashes"] == 0
-        assert "ValueError: this loop is broken" in agent.log_text
+        wait_until(lambda: "ValueError: this loop is broken" in agent.log_text)
 
 
 def test_status_and_metrics_hold_real_numbers(subject: Path) -> None:

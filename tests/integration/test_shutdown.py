@@ -151,7 +151,7 @@ def test_what_the_host_and_the_worker_say_is_in_the_log_file(subject: Path) -> N
     lines = [json.loads(line) for line in text.splitlines()]
     events = [line["event"] for line in lines]
     assert events[-1] == "host_stopped"
-    assert any("boom at" in event for event in events)
+    assert any("boom at" in line.get("exception", "") for line in lines)
     assert {line["stream"] for line in lines} >= {"host", "stderr"}
     assert all(line["timestamp"] and line["level"] and line["agent"] for line in lines)
 

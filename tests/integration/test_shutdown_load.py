@@ -52,7 +52,7 @@ async def test_a_worker_that_dies_while_the_agent_drains_is_replaced(subject: Pa
         shift = Shift(agent, "killed", mix={"mark": 4, "mark_items": 1, "mark_big": 1})
         await shift.work_until_closed(kill_worker=True)
 
-        assert agent.log_text.count("worker_ready") == 2
+        wait_until(lambda: agent.log_text.count("worker_ready") == 2)
         assert shift.exit_code == 0
         assert shift.exit_took_s < GRACE_S
         shift.assert_nothing_dropped(subject, attempts=2)

@@ -64,7 +64,7 @@ def test_a_replaced_vault_reaches_the_worker(agent: RunningAgent) -> None:
     assert after["pid"] == before["pid"]
     part = vault_status(agent)
     assert (part["generation"], part["error"], part["present"]) == (2, None, True)
-    assert "fail_to_note' failed" in agent.log_text
+    wait_until(lambda: "fail_to_note' failed" in agent.log_text)
 
 
 def test_the_links_of_kubernetes_are_seen(tmp_path: Path) -> None:
