@@ -25,7 +25,7 @@ class Place:
     Attributes:
         process, connection, hello, heartbeat: of the present worker; None while there is none.
         pulse: what its health is judged by.
-        reads_heard: `WorkerConnection.reads` at the watchdog's last look.
+        frames_heard, bytes_heard: of its connection, at the watchdog's last sign of life.
         started_at: when its process was started, in seconds since the epoch.
         kill_reason: why the host killed it, if it did.
         stack: what its threads were doing when it stalled.
@@ -46,7 +46,8 @@ class Place:
         self.hello: Hello | None = None
         self.heartbeat: Heartbeat | None = None
         self.pulse: Pulse | None = None
-        self.reads_heard = 0
+        self.frames_heard = 0
+        self.bytes_heard = 0
         self.started_at = 0.0
         self.kill_reason: str | None = None
         self.stack: str | None = None
@@ -90,7 +91,8 @@ class Place:
         self.hello = None
         self.heartbeat = None
         self.pulse = None
-        self.reads_heard = 0
+        self.frames_heard = 0
+        self.bytes_heard = 0
         self.kill_reason = None
         self.stack = None
         self.status_text = None

@@ -27,6 +27,11 @@ from kagent_sdk.host.pool import Pool
 from kagent_sdk.host.succession import Succession
 
 TICK_S = 0.25
+PROGRESS_BYTES = 256 * 1024
+"""So much of a frame that is not whole yet is a sign of life: on a busy machine many large outputs take
+seconds. It is more than the socket holds when a loop stops, and a frame that never ends has few
+such parts."""
+
 CALM = frozenset({Verdict.ALIVE, Verdict.STARTING, Verdict.STOPPING})
 
 
@@ -166,7 +171,13 @@ def _listen(place: Place, pulse: Pulse, now_s: float) -> Pulse:
     connection = place.connection
     if connection is None:
         return pulse
-    if connection.reads == place.reads_heard and not connection.is_checking:
+    is_heard = (
+        connection.is_checking
+        or connection.frames_read != place.frames_heard
+        or connection.bytes_read - place.bytes_heard >= PROGRESS_BYTES
+    )
+    if not is_heard:
         return pulse
-    place.reads_heard = connection.reads
+    place.frames_heard = connection.frames_read
+    place.bytes_heard = connection.bytes_read
     return replace(pulse, beat_at_s=now_s)

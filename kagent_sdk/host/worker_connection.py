@@ -42,8 +42,8 @@ class WorkerConnection(asyncio.BufferedProtocol):
         is_open: takes new tasks: ready, not draining, not lost.
         is_stalled: has shown no pulse for a while, and is given nothing until it does.
         answered: how many attempts it has ended.
-        reads: how often something came from it. What waits in the socket when its loop stops is read
-            in no time, so something that still comes is a sign of life.
+        frames_read: how many frames came from it: only a loop that runs can send any.
+        bytes_read: how many bytes, those of a frame that is not whole yet included.
     """
 
     def __init__(
@@ -62,7 +62,8 @@ class WorkerConnection(asyncio.BufferedProtocol):
         self.is_paused = False
         self.is_stalled = False
         self.answered = 0
-        self.reads = 0
+        self.frames_read = 0
+        self.bytes_read = 0
         self._decoder = FrameDecoder(limit_bytes=limit_bytes, kinds=TO_HOST)
         self._handlers = handlers
         self._on_room = on_room
@@ -142,8 +143,10 @@ class WorkerConnection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Cut what came into frames and hand them on."""
         try:
-            self.reads += 1
-            self._take(iter(self._decoder.feed(bytes(self._buffer[:nbytes]))))
+            self.bytes_read += nbytes
+            frames = self._decoder.feed(bytes(self._buffer[:nbytes]))
+            self.frames_read += len(frames)
+            self._take(iter(frames))
         except ProtocolError as error:
             self.abort(error)
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from tests.agents import RunningAgent, running_agent_async
 from tests.integration.orders import Customer, Order, Outcome, read_marks, write_orders
 from tests.integration.vitals import assert_calm, assert_settles, take_vitals
+from tests.integration.waiting import POLL_S
 
 CLIENTS = 40
 KILL_EVERY_S = 1.0
@@ -81,6 +83,7 @@ class Torment:
         self._tasks = tasks
         self._kills = kills
         self.outcomes: list[Outcome] = []
+        self._killed_pid = 0
         self.kills = 0
         self.checked = 0
 
@@ -123,13 +126,19 @@ class Torment:
             # Counted from its readiness: on a busy machine a worker that is killed as soon as it is
             # there ends no task, and the last ones wait as long as the killing goes on.
             await asyncio.sleep(KILL_EVERY_S)
+            self._killed_pid = worker.pid
             os.kill(worker.pid, signal.SIGKILL)
             await asyncio.to_thread(worker.wait, 10)
             self.kills += 1
 
     def _find_ready_worker(self) -> psutil.Process:
-        self._agent.wait_ready()
-        return psutil.Process(self._agent.worker_pids[self.kills % len(self._agent.worker_pids)])
+        while True:
+            self._agent.wait_ready()
+            # The host may not have noticed the last kill yet.
+            pids = [pid for pid in self._agent.worker_pids if pid != self._killed_pid]
+            if pids:
+                return psutil.Process(pids[self.kills % len(pids)])
+            time.sleep(POLL_S)
 
 
 async def torment(agent: RunningAgent, prefix: str, *, tasks: int, kills: int) -> Torment:
