@@ -31,7 +31,13 @@ hundred, and collecting after every seventh costs 7 % of the rate."""
 SETTLED_AFTER_S = 1.0
 """From here on most workers are ready, and no import of the host's takes time from theirs."""
 
-LOG_FLUSH_S = 2.0
+FLUSH_S = 2.0
+"""For the last answers, and for the record of the end."""
+
+LOG_FLUSH_S = 10.0
+"""A full pipe is written in milliseconds; a machine that is busy or a slow disk may take its time, and
+what a worker has said last is what is asked for first."""
+
 MIN_FLUSH_S = 0.1
 """What the last answers and log lines get even when the budget is used up."""
 
@@ -239,16 +245,16 @@ class Host:
 
     async def _close(self, server: HttpServer) -> None:
         try:
-            async with asyncio.timeout(self._left_s()):
+            async with asyncio.timeout(self._left_s(FLUSH_S)):
                 await server.close()
         except TimeoutError:
             self._pump.log("warning", "answers_cut_off")
 
-    def _left_s(self) -> float:
-        """How long the flush may still take: the rest of the budget."""
+    def _left_s(self, limit_s: float) -> float:
+        """How long a part of the flush may still take: up to a limit within the budget."""
         if self._schedule is None:
-            return LOG_FLUSH_S
-        return min(LOG_FLUSH_S, max(MIN_FLUSH_S, self._schedule.flush_until_s - self._loop.time()))
+            return limit_s
+        return min(limit_s, max(MIN_FLUSH_S, self._schedule.flush_until_s - self._loop.time()))
 
     @asynccontextmanager
     async def _pumping(self) -> AsyncIterator[None]:
@@ -259,7 +265,7 @@ class Host:
             if self._lifecycle.state is LifecycleState.STOPPING:
                 self._lifecycle.enter(LifecycleState.STOPPED, time.time())
             self._pump.log("info", "host_stopped", lifecycle=str(self._lifecycle.state))
-            self._pump.close(self._left_s())
+            self._pump.close(self._left_s(LOG_FLUSH_S))
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
@@ -272,9 +278,9 @@ class Host:
                 self._pump.log_exception("host_failed", exc)
             elif not isinstance(exc, CrashLoopError):  # that is in the log already
                 self._pump.log("error", "host_failed", error=str(exc))
-            exits.end(exc, within_s=self._left_s())
+            exits.end(exc, within_s=self._left_s(FLUSH_S))
             raise
-        exits.end(None, within_s=self._left_s())
+        exits.end(None, within_s=self._left_s(FLUSH_S))
 
 
 def _settle_process(parts: HostParts) -> None:
