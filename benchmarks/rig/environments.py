@@ -27,7 +27,7 @@ class Environment:
 
     Attributes:
         name: the folder is ``.venvs/bench-<name>``.
-        requirements: a requirements file; None installs this project itself, editable.
+        requirements: a requirements file; None installs this project itself, editable, with its extra.
         packages: distributions whose versions the report names.
     """
 
@@ -57,7 +57,7 @@ class Environment:
             return
         print(f"installing {self.name} into .venvs/{self.folder.name}", file=sys.stderr)
         shutil.rmtree(self.folder, ignore_errors=True)
-        what = ["-r", str(self.requirements)] if self.requirements else ["-e", str(ROOT)]
+        what = ["-r", str(self.requirements)] if self.requirements else ["-e", f"{ROOT}[fast]"]
         for command in _install_commands(self.folder, self.python, what):
             subprocess.run(command, check=True, stdout=sys.stderr)
         stamp.write_text(wanted)
@@ -71,7 +71,7 @@ class Environment:
 
     def _fingerprint(self) -> str:
         source = self.requirements or ROOT / "pyproject.toml"
-        content = source.read_bytes() + sys.version.encode()
+        content = source.read_bytes() + sys.version.encode() + Path(__file__).read_bytes()
         return hashlib.sha256(content).hexdigest()
 
 
