@@ -12,6 +12,15 @@
         ├── ReloadError             the new workers did not come up; the old ones go on
         ├── SecretMissingError      the agent has no such secret (also a KeyError)
         ├── SecretMismatchError     the secrets do not fit the model that they are asked for as
+        ├── StorageError            runtime/journal.db cannot be opened, read or written (exit code 3)
+        │   ├── StorageLockedError  another host has it open
+        │   └── StorageVersionError it was written by a newer release
+        ├── StateError              the agent's state did not take or give what was asked of it
+        │   ├── StateConflictError  someone else changed it meanwhile: do it again
+        │   ├── StateQuotaError     the state would grow over `state.quota_bytes`
+        │   ├── StateKeyError       the key is none (also a ValueError)
+        │   └── StateValueError     the value is none, or too large (also a ValueError)
+        ├── SnapshotError           a snapshot cannot be made, read or restored
         ├── InvalidTransitionError  the agent cannot go from one lifecycle state to another
         ├── RequestError            a request cannot be served; carries the answer (protocol.problem)
         │   ├── EnvelopeError       the body of POST /v1/tasks is not what it should be
@@ -108,6 +117,102 @@ class SecretMismatchError(KagentError):
     def __init__(self, message: str, keys: tuple[str, ...]) -> None:
         super().__init__(message)
         self.keys = keys
+
+
+class StorageError(KagentError):
+    """The journal cannot be opened, read or written; the message holds no data and no path."""
+
+    exit_code = 3
+
+
+class StorageLockedError(StorageError):
+    """Another process has the journal open.
+
+    Attributes:
+        name: of the file.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} is in use: another host runs this agent; stop it first (kos-agent status "
+            "shows its process id)"
+        )
+        self.name = name
+
+
+class StorageVersionError(StorageError):
+    """The journal was written by a newer release, whose schema this one does not know.
+
+    Attributes:
+        found: the schema's version in the file.
+        known: the newest that this release knows.
+    """
+
+    def __init__(self, found: int, known: int) -> None:
+        super().__init__(
+            f"journal.db has schema version {found}, and this release knows up to {known}: "
+            "install a newer kagent-sdk, or restore a snapshot of this version"
+        )
+        self.found = found
+        self.known = known
+
+
+class StateError(KagentError):
+    """The state did not take or give what was asked of it."""
+
+
+class StateConflictError(StateError):
+    """A transaction read or wrote keys that someone else changed meanwhile.
+
+    Inside a task the runtime runs the task again; a loop or hook does it again by itself.
+
+    Attributes:
+        keys: some of those keys.
+    """
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        shown = ", ".join(repr(key) for key in keys[:5])
+        super().__init__(f"the state was changed meanwhile, at {shown or 'a prefix that was read'}")
+        self.keys = keys
+
+
+class StateQuotaError(StateError):
+    """The state would grow over its quota; nothing of the transaction was written.
+
+    Attributes:
+        used_bytes: what keys and values would take.
+        quota_bytes: ``state.quota_bytes``.
+    """
+
+    def __init__(self, used_bytes: int, quota_bytes: int) -> None:
+        super().__init__(
+            f"the state would take {used_bytes} bytes, over state.quota_bytes ({quota_bytes}): "
+            "delete keys, give them a ttl_s, or raise the quota in config.yaml"
+        )
+        self.used_bytes = used_bytes
+        self.quota_bytes = quota_bytes
+
+
+class StateKeyError(StateError, ValueError):
+    """A key of the state is malformed; the message says what a key may be."""
+
+
+class StateValueError(StateError, ValueError):
+    """A value of the state is not JSON, too large, or does not fit the type that was asked for."""
+
+
+class SnapshotError(KagentError):
+    """A snapshot cannot be made, read or restored; the agent is as it was.
+
+    Attributes:
+        problems: one line for each member that is damaged, possibly none.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
 
 
 class InvalidTransitionError(KagentError):

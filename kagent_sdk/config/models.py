@@ -101,6 +101,11 @@ class TasksConfig(Section):
     max_event_bytes: int = Field(
         4 * MEBIBYTE, ge=1024, description="Bytes of a task's events that can be replayed."
     )
+    durability: Literal["process", "power", "none"] = Field(
+        "process",
+        description="What an acknowledged task survives: the death of every process; a power cut "
+        "too (each commit waits for the disk); none: nothing, tasks and state are in memory.",
+    )
     retention_s: float = Field(3600, ge=0, description="How long a finished task stays readable.")
     retention_count: int = Field(10_000, ge=0, description="How many finished tasks stay readable.")
     retention_bytes: int = Field(
@@ -193,6 +198,53 @@ class SecretsConfig(Section):
     )
 
 
+class StateConfig(Section):
+    """The agent's durable memory."""
+
+    quota_bytes: int = Field(
+        256 * MEBIBYTE, ge=1024, description="Keys and values; a change that needs more is refused."
+    )
+    export_s: float = Field(
+        30,
+        gt=0,
+        description="runtime/memory_store.json is written this long after a change at the latest.",
+    )
+
+
+class SnapshotsConfig(Section):
+    """Where snapshots go."""
+
+    destination: str = Field(
+        "runtime/snapshots",
+        description="A folder, inside the agent's if relative; or, with the extra [snapshots], "
+        "s3://, gs:// or az:// and a bucket's name and prefix.",
+    )
+    keep: int = Field(10, ge=1, le=10_000, description="Snapshots in a folder; older ones go.")
+    include_cache: bool = Field(
+        default=False, description="Put runtime/cache into snapshots that do not say."
+    )
+    max_bytes: int = Field(
+        4096 * MEBIBYTE, ge=MEBIBYTE, description="The largest snapshot, unpacked."
+    )
+
+
+class CallbacksConfig(Section):
+    """Webhooks: where a task's ``callback_url`` may point, and how often delivery is tried."""
+
+    allow: tuple[str, ...] = Field(
+        (),
+        description="Beginnings of URLs, such as https://hooks.example.com/; none: no callbacks.",
+    )
+    secret: str = Field(
+        "webhook_secret", description="Key of the vault that signs them (whsec_ and base64)."
+    )
+    timeout_s: float = Field(15, gt=0, le=300, description="For one delivery.")
+    retry_max_s: float = Field(300, gt=0, description="The longest wait between two tries.")
+    give_up_s: float = Field(
+        86_400, gt=0, description="A message that could not be delivered for so long is dropped."
+    )
+
+
 class LogsConfig(Section):
     """Logging."""
 
@@ -232,6 +284,9 @@ class AgentConfig(Section):
     limits: LimitsConfig = LimitsConfig()
     shutdown: ShutdownConfig = ShutdownConfig()
     secrets: SecretsConfig = SecretsConfig()
+    state: StateConfig = StateConfig()
+    snapshots: SnapshotsConfig = SnapshotsConfig()
+    callbacks: CallbacksConfig = CallbacksConfig()
     logs: LogsConfig = LogsConfig()
 
     @field_validator("entrypoint")

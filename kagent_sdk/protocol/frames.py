@@ -34,6 +34,7 @@ class Kind(IntEnum):
     STOP = 7
     SECRETS = 8
     RETIRE = 9
+    STATE_ANSWER = 10
 
     HELLO = 33
     READY = 34
@@ -43,6 +44,8 @@ class Kind(IntEnum):
     PROGRESS = 38
     EVENT = 39
     CALL = 40
+    STATE = 41
+    COMMIT = 42
 
 
 TO_WORKER = frozenset(int(kind) for kind in Kind if kind < Kind.HELLO)

@@ -1,0 +1,1 @@
+"""The agent's durable key-value memory, on the database."""

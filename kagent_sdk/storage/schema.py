@@ -1,0 +1,124 @@
+"""The tables of ``runtime/journal.db``, and how an older file becomes a present one.
+
+Times are seconds since the epoch; ``input``, ``output``, ``metadata`` and values are raw JSON.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from kagent_sdk.errors import StorageVersionError
+
+APPLICATION_ID = 0x6B41676E
+"""``kAgn``: tells the file from any other SQLite file (PRAGMA application_id)."""
+
+_VERSION_1 = (
+    """
+    CREATE TABLE meta (
+        name TEXT PRIMARY KEY,
+        value NOT NULL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE manifests (
+        id INTEGER PRIMARY KEY,
+        document TEXT NOT NULL UNIQUE
+    )
+    """,
+    # The small columns come first: reading them then leaves the pages of long payloads alone.
+    """
+    CREATE TABLE tasks (
+        seq INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        manifest INTEGER NOT NULL REFERENCES manifests (id),
+        capability TEXT NOT NULL,
+        state TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        created_at REAL NOT NULL,
+        started_at REAL,
+        finished_at REAL,
+        deadline_at REAL,
+        timeout_s REAL,
+        size_bytes INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        trace_id TEXT,
+        traceparent TEXT NOT NULL,
+        callback_url TEXT,
+        failure TEXT,
+        progress TEXT,
+        metadata BLOB NOT NULL,
+        output BLOB,
+        input BLOB NOT NULL
+    )
+    """,
+    "CREATE INDEX open_tasks ON tasks (seq) WHERE finished_at IS NULL",
+    "CREATE INDEX finished_tasks ON tasks (finished_at, size_bytes) WHERE finished_at IS NOT NULL",
+    """
+    CREATE TABLE events (
+        task INTEGER NOT NULL REFERENCES tasks (seq),
+        id INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        data BLOB NOT NULL,
+        UNIQUE (task, id)
+    )
+    """,
+    """
+    CREATE TABLE state (
+        key TEXT NOT NULL PRIMARY KEY,
+        version INTEGER NOT NULL,
+        expires_at REAL,
+        value BLOB NOT NULL
+    )
+    """,
+    "CREATE INDEX state_expiry ON state (expires_at) WHERE expires_at IS NOT NULL",
+    """
+    CREATE TABLE outbox (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        channel TEXT NOT NULL,
+        task TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        destination TEXT NOT NULL,
+        payload BLOB NOT NULL,
+        created_at REAL NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        due_at REAL NOT NULL
+    )
+    """,
+    "CREATE INDEX outbox_due ON outbox (channel, due_at)",
+    # state_version: of the last change; state_bytes and state_keys: of all keys and values.
+    "INSERT INTO meta VALUES ('state_version', 0), ('state_bytes', 0), ('state_keys', 0)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
+"""The n-th makes a database of version n out of one of version n - 1. Released ones never change."""
+
+SCHEMA_VERSION = len(MIGRATIONS)
+
+
+def migrate(connection: sqlite3.Connection) -> int:
+    """Bring a database to `SCHEMA_VERSION` in one transaction, and return what it was before.
+
+    Raises:
+        StorageVersionError: it was written by a newer release.
+        sqlite3.Error: it cannot be read or written.
+    """
+    (before,) = connection.execute("PRAGMA user_version").fetchone()
+    if before > SCHEMA_VERSION:
+        raise StorageVersionError(before, SCHEMA_VERSION)
+    if before == SCHEMA_VERSION:
+        return int(before)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statements in MIGRATIONS[before:]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return int(before)
