@@ -269,7 +269,7 @@ class Storage:
                     work.outcome, work.error = work.operation(connection), None
                 except sqlite3.Error:
                     raise
-                except Exception as error:  # noqa: BLE001 - told to whoever asked
+                except Exception as error:
                     work.outcome, work.error = None, error
                     if connection.total_changes != before and len(group) > 1:
                         raise _TornError from error
