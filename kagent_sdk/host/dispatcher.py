@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.event_flow import EventFlow
@@ -23,6 +23,11 @@ MAX_SHOWN_ATTEMPT = 0xFFFF  # a u16 on the wire
 class Dispatcher:
     """Starts tasks on workers as long as there are places, the oldest first.
 
+    Args:
+        counters: told of the waiting.
+        events: told of the starts.
+        note_start: asked before a worker is told of a kept task; False: `send_run` comes later.
+
     Attributes:
         queue: tasks that wait.
         capabilities: the manifests of the present workers, by name.
@@ -32,8 +37,14 @@ class Dispatcher:
         ending: tasks that no worker holds any more, and whose callers are not told yet.
     """
 
-    def __init__(self, counters: Counters, events: EventFlow) -> None:
+    def __init__(
+        self,
+        counters: Counters,
+        events: EventFlow,
+        note_start: Callable[[Task, WorkerConnection], bool],
+    ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._note_start = note_start
         self._counters = counters
         self._events = events
         self._running_by_name: dict[str, int] = {}
@@ -103,19 +114,26 @@ class Dispatcher:
         task.state = TaskState.WORKING
         task.started_at = time.time()
         task.worker = connection
-        task.number = number = connection.next_number()
-        connection.calls[number] = task
+        task.number = connection.next_number()
+        connection.calls[task.number] = task
         self.running += 1
         self._running_by_name[name] = self._running_by_name.get(name, 0) + 1
         self._idle.clear()
         if task.queued_at:
             self._counters.started(self._loop.time() - task.queued_at)
             task.queued_at = 0.0
+        if not task.kept or self._note_start(task, connection):
+            self.send_run(task, connection)
+        if task.events is not None:
+            self._events.announce_state(task)
+
+    def send_run(self, task: Task, connection: WorkerConnection) -> None:
+        """Tell a worker of the attempt that it was given."""
         remaining_s = (
             math.inf if task.deadline_at == math.inf else task.deadline_at - self._loop.time()
         )
         run = encode_run(
-            connection.capabilities[name],
+            connection.capabilities[task.capability.name],
             min(task.attempt, MAX_SHOWN_ATTEMPT),
             remaining_s,
             task_id=task.id,
@@ -123,9 +141,7 @@ class Dispatcher:
             metadata=task.metadata,
             input=task.input,
         )
-        connection.send(Kind.RUN, number, run)
-        if task.events is not None:
-            self._events.announce_state(task)
+        connection.send(Kind.RUN, task.number, run)
 
     def release(self, connection: WorkerConnection, number: int) -> Task | None:
         """Take an attempt off a worker that has ended it; None when it holds no such attempt."""
@@ -156,7 +172,7 @@ class Dispatcher:
             task
             for connection in (*self.connections, *self.retiring)
             for task in connection.calls.values()
-            if not task.is_finished
+            if not task.is_ended
         ]
 
     def _start_waiting(self) -> None:

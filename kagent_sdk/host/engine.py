@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 
 from kagent_sdk.config.models import AgentConfig, TasksConfig
 from kagent_sdk.host.admission import QueueLimits, Refusal, admit
 from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.deadlines import Deadlines
 from kagent_sdk.host.dispatcher import Dispatcher
+from kagent_sdk.host.endings import Endings
 from kagent_sdk.host.event_flow import EventFlow
 from kagent_sdk.host.ladder import Ladders
 from kagent_sdk.host.task import CancelReason, Submission, Task, Worker
+from kagent_sdk.host.task_failures import (
+    canceled_failure,
+    conflict_failure,
+    crash_failure,
+    gone_failure,
+    interrupted_failure,
+    journal_failure,
+    timeout_failure,
+)
 from kagent_sdk.host.worker_connection import WorkerConnection
 from kagent_sdk.journal.port import Journal
-from kagent_sdk.journal.record import TaskRecord
+from kagent_sdk.journal.record import Ending
 from kagent_sdk.protocol.envelope import input_digest
 from kagent_sdk.protocol.headers import TaskIds
 from kagent_sdk.protocol.manifest import CapabilityManifest
-from kagent_sdk.protocol.tasks import ErrorCode, TaskFailure, TaskState
+from kagent_sdk.protocol.tasks import TaskFailure, TaskState
+
+MAX_CONFLICTS = 100
+"""In a row. One of the tasks that conflict always gets through, so this takes a hundred others."""
 
 
 class RefusedError(Exception):
@@ -56,6 +69,7 @@ class Engine:
         dispatcher: who runs what.
         events: what happened, for those who follow.
         finished_per_s: how fast tasks end at present, measured by the monitor.
+        is_recovered: it knows what the host before has left; it takes no tasks before.
     """
 
     def __init__(
@@ -72,22 +86,25 @@ class Engine:
         self._deadlines = Deadlines(self._loop, self._expired)
         self._ladders = Ladders(config.tasks.cancel_grace_s, kill)
         self._jobs: set[asyncio.Task[None]] = set()
-        self._ends: set[asyncio.Task[None]] = set()
         self.ids = TaskIds(time.time(), os.urandom(8))
         self.journal = journal
         self.counters = counters
-        self.events = EventFlow(config.tasks)
-        self.dispatcher = Dispatcher(counters, self.events)
+        self.events = EventFlow(config.tasks, journal)
+        self.dispatcher = Dispatcher(counters, self.events, self._note_start)
+        self._ends = Endings(self.dispatcher, self.events, journal, counters, self._deadlines)
+        self._ends.on_conflict, self._ends.on_quota = self._do_over, self.fail
         self.gate: Refusal | None = Refusal.STARTING
         self.finished_per_s = 0.0
+        self.is_recovered = False
 
     # Taking tasks
 
     def submit(self, submission: Submission) -> Task:
         """Take a task, or say why not. Acknowledge a kept one only after `Task.safe`.
 
-        A task whose id the journal knows is answered from there when capability and input are the
-        same. Everything else is new: it runs at once or waits in the queue.
+        A task whose id the journal finds is answered from there when capability and input are the
+        same: with an id of the caller's, await `recall` right before. Everything else is new: it
+        runs at once or waits in the queue.
 
         Raises:
             UnknownCapabilityError, IdConflictError, RefusedError.
@@ -123,12 +140,19 @@ class Engine:
             dispatcher.start(task, connection)
         else:
             dispatcher.enqueue(task)
+            self._keep(task)
             dispatcher.settle()
         return task
 
-    def find(self, task_id: str) -> TaskRecord | None:
-        """Return a kept task."""
-        return self.journal.find(task_id)
+    async def recall(self, task_id: str) -> Task | None:
+        """Return a kept task, from the disk if need be; `submit` finds it from then on.
+
+        Raises:
+            StorageError: the journal cannot be read.
+        """
+        task = await self.journal.recall(task_id)
+        assert task is None or isinstance(task, Task)
+        return task
 
     def _known(self, submission: Submission, digest: bytes) -> Task | None:
         known = self.journal.find(submission.task_id)
@@ -145,20 +169,97 @@ class Engine:
         task = Task(submission, manifest, created_at=time.time(), sequence=self._sequence)
         timeout_s = self._timeout_s(submission.timeout_s, manifest.timeout_s)
         if timeout_s is not None:
+            self._set_clock(task, timeout_s)
             task.timeout_s = timeout_s
-            task.deadline_at = self._deadlines.add(task, timeout_s)
+            task.expires_at = task.created_at + timeout_s
         if submission.kept:
             task.digest = digest
-            task.safe = self.journal.accepted(task)
+            task.is_durable = manifest.durable and self._config.durability != "none"
         if manifest.streams:
             self.events.open(task)
         return task
+
+    def _set_clock(self, task: Task, seconds: float) -> None:
+        task.clock_s = seconds
+        task.deadline_at = self._deadlines.add(task, seconds)
 
     def _timeout_s(self, asked: float | None, declared: float | None) -> float | None:
         if asked is not None:
             asked = min(asked, self._config.max_timeout_s)
             return asked if declared is None else min(asked, declared)
         return declared if declared is not None else self._config.default_timeout_s
+
+    # Keeping tasks
+
+    def _keep(self, task: Task) -> None:
+        """Give a new task to the journal, as it is now."""
+        task.is_accepted = True
+        if task.kept:
+            task.safe = self.journal.accepted(task)
+            if task.safe is not None:
+                task.safe.add_done_callback(partial(self._note_kept, task))
+
+    def _note_kept(self, task: Task, kept: asyncio.Future[None]) -> None:
+        if not kept.cancelled() and kept.exception() is None:
+            return
+        # It was never acknowledged, so this is no end to keep.
+        self.dispatcher.queue.remove(task)
+        self.counters.rejected(task.capability.name)
+        self._ends.show(task, Ending(TaskState.REJECTED, time.time(), failure=journal_failure()))
+
+    def _note_start(self, task: Task, connection: WorkerConnection) -> bool:
+        """Let the journal know before the worker does; tell whether the worker may know now."""
+        if task.is_accepted:
+            noted = self.journal.started(task)
+        else:
+            self._keep(task)
+            noted = task.safe
+        if noted is None:
+            return True
+        task.is_sent = False
+        noted.add_done_callback(partial(self._begin, task, connection, task.number))
+        return False
+
+    def _begin(
+        self, task: Task, connection: WorkerConnection, number: int, noted: asyncio.Future[None]
+    ) -> None:
+        """Tell the worker of an attempt that is on disk now, if that is still wanted."""
+        if connection.calls.get(number) is not task:
+            return  # lost with its worker
+        is_noted = not noted.cancelled() and noted.exception() is None
+        if is_noted and not task.is_ended and task.cancel_reason is None:
+            task.is_sent = True
+            self.dispatcher.send_run(task, connection)
+            return
+        self.release(connection, number)
+        self._take_back(task)
+        if task.cancel_reason is not None:
+            self.fail(task, canceled_failure(task.cancel_reason))
+        else:
+            self._ends.leave(task)
+        self.dispatcher.settle()
+
+    def recover(self, tasks: Sequence[Task], last_sequence: int) -> None:
+        """Go on with the tasks that the host before has left, the oldest first."""
+        self.is_recovered = True
+        self._sequence = max(self._sequence, last_sequence)
+        now = time.time()
+        for task in tasks:
+            was_running = task.state is TaskState.WORKING
+            self.counters.submitted(task.capability.name)
+            if task.capability.streams or task.events is not None:
+                self.events.open(task)
+            if task.expires_at is not None:
+                self._set_clock(task, max(0.0, task.expires_at - now))
+            if was_running and not self._may_repeat(task):
+                self.fail(task, interrupted_failure())
+            elif was_running:
+                self._run_again(task)
+            else:
+                self.dispatcher.enqueue(task)
+        if self.dispatcher.capabilities:
+            self._refit_queue()
+        self.dispatcher.settle()
 
     # Ends
 
@@ -169,70 +270,60 @@ class Engine:
 
     def complete(self, task: Task, output: bytes) -> None:
         """End a task with its output."""
-        task.output = output
-        self._finish(task, TaskState.COMPLETED)
+        self._ends.finish(task, Ending(TaskState.COMPLETED, time.time(), output))
 
     def fail(self, task: Task, failure: TaskFailure) -> None:
         """End a task with an error; a cancelled one ends as canceled, a late one as timed out."""
-        if task.cancel_reason is CancelReason.TIMEOUT:
+        reason = task.cancel_reason
+        if reason is CancelReason.SHUTDOWN and task.is_durable and self._may_repeat(task):
+            self._ends.leave(task)
+            return
+        if reason is CancelReason.TIMEOUT:
             failure = timeout_failure(task.timeout_s)
-        elif task.cancel_reason is not None:
-            task.failure = canceled_failure(task.cancel_reason)
-            self._finish(task, TaskState.CANCELED)
+        elif reason is not None:
+            failure = canceled_failure(reason)
+            self._ends.finish(task, Ending(TaskState.CANCELED, time.time(), failure=failure))
             return
-        task.failure = failure
-        self._finish(task, TaskState.FAILED)
+        self._ends.finish(task, Ending(TaskState.FAILED, time.time(), failure=failure))
 
-    def _finish(self, task: Task, state: TaskState) -> None:
-        if task.is_finished:
-            return
-        task.state = state
-        task.finished_at = now = time.time()
-        task.worker = None
-        if task.timeout_s != math.inf:
-            self._deadlines.remove(task, task.timeout_s)
-        self._count(task, state, None if task.started_at is None else now - task.started_at)
-        pending = self.journal.finished(task) if task.kept else None
-        if pending is None:
-            self._tell(task)
+    def _do_over(self, task: Task) -> None:
+        """Run a task again whose end did not count, because others changed what it had read."""
+        task.conflicts += 1
+        if task.cancel_reason is not None:
+            self.fail(task, canceled_failure(task.cancel_reason))
+        elif task.conflicts > MAX_CONFLICTS:
+            self.fail(task, conflict_failure(task.conflicts))
         else:
-            self.own(self._tell_when_safe(task, pending), is_end=True)
-
-    def _count(self, task: Task, state: TaskState, took_s: float | None) -> None:
-        name = task.capability.name
-        if state is TaskState.COMPLETED:
-            self.counters.completed(name, took_s or 0.0)
-        elif state is TaskState.CANCELED:
-            self.counters.canceled(name, took_s)
-        else:
-            self.counters.failed(name, took_s)
-
-    async def _tell_when_safe(self, task: Task, pending: Awaitable[None]) -> None:
-        await pending
-        self._tell(task)
-
-    def _tell(self, task: Task) -> None:
-        if task.events is not None:
-            self.events.announce(task, "task", task.document())
-        task.wake()
-        self.dispatcher.settle()
+            self._run_again(task)
+            self.journal.requeued(task)
 
     # Cancelling
 
     def cancel(self, task: Task, reason: CancelReason) -> None:
         """Cancel a task: at once if it waits, by the ladder if it runs; idempotent."""
-        if task.is_finished or task.cancel_reason is not None:
+        if task.is_finished or task.is_left or task.cancel_reason is not None:
             return
         task.cancel_reason = reason
+        if task.is_ended:
+            return  # its end is being written: it counts if it can, and is no reason to wait
         if self.dispatcher.queue.remove(task):
             self.fail(task, canceled_failure(reason))
         elif task.worker is not None:
             self._ladders.start(task.worker, task.number, reason)
 
     def cancel_all(self, reason: CancelReason) -> None:
-        """Cancel every open task."""
+        """Cancel every open task; at a shutdown those that wait and are durable are left."""
+        if reason is CancelReason.SHUTDOWN:
+            self._leave_queue()
         for task in [*self.dispatcher.queue, *self.dispatcher.open_attempts()]:
             self.cancel(task, reason)
+
+    def _leave_queue(self) -> None:
+        for task in list(self.dispatcher.queue):
+            if task.is_durable:
+                self.dispatcher.queue.remove(task)
+                self._ends.leave(task)
+        self.dispatcher.settle()
 
     def _expired(self, task: Task) -> None:
         task.cancel_reason = task.cancel_reason or CancelReason.TIMEOUT
@@ -254,14 +345,23 @@ class Engine:
         for number in sorted(connection.calls, reverse=True):
             task = self.release(connection, number)
             assert task is not None
-            if task.is_finished:
+            if task.is_ended:
                 continue
             task.worker = None
+            if not task.is_sent:
+                self._take_back(task)
             if task.cancel_reason is None and may_run_again and self.can_run_again(task):
                 self._run_again(task)
+            elif not may_run_again and task.is_durable and self._may_repeat(task):
+                self._ends.leave(task)
             else:
                 self.fail(task, crash_failure(how))
         dispatcher.settle()
+
+    def _take_back(self, task: Task) -> None:
+        """Undo a start that the worker never heard of: it is no attempt."""
+        task.is_sent = True
+        task.attempt -= 1
 
     def _run_again(self, task: Task) -> None:
         task.state = TaskState.SUBMITTED
@@ -275,18 +375,21 @@ class Engine:
         self.events.announce_state(task)
 
     def abandon_queue(self, failure: TaskFailure) -> None:
-        """End everything that still waits."""
+        """End everything that still waits, but for durable tasks: the next host goes on with them."""
+        self._leave_queue()
         for task in list(self.dispatcher.queue):
             self.dispatcher.queue.remove(task)
             self.fail(task, failure)
 
     def can_run_again(self, task: Task) -> bool:
         """Whether another worker may have it, should this one be lost."""
-        capability = task.capability
-        return (
-            capability.idempotent
-            and task.attempt < capability.max_attempts
-            and capability.name in self.dispatcher.capabilities
+        return self._may_repeat(task) and task.capability.name in self.dispatcher.capabilities
+
+    def _may_repeat(self, task: Task) -> bool:
+        """Whether one more attempt does no harm, and is one that the author allows."""
+        attempts = task.attempt - task.conflicts
+        return not attempts or (
+            task.capability.idempotent and attempts < task.capability.max_attempts
         )
 
     # Workers that succeed others
@@ -304,12 +407,16 @@ class Engine:
 
     def declare(self, manifests: dict[str, CapabilityManifest]) -> None:
         """Take over the capabilities of the present workers; what waits for others has failed."""
+        self.journal.declare(manifests.values())
         if manifests == self.dispatcher.capabilities:
             return
         self.dispatcher.capabilities = manifests
         self.counters.declare(manifests)
+        self._refit_queue()
+
+    def _refit_queue(self) -> None:
         for task in list(self.dispatcher.queue):
-            if task.capability.name in manifests:
+            if task.capability.name in self.dispatcher.capabilities:
                 self._fit(task)
             else:
                 self.dispatcher.queue.remove(task)
@@ -350,44 +457,17 @@ class Engine:
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
         if is_end:
-            self._ends.add(job)
-            job.add_done_callback(self._ends.discard)
-            self.dispatcher.ending += 1
-            job.add_done_callback(self._note_end)
+            self._ends.expect(job)
 
-    def _note_end(self, job: asyncio.Task[None]) -> None:
-        self.dispatcher.ending -= 1
-        self.dispatcher.settle()
+    async def aclose(self, within_s: float) -> None:
+        """Stop every timer, see the ends of tasks through, and cancel every other job.
 
-    async def aclose(self) -> None:
-        """Stop every timer, see the ends of tasks through, and cancel every other job."""
+        Args:
+            within_s: what the disk has not taken by then is for the journal's own end.
+        """
         self._deadlines.close()
         self._ladders.close()
-        await asyncio.gather(*self._ends, return_exceptions=True)
+        await self._ends.wait(within_s)
         for job in self._jobs:
             job.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
-
-
-def timeout_failure(timeout_s: float) -> TaskFailure:
-    """Return the error of a task whose time was up."""
-    message = f"not finished within {timeout_s:g} s"
-    return TaskFailure(ErrorCode.TIMEOUT, message, retryable=True, status=504)
-
-
-def canceled_failure(reason: CancelReason) -> TaskFailure:
-    """Return the error of a task that was cancelled."""
-    message = f"canceled ({reason.value})"
-    return TaskFailure(ErrorCode.CANCELED, message, retryable=True, status=409)
-
-
-def crash_failure(how: str) -> TaskFailure:
-    """Return the error of a task whose worker died."""
-    message = f"the worker ended while it ran this task ({how})"
-    return TaskFailure(ErrorCode.WORKER_CRASHED, message, retryable=True, status=502)
-
-
-def gone_failure(name: str) -> TaskFailure:
-    """Return the error of a task that waited for a capability which a reload removed."""
-    message = f"a reload removed the capability {name} while this task waited"
-    return TaskFailure(ErrorCode.UNKNOWN_CAPABILITY, message)

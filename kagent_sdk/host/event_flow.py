@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import weakref
+from functools import partial
 
 from kagent_sdk.config.models import TasksConfig
 from kagent_sdk.host.follower import Followers
 from kagent_sdk.host.task import Task
-from kagent_sdk.journal.events import EventLog
+from kagent_sdk.journal.events import Event, EventLog
+from kagent_sdk.journal.port import Journal
 from kagent_sdk.protocol.frames import Kind
 from kagent_sdk.protocol.messages import COUNT
 
@@ -20,10 +23,12 @@ class EventFlow:
 
     Args:
         config: bounds of a log.
+        journal: keeps the events of durable tasks.
     """
 
-    def __init__(self, config: TasksConfig) -> None:
+    def __init__(self, config: TasksConfig, journal: Journal) -> None:
         self._config = config
+        self._journal = journal
 
     def configure(self, config: TasksConfig) -> None:
         """Change the bounds of the logs that are opened from now on."""
@@ -33,30 +38,48 @@ class EventFlow:
         """Return the task's readers; its event log begins here if it had none."""
         if task.followers is not None:
             return task.followers
-        task.events = EventLog(
-            max_events=self._config.max_events, max_bytes=self._config.max_event_bytes
-        )
+        is_new = task.events is None
+        log = task.events
+        if log is None:
+            log = task.events = EventLog(
+                max_events=self._config.max_events, max_bytes=self._config.max_event_bytes
+            )
         # Weakly: a task that could be reached from its own readers would keep megabytes of events
         # until a garbage collection, which comes by number of objects and not by their size.
         itself = weakref.ref(task)
-        task.followers = Followers(
-            task.events, EVENT_WINDOW, lambda count: _acknowledge(itself(), count)
-        )
-        self.announce_state(task)
-        if task.is_finished:
+        task.followers = Followers(log, EVENT_WINDOW, lambda count: _acknowledge(itself(), count))
+        if is_new:
+            self.announce_state(task)
+        if task.is_finished and not log.is_closed:
             self.announce(task, "task", task.document())
         return task.followers
 
     def announce(self, task: Task, kind: str, data: bytes) -> None:
-        """Add to a task's events and tell its readers; nothing when nobody opened them."""
-        if task.events is not None and task.followers is not None:
-            task.followers.publish(task.events.append(kind, data))
+        """Add to a task's events and tell its readers; nothing when nobody opened them.
+
+        The readers of a durable task are told when it is on disk. The ``task`` event is not written:
+        it is made again from the task, which is on disk by then.
+        """
+        log, followers = task.events, task.followers
+        if log is None or followers is None:
+            return
+        event = log.append(kind, data)
+        kept = self._journal.event(task, event) if task.kept else None
+        if kept is None:
+            followers.publish(event)
+        else:
+            kept.add_done_callback(partial(_publish, followers, event))
 
     def announce_state(self, task: Task) -> None:
         """Tell the readers which state the task is in, and in which attempt."""
         if task.events is not None:
             state = b'{"state":"%b","attempt":%d}' % (task.state.encode(), task.attempt)
             self.announce(task, "state", state)
+
+
+def _publish(followers: Followers, event: Event, kept: asyncio.Future[None]) -> None:
+    if not kept.cancelled() and kept.exception() is None:
+        followers.publish(event)
 
 
 def _acknowledge(task: Task | None, count: int) -> None:

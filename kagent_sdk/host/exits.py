@@ -172,4 +172,4 @@ def running_tasks(places: Sequence[Place]) -> list[Task]:
     # One call each, without a line of Python in between: the loop cannot change them meanwhile.
     connections = [place.connection for place in places]
     held = [tuple(connection.calls.values()) for connection in connections if connection]
-    return [task for tasks in held for task in tasks if not task.is_finished]
+    return [task for tasks in held for task in tasks if not task.is_ended]

@@ -43,7 +43,8 @@ class Followers:
         return reader
 
     def publish(self, event: Event) -> None:
-        """Tell the readers of a new event, and the worker when nobody reads."""
+        """Show a new event to the readers; acknowledge it to the worker when nobody reads."""
+        self._log.release(event.id)
         if event.kind == "event":
             self._items.append(event.id)
         for reader in self._readers:
@@ -54,7 +55,7 @@ class Followers:
 
     def settle(self) -> None:
         """Acknowledge what every reader has taken, a share of the window at a time."""
-        slowest = min((reader.taken_id for reader in self._readers), default=self._log.last_id)
+        slowest = min((reader.taken_id for reader in self._readers), default=self._log.released_id)
         slowest = max(slowest, self._log.first_id - 1)
         taken = 0
         while taken < len(self._items) and self._items[taken] <= slowest:
@@ -62,6 +63,11 @@ class Followers:
         if taken and taken * ACK_SHARE >= self._window:
             del self._items[:taken]
             self._acknowledge(taken)
+
+    def wake(self) -> None:
+        """Let the readers look whether anything will come any more."""
+        for reader in self._readers:
+            reader.wake()
 
     def restart(self) -> None:
         """Forget what is not acknowledged: a new attempt starts with a fresh window."""
@@ -82,13 +88,13 @@ class Follower:
         self._followers = followers
         self._log = log
         self._waiter: asyncio.Future[None] | None = None
-        self.taken_id = min(after_id, log.last_id)
+        self.taken_id = min(after_id, log.released_id)
         self.missed = 0
 
     @property
     def is_at_end(self) -> bool:
         """Whether this reader has had everything that there will ever be."""
-        return self._log.is_closed and self._log.last_id <= self.taken_id
+        return self._log.is_closed and self._log.released_id <= self.taken_id
 
     def wake(self) -> None:
         """Tell the reader that there is something new."""
@@ -99,17 +105,18 @@ class Follower:
         """Wait for events that this reader has not had, and return them.
 
         `missed` then says how many fell out of the window before they could be read. The batch
-        counts as taken when the next one is asked for.
+        counts as taken when the next one is asked for. It is empty when nothing will come any more.
         """
         self._followers.settle()
-        while self._log.last_id <= self.taken_id:
+        while not (batch := self._log.after(self.taken_id)):
+            if self._log.is_closed:
+                return []
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
         self.missed = max(0, self._log.first_id - self.taken_id - 1)
-        batch = self._log.after(self.taken_id)
         self.taken_id = batch[-1].id
         return batch
 

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     STALLED = "stalled"
     FULL = "full"
     MEMORY = "memory"
+    JOURNAL = "journal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +172,14 @@ class Facts:
         workers: every place of the pool.
         is_queue_full: whether a new task would get 429.
         memory_message: why memory allows no new task; empty if it does.
+        journal_message: why the journal takes no new task; empty if it does.
     """
 
     lifecycle: LifecycleState
     workers: tuple[WorkerFacts, ...]
     is_queue_full: bool = False
     memory_message: str = ""
+    journal_message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +247,8 @@ def _find_lack_of_workers(facts: Facts) -> tuple[Reason, str] | None:
 def _find_overload(facts: Facts) -> tuple[Reason, str] | None:
     if facts.memory_message:
         return Reason.MEMORY, facts.memory_message
+    if facts.journal_message:
+        return Reason.JOURNAL, facts.journal_message
     if facts.is_queue_full:
         return Reason.FULL, "the queue is full"
     return None

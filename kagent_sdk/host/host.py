@@ -146,6 +146,7 @@ class Host:
             asyncio.create_task(job, name=name)
             for name, job in (
                 ("pool", parts.succession.run(processes)),
+                ("journal", parts.durability.run()),
                 ("reloader", parts.reloader.run()),
                 ("watchdog", parts.watchdog.run()),
                 ("monitor", self._monitor()),
@@ -167,7 +168,8 @@ class Host:
             await asyncio.gather(stopped, *jobs, return_exceptions=True)
             parts.exits.keep_tasks()
             self._end_all()
-            await self._engine.aclose()
+            await self._engine.aclose(self._left_s(FLUSH_S))
+            await parts.durability.aclose()
 
     async def _monitor(self) -> None:
         from kagent_sdk.host.http.setup import import_reports  # noqa: PLC0415 - as in `_listen`

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.host.children import Children
 from kagent_sdk.host.counters import Counters
+from kagent_sdk.host.durability import JOURNAL, Durability, build_journal
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.entrypoint_worker import EntrypointWorkers
 from kagent_sdk.host.exits import Exits
@@ -34,7 +36,8 @@ from kagent_sdk.host.vault import Vault
 from kagent_sdk.host.vault_keeper import VaultKeeper
 from kagent_sdk.host.watchdog import TICK_S, Watchdog
 from kagent_sdk.host.worker_kind import WorkerKind
-from kagent_sdk.journal.memory import MemoryJournal
+from kagent_sdk.protocol.state import Transaction
+from kagent_sdk.storage.thread import Storage
 
 if TYPE_CHECKING:
     from kagent_sdk.host.program_files import ProgramFiles
@@ -59,6 +62,7 @@ class HostParts:
     started_at: float
     lifecycle: Lifecycle
     counters: Counters
+    durability: Durability
     pump: LogPump
     exits: Exits
     engine: Engine
@@ -108,7 +112,14 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
     def refresh() -> None:
         watchdog.refresh()
 
-    engine = Engine(config, _journal(config), counters, kill)
+    def note_trouble(trouble: str | None) -> None:
+        durability.note_trouble(trouble)
+        watchdog.note_journal(trouble or "")
+
+    storage = Storage(directory / JOURNAL, config.tasks.durability, on_trouble=note_trouble)
+    journal = build_journal(storage, config.tasks, apply_state=_apply_state)
+    engine = Engine(config, journal, counters, kill)
+    durability = Durability(storage, journal, engine=engine, pump=pump, on_change=refresh)
     exits = Exits(directory, pump=pump, places=lambda: _places(succession), started_at=started_at)
     files = _program_files(directory, config, keeper, pump)
     pools = PoolBuilder(directory, engine, children, pump, keeper, exits, files, clock, refresh)
@@ -132,6 +143,7 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
         started_at=started_at,
         lifecycle=lifecycle,
         counters=counters,
+        durability=durability,
         pump=pump,
         exits=exits,
         engine=engine,
@@ -260,12 +272,8 @@ def _keeper(directory: Path, config: AgentConfig, vault: Vault, pump: LogPump) -
     )
 
 
-def _journal(config: AgentConfig) -> MemoryJournal:
-    return MemoryJournal(
-        retention_s=config.tasks.retention_s,
-        retention_count=config.tasks.retention_count,
-        retention_bytes=config.tasks.retention_bytes,
-    )
+def _apply_state(connection: sqlite3.Connection, transaction: Transaction) -> int:
+    raise NotImplementedError
 
 
 def _pids(succession: Succession) -> list[int]:

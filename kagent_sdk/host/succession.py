@@ -211,7 +211,7 @@ def _open_tasks(pool: Pool) -> list[Task]:
         task
         for connection in pool.connections
         for task in connection.calls.values()
-        if not task.is_finished
+        if not task.is_ended
     ]
 
 

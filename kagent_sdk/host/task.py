@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from kagent_sdk.journal.record import TaskRecord
-from kagent_sdk.protocol.tasks import FINAL_STATES
+from kagent_sdk.journal.record import Ending, TaskRecord
+from kagent_sdk.protocol.tasks import FINAL_STATES, TaskState
 
 if TYPE_CHECKING:
     from kagent_sdk.host.follower import Followers
+    from kagent_sdk.journal.rows import StoredTask
     from kagent_sdk.protocol.manifest import CapabilityManifest
+    from kagent_sdk.protocol.state import Transaction
+
+LEFT = Ending(TaskState.SUBMITTED, 0.0)
+"""The agent stops before the task: it stays in the journal, and goes on after the restart."""
 
 
 class Worker(Protocol):
@@ -41,6 +46,7 @@ class Submission:
 
     Attributes:
         kept: the journal keeps the task, so that it can be found by its id.
+        callback_url: told of the task's end.
         is_own: a task of this agent's sent it; it is taken while the agent drains too, or that task
             could not finish.
     """
@@ -54,19 +60,21 @@ class Submission:
     trace_id: str | None = None
     kept: bool = False
     is_own: bool = False
+    callback_url: str | None = None
 
 
 class Task(TaskRecord):
     """A `TaskRecord` with the host's own book-keeping.
 
     Attributes:
-        sequence: order of arrival.
-        kept: whether the journal keeps it (a plain call is not kept).
         safe: what to wait for before the task may be acknowledged; None: nothing.
-        timeout_s: the effective timeout; inf for none.
         deadline_at: on the loop's clock; inf for none.
+        clock_s: for how long its clock was set; inf for none.
         worker: the connection that runs the current attempt.
         number: the call number of the current attempt on that connection.
+        is_accepted: the journal was given it.
+        is_sent: the worker was told of the current attempt.
+        transaction: what the current attempt read and changed of the state.
         cancel_reason: set once, when a cancellation was asked for.
         is_promised: a caller was told 202 and left: it goes on whoever else waits, or leaves.
         followers: readers of its events, created with the event log.
@@ -76,17 +84,17 @@ class Task(TaskRecord):
     __slots__ = (
         "__weakref__",
         "cancel_reason",
+        "clock_s",
         "deadline_at",
         "followers",
+        "is_accepted",
         "is_promised",
-        "kept",
+        "is_sent",
         "number",
         "on_done",
         "queued_at",
         "safe",
-        "sequence",
-        "timeout_s",
-        "traceparent",
+        "transaction",
         "waiters",
         "worker",
     )
@@ -104,23 +112,45 @@ class Task(TaskRecord):
             capability,
             submission.input,
             created_at=created_at,
-            metadata=submission.metadata,
-            trace_id=submission.trace_id,
+            sequence=sequence,
         )
-        self.sequence = sequence
         self.kept = submission.kept
+        self.metadata = submission.metadata
         self.traceparent = submission.traceparent
-        self.safe: Awaitable[None] | None = None
-        self.timeout_s = math.inf
+        self.trace_id = submission.trace_id
+        self.callback_url = submission.callback_url
+        self.safe: asyncio.Future[None] | None = None
         self.deadline_at = math.inf
+        self.clock_s = math.inf
         self.queued_at = 0.0
         self.worker: Worker | None = None
         self.number = 0
+        self.is_accepted = False
+        self.is_sent = True
+        self.transaction: Transaction | None = None
         self.cancel_reason: CancelReason | None = None
         self.is_promised = False
         self.waiters: list[asyncio.Future[None]] | None = None
         self.followers: Followers | None = None
         self.on_done: Callable[[], None] | None = None
+
+    @classmethod
+    def revive(cls, row: StoredTask, capability: CapabilityManifest) -> Task:
+        """Make a task of what the journal has of it; the rest is for `journal.rows.unpack`."""
+        submission = Submission(row.id, row.capability, row.input, kept=True)
+        task = cls(submission, capability, created_at=row.created_at, sequence=row.seq)
+        task.is_accepted = True
+        return task
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether this host is done with it: its end is decided, shown or not, or it is left."""
+        return self.ending is not None
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it stays in the journal for the next host."""
+        return self.ending is LEFT
 
     @property
     def is_watched(self) -> bool:
@@ -128,8 +158,8 @@ class Task(TaskRecord):
         return bool(self.waiters) or (self.followers is not None and len(self.followers) > 0)
 
     async def wait(self) -> None:
-        """Return when the task has finished; cancelling the wait leaves the task alone."""
-        if self.state in FINAL_STATES:
+        """Return when the task has finished, or `is_left`; cancelling the wait leaves it alone."""
+        if self.state in FINAL_STATES or self.is_left:
             return
         waiter: asyncio.Future[None] = asyncio.Future()
         if self.waiters is None:

@@ -40,6 +40,7 @@ class Watchdog:
 
     Attributes:
         memory_message: why memory allows no new task; empty if it does.
+        journal_message: why the journal takes no new task; empty if it does.
         lag_ms: how late the host's own loop ran the last tick.
     """
 
@@ -59,6 +60,7 @@ class Watchdog:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self.memory_message = ""
+        self.journal_message = ""
         self.lag_ms: float | None = None
 
     async def run(self) -> None:
@@ -72,6 +74,11 @@ class Watchdog:
     def note_memory(self, message: str) -> None:
         """Take what the monitor says of memory: why no task is taken, or nothing."""
         self.memory_message = message
+        self.refresh()
+
+    def note_journal(self, message: str) -> None:
+        """Take what the journal says of itself: why it takes no task, or nothing."""
+        self.journal_message = message
         self.refresh()
 
     def verdict(self, place: Place) -> Verdict | None:
@@ -92,6 +99,7 @@ class Watchdog:
             tuple(self._facts_of(place, now_s) for place in pool.places),
             is_queue_full=len(self._engine.dispatcher.queue) >= max(1, max_queue),
             memory_message=self.memory_message,
+            journal_message=self.journal_message,
         )
         return judge_agent(facts)
 
@@ -104,7 +112,8 @@ class Watchdog:
                 if place.pulse is not None:
                     place.pulse = _listen(place, place.pulse, now_s)
                     self._act(pool, place, judge_worker(now_s, place.pulse, limits))
-        if self._lifecycle.state is LifecycleState.STARTING and self._is_any_ready():
+        is_starting = self._lifecycle.state is LifecycleState.STARTING
+        if is_starting and self._engine.is_recovered and self._is_any_ready():
             self._lifecycle.enter(LifecycleState.READY, time.time())
         self._lifecycle.mark_busy(time.time(), busy=self._engine.dispatcher.running > 0)
         self._engine.gate = self._gate()

@@ -49,7 +49,7 @@ class WorkerFrames:
     def on_result(self, connection: WorkerConnection, number: int, payload: bytes) -> None:
         """End a task with its output."""
         task = self._ended(connection, number)
-        if task.is_finished:
+        if task.is_ended:
             self._engine.dispatcher.settle()
         elif task.capability.streams:
             self._complete_stream(task)
@@ -68,7 +68,7 @@ class WorkerFrames:
             raise ProtocolError("ERROR frame is too large")
         failure = decode_failure(payload)
         task = self._ended(connection, number)
-        if task.is_finished:
+        if task.is_ended:
             self._engine.dispatcher.settle()
         else:
             self._engine.fail(task, self._clean(failure))
@@ -79,7 +79,7 @@ class WorkerFrames:
             raise ProtocolError("PROGRESS frame is too large")
         progress = decode_progress(payload)
         task = connection.calls.get(number)
-        if task is None or task.is_finished:
+        if task is None or task.is_ended:
             return
         if self._keeper is not None and progress[1]:
             message = self._keeper.redactor.redact_cut(progress[1], MAX_MESSAGE_CHARS)
@@ -94,7 +94,7 @@ class WorkerFrames:
     ) -> Coroutine[None, None, None] | None:
         """Add an item to a task's stream; what comes after its end is dropped."""
         task = connection.calls.get(number)
-        if task is None or task.is_finished:
+        if task is None or task.is_ended:
             return None
         if len(payload) > self._max_output_bytes:
             self._engine.give_up(task, _too_large(self._max_output_bytes))
@@ -108,7 +108,7 @@ class WorkerFrames:
         self._add_checked(task, payload, await asyncio.to_thread(self._find_fault, payload))
 
     def _add_checked(self, task: Task, payload: bytes, fault: TaskFailure | None) -> None:
-        if task.is_finished:
+        if task.is_ended:
             return
         if fault is not None:
             self._engine.give_up(task, fault)
@@ -125,15 +125,14 @@ class WorkerFrames:
 
     def _complete_stream(self, task: Task) -> None:
         events = task.events
-        if events is None or events.items_dropped:
-            task.output = None
-        else:
-            task.output = b"[" + b",".join(events.items()) + b"]"
-        self._engine.complete(task, task.output or b"null")
+        # An empty list would claim that nothing was yielded.
+        is_whole = events is not None and not events.items_dropped
+        output = b"[" + b",".join(events.items()) + b"]" if events and is_whole else b"null"
+        self._engine.complete(task, output)
 
     async def _check_then_complete(self, task: Task, payload: bytes) -> None:
         fault = await asyncio.to_thread(self._find_fault, payload)
-        if not task.is_finished:
+        if not task.is_ended:
             self._complete_checked(task, payload, fault)
 
     def _complete_checked(self, task: Task, payload: bytes, fault: TaskFailure | None) -> None:

@@ -20,25 +20,37 @@ class Event(NamedTuple):
 class EventLog:
     """A bounded window over a task's events: the oldest fall out first.
 
+    An event is shown to readers once it is released: those of a durable task when they are on disk,
+    so that no reader has seen what a restart would not know of.
+
     Args:
         max_events: how many to hold.
         max_bytes: how many bytes of JSON to hold; the newest one is always held.
+        last_id: of the last event before this log begins.
+
+    Attributes:
+        released_id: the number of the newest event that readers may see.
+        items_dropped: how many items of the present attempt have fallen out.
     """
 
     __slots__ = (
         "_attempt_after_id",
         "_events",
+        "_is_cut",
         "_last_id",
         "_max_bytes",
         "_max_events",
         "items_dropped",
+        "released_id",
         "size_bytes",
     )
 
-    def __init__(self, *, max_events: int, max_bytes: int) -> None:
+    def __init__(self, *, max_events: int, max_bytes: int, last_id: int = 0) -> None:
         self._events: deque[Event] = deque()
-        self._last_id = 0
+        self._last_id = last_id
         self._attempt_after_id = 0
+        self._is_cut = False
+        self.released_id = last_id
         self._max_events = max_events
         self._max_bytes = max_bytes
         self.size_bytes = 0
@@ -68,10 +80,18 @@ class EventLog:
             self.items_dropped += dropped.kind == "event" and dropped.id > self._attempt_after_id
         return event
 
+    def release(self, event_id: int) -> None:
+        """Let readers see the events up to this one."""
+        self.released_id = max(self.released_id, event_id)
+
+    def cut(self) -> None:
+        """Let nothing come any more: the task goes on when the agent has been restarted."""
+        self._is_cut = True
+
     @property
     def is_closed(self) -> bool:
         """Whether nothing will come any more: the last event is the ``task`` itself."""
-        return bool(self._events) and self._events[-1].kind == "task"
+        return self._is_cut or (bool(self._events) and self._events[-1].kind == "task")
 
     def restart(self) -> None:
         """Begin another attempt: items of those before can be replayed, but are no output."""
@@ -79,10 +99,10 @@ class EventLog:
         self.items_dropped = 0
 
     def after(self, event_id: int, limit: int = 256) -> list[Event]:
-        """Return up to ``limit`` held events with a number above ``event_id``, in order."""
+        """Return up to ``limit`` released events with a number above ``event_id``, in order."""
         first = self.first_id
         start = max(event_id + 1, first) - first
-        stop = min(start + limit, len(self._events))
+        stop = min(start + limit, self.released_id + 1 - first)
         return [self._events[index] for index in range(start, stop)]
 
     def items(self) -> list[bytes]:

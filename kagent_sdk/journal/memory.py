@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from kagent_sdk.journal.record import TaskRecord
+from kagent_sdk.journal.events import Event
+from kagent_sdk.journal.port import Page, Query
+from kagent_sdk.journal.record import Ending, TaskRecord
+from kagent_sdk.protocol.manifest import CapabilityManifest
+from kagent_sdk.protocol.state import Transaction
 
 
 class MemoryJournal:
@@ -43,11 +47,26 @@ class MemoryJournal:
         """Roughly how many bytes the finished ones hold."""
         return self._finished_bytes
 
+    def declare(self, manifests: Iterable[CapabilityManifest]) -> None:
+        """Do nothing: every record has its own."""
+
     def accepted(self, record: TaskRecord) -> None:
         """Keep a new task; it is as safe as memory can be at once."""
         self._records[record.id] = record
 
-    def finished(self, record: TaskRecord) -> None:
+    def started(self, record: TaskRecord) -> None:
+        """Do nothing: the record says so itself; here and below."""
+
+    def requeued(self, record: TaskRecord) -> None:
+        """Do nothing."""
+
+    def event(self, record: TaskRecord, event: Event) -> None:
+        """Do nothing."""
+
+    def end(self, record: TaskRecord, ending: Ending, transaction: Transaction | None) -> None:
+        """Do nothing."""
+
+    def ended(self, record: TaskRecord) -> None:
         """Keep a task's end, and let go of the oldest ones over the bounds."""
         if record.id not in self._records or record.id in self._finished:
             return
@@ -64,20 +83,34 @@ class MemoryJournal:
         """Return a task that is open, or finished and still retained."""
         return self._records.get(task_id)
 
+    async def recall(self, task_id: str) -> TaskRecord | None:
+        """Return a task that is open, or finished and still retained."""
+        return self.find(task_id)
+
     def newest_first(self) -> Iterator[TaskRecord]:
         """Iterate over all kept tasks, the newest accepted one first."""
         return reversed(self._records.values())
 
-    def expire(self, now_s: float) -> int:
-        """Let go of finished tasks past their retention and return how many went."""
-        count = 0
+    async def page(self, query: Query) -> Page:
+        """Return tasks, the newest first."""
+        records: list[TaskRecord] = []
+        is_behind = query.after is None
+        for record in self.newest_first():
+            if not is_behind:
+                is_behind = record.id == query.after
+            elif query.admits(record):
+                if len(records) == query.limit:
+                    return Page(records, records[-1].id)
+                records.append(record)
+        return Page(records, None)
+
+    def expire(self, now_s: float) -> None:
+        """Let go of finished tasks past their retention."""
         while self._finished:
             oldest = self._records[next(iter(self._finished))]
             if oldest.finished_at is not None and oldest.finished_at > now_s - self._retention_s:
                 break
             self._forget_oldest()
-            count += 1
-        return count
 
     def _forget_oldest(self) -> None:
         task_id, size = self._finished.popitem(last=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 from kagent_sdk.journal.events import EventLog
 from kagent_sdk.protocol.headers import format_time
@@ -13,28 +14,63 @@ RECORD_OVERHEAD_BYTES = 1024
 """What a record costs beside its payloads; measured with `sys.getsizeof` over its members."""
 
 
+class Ending(NamedTuple):
+    """How a task ends, decided before it is on disk and shown to nobody until then.
+
+    Attributes:
+        at: seconds since the epoch.
+        output: raw JSON; None for a task that failed, or a stream that is longer than what is kept.
+    """
+
+    state: TaskState
+    at: float
+    output: bytes | None = None
+    failure: TaskFailure | None = None
+
+
 class TaskRecord:
     """A task: its input, its state and, in the end, its output or its error.
 
     ``input``, ``output`` and ``metadata`` are raw JSON; times are seconds since the epoch.
+
+    Attributes:
+        sequence: order of arrival, across restarts.
+        kept: it can be found by its id (a plain call cannot).
+        is_durable: it is on disk and survives the host; else it is kept in memory at most.
+        attempt: how often it was started, conflicts included.
+        conflicts: how often it was done over because others changed the state that it had read.
+        expires_at: its deadline; None for none.
+        timeout_s: what the deadline was computed from; inf for none.
+        stored_bytes: what it counts for in the journal, from its end on.
+        ending: how it ends, as soon as that is decided; the rest tells of it once it is safe.
     """
 
     __slots__ = (
         "attempt",
+        "callback_url",
         "capability",
+        "conflicts",
         "created_at",
         "digest",
+        "ending",
         "events",
+        "expires_at",
         "failure",
         "finished_at",
         "id",
         "input",
+        "is_durable",
+        "kept",
         "metadata",
         "output",
         "progress",
+        "sequence",
         "started_at",
         "state",
+        "stored_bytes",
+        "timeout_s",
         "trace_id",
+        "traceparent",
     )
 
     def __init__(
@@ -44,28 +80,37 @@ class TaskRecord:
         input: bytes,
         *,
         created_at: float,
-        metadata: bytes = b"{}",
-        trace_id: str | None = None,
+        sequence: int = 0,
     ) -> None:
         self.id = task_id
         self.capability = capability
         self.input = input
-        self.metadata = metadata
-        self.trace_id = trace_id
+        self.sequence = sequence
+        self.created_at = created_at
+        self.metadata = b"{}"
+        self.traceparent = ""
+        self.trace_id: str | None = None
+        self.callback_url: str | None = None
+        self.kept = False
+        self.is_durable = False
         self.digest = b""
         self.state = TaskState.SUBMITTED
         self.attempt = 0
-        self.created_at = created_at
+        self.conflicts = 0
+        self.timeout_s = float("inf")
+        self.expires_at: float | None = None
         self.started_at: float | None = None
         self.finished_at: float | None = None
         self.output: bytes | None = None
         self.failure: TaskFailure | None = None
         self.progress: tuple[float | None, str | None] | None = None
         self.events: EventLog | None = None
+        self.stored_bytes = 0
+        self.ending: Ending | None = None
 
     @property
     def is_finished(self) -> bool:
-        """Whether the state is final."""
+        """Whether the state is final, and may be shown."""
         return self.state in FINAL_STATES
 
     @property
@@ -78,31 +123,46 @@ class TaskRecord:
             size += self.events.size_bytes
         return size
 
-    def document(self, *, with_output: bool = True) -> bytes:
+    def close(self, ending: Ending) -> None:
+        """Take over the ending: from here on it is shown."""
+        self.ending = ending
+        self.state, self.finished_at, self.output, self.failure = ending
+
+    def document(self, *, with_output: bool = True, ending: Ending | None = None) -> bytes:
         """Return the task as the JSON document of the HTTP API.
 
         The raw JSON of output and metadata is spliced in as it is: both were checked when they
         came in.
+
+        Args:
+            with_output: leave out the output, as lists do.
+            ending: show this one, which is not taken over yet.
         """
+        state, finished_at, output, failure = ending or (
+            self.state,
+            self.finished_at,
+            self.output,
+            self.failure,
+        )
         progress = self.progress
         fields = {
             "id": self.id,
             "capability": self.capability.name,
-            "state": self.state.value,
-            "error": None if self.failure is None else self.failure.as_dict(),
+            "state": state.value,
+            "error": None if failure is None else failure.as_dict(),
             "progress": (
                 None if progress is None else {"fraction": progress[0], "message": progress[1]}
             ),
             "attempt": self.attempt,
             "created_at": format_time(self.created_at),
             "started_at": _format(self.started_at),
-            "finished_at": _format(self.finished_at),
+            "finished_at": _format(finished_at),
             "trace_id": self.trace_id,
         }
         head = json.dumps(fields, separators=(",", ":")).encode()
         parts = [head[:-1], b',"metadata":', self.metadata]
         if with_output:
-            parts += [b',"output":', self.output if self.output is not None else b"null"]
+            parts += [b',"output":', output if output is not None else b"null"]
         parts.append(b"}")
         return b"".join(parts)
 

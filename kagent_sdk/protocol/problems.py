@@ -70,8 +70,11 @@ _FAILURES: Mapping[str, tuple[int, str]] = {
     # The host is the gateway to a worker that broke the connection (RFC 9110, 15.6.3).
     ErrorCode.WORKER_CRASHED: (502, "Worker crashed"),
     ErrorCode.UNREACHABLE: (502, "Another agent cannot be reached"),
+    ErrorCode.STATE_CONFLICT: (503, "State changed meanwhile"),
+    ErrorCode.JOURNAL_UNAVAILABLE: (503, "Journal takes no tasks"),
     ErrorCode.INTERRUPTED: (503, "Task was interrupted"),
     ErrorCode.TIMEOUT: (504, "Task timed out"),
+    ErrorCode.STATE_QUOTA_EXCEEDED: (507, "State is full"),
 }
 _UNNAMED_STATUS = 500
 """`TaskFailure.status` of a failure that names no status of its own."""
@@ -273,8 +276,8 @@ def from_failure(failure: TaskFailure, retry_after_s: float = 1) -> Problem:
     """Return the fast path's answer for a failed task.
 
     The status is the failure's own, when it names one (not 500); else the code's: invalid_json
-    400, canceled 409, invalid_input 422, worker_crashed and unreachable 502, interrupted 503,
-    timeout 504, and 500 for every other.
+    400, canceled 409, invalid_input 422, worker_crashed and unreachable 502, interrupted,
+    state_conflict and journal_unavailable 503, timeout 504, state_quota_exceeded 507, and 500 for every other.
     """
     status = failure.status
     case = _FAILURES.get(failure.code)

@@ -65,7 +65,7 @@ class HealthInfo(Part):
     reason: str | None = Field(
         None,
         description="Why not ready, in one word: starting, restarting, draining, stopping, failed, "
-        "stalled, full, memory.",
+        "stalled, full, memory, journal.",
     )
     detail: str | None = Field(None, description="The same as a sentence for people.")
     stalled: tuple[StalledWorker, ...] = ()

@@ -37,6 +37,9 @@ class ErrorCode(StrEnum):
     WORKER_CRASHED = "worker_crashed"
     INTERRUPTED = "interrupted"
     INTERNAL_ERROR = "internal_error"
+    STATE_CONFLICT = "state_conflict"
+    STATE_QUOTA_EXCEEDED = "state_quota_exceeded"
+    JOURNAL_UNAVAILABLE = "journal_unavailable"
     UNREACHABLE = "unreachable"
     UNKNOWN_CAPABILITY = "unknown_capability"
 

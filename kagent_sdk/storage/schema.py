@@ -1,6 +1,8 @@
 """The tables of ``runtime/journal.db``, and how an older file becomes a present one.
 
 Times are seconds since the epoch; ``input``, ``output``, ``metadata`` and values are raw JSON.
+``tasks.manifest`` is the id in ``manifests`` of the capability as it was when the task came, and
+``events.task`` the ``seq`` of a task.
 """
 
 from __future__ import annotations
@@ -21,19 +23,20 @@ _VERSION_1 = (
     """,
     """
     CREATE TABLE manifests (
-        id INTEGER PRIMARY KEY,
-        document TEXT NOT NULL UNIQUE
-    )
+        id TEXT PRIMARY KEY,
+        document TEXT NOT NULL
+    ) WITHOUT ROWID
     """,
     # The small columns come first: reading them then leaves the pages of long payloads alone.
     """
     CREATE TABLE tasks (
         seq INTEGER PRIMARY KEY,
         id TEXT NOT NULL UNIQUE,
-        manifest INTEGER NOT NULL REFERENCES manifests (id),
+        manifest TEXT NOT NULL,
         capability TEXT NOT NULL,
         state TEXT NOT NULL,
         attempt INTEGER NOT NULL,
+        conflicts INTEGER NOT NULL,
         created_at REAL NOT NULL,
         started_at REAL,
         finished_at REAL,
@@ -55,7 +58,7 @@ _VERSION_1 = (
     "CREATE INDEX finished_tasks ON tasks (finished_at, size_bytes) WHERE finished_at IS NOT NULL",
     """
     CREATE TABLE events (
-        task INTEGER NOT NULL REFERENCES tasks (seq),
+        task INTEGER NOT NULL,
         id INTEGER NOT NULL,
         attempt INTEGER NOT NULL,
         kind TEXT NOT NULL,

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import Response, StreamResponse
 
+from kagent_sdk.errors import StorageError
 from kagent_sdk.host.admission import Refusal, retry_after_s
 from kagent_sdk.host.engine import Engine, IdConflictError, RefusedError, UnknownCapabilityError
 from kagent_sdk.host.http.answers import json_response, output_response, problem_response
 from kagent_sdk.host.http.bodies import BodyReader
 from kagent_sdk.host.http.streams import EventStream
 from kagent_sdk.host.task import CancelReason, Submission, Task
+from kagent_sdk.host.task_failures import journal_failure, left_failure
 from kagent_sdk.protocol import problems
 from kagent_sdk.protocol.envelope import Envelope, parse_envelope
 from kagent_sdk.protocol.headers import (
@@ -49,7 +51,7 @@ class Calls:
         key = parse_idempotency_key(headers.get("Idempotency-Key"))
         submission = Submission(key or self._engine.ids.new(), name, body, kept=key is not None)
         trace(headers, submission)
-        task = self.submit(submission)
+        task = await self._take(submission, is_chosen=key is not None)
         if accepts_events(headers.get("Accept")):
             return await self._stream(request, task)
         await self._wait_or_cancel(task)
@@ -73,9 +75,7 @@ class Calls:
             kept=True,
         )
         trace(headers, submission)
-        task = self.submit(submission)
-        if task.safe is not None:
-            await asyncio.shield(task.safe)
+        task = await self._take(submission, is_chosen=envelope.id is not None)
         if accepts_events(headers.get("Accept")):
             return await self._stream(request, task)
         if prefer.respond_async:
@@ -88,7 +88,25 @@ class Calls:
                     await task.wait()
             except TimeoutError:
                 return _accepted(task, prefer)
-        return json_response(task.document())
+        # One that is left goes on when the agent has been restarted: it is accepted, and no more.
+        return _accepted(task, prefer) if task.is_left else json_response(task.document())
+
+    async def _take(self, submission: Submission, *, is_chosen: bool) -> Task:
+        """Take a task, and return when it is safe.
+
+        Args:
+            submission: the task.
+            is_chosen: its id is the caller's, so there may be such a task.
+        """
+        try:
+            if is_chosen:
+                await self._engine.recall(submission.task_id)
+            task = self.submit(submission)
+            if task.safe is not None:
+                await asyncio.shield(task.safe)
+        except StorageError:
+            raise RequestError(problems.from_failure(journal_failure())) from None
+        return task
 
     def submit(self, submission: Submission) -> Task:
         """Take a task.
@@ -153,7 +171,9 @@ async def _parse(body: bytes) -> Envelope:
 
 def _accepted(task: Task, prefer: Preference) -> Response:
     task.is_promised = True
-    headers = {"Location": f"/v1/tasks/{task.id}", "Preference-Applied": prefer.applied}
+    headers = {"Location": f"/v1/tasks/{task.id}"}
+    if prefer.applied:
+        headers["Preference-Applied"] = prefer.applied
     return json_response(task.document(), 202, headers)
 
 
@@ -161,6 +181,8 @@ def problem_of(task: Task) -> Problem | None:
     """Return how to answer the call of a task that failed; None when it has an output."""
     if task.state is TaskState.COMPLETED and task.output is not None:
         return None
+    if task.is_left:
+        return problems.from_failure(left_failure())
     failure = task.failure or TaskFailure(
         ErrorCode.OUTPUT_TOO_LARGE,
         "the stream is longer than what is kept of it; ask for text/event-stream",

@@ -10,13 +10,16 @@ from collections.abc import Mapping
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import Response, StreamResponse
 
+from kagent_sdk.errors import StorageError
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.http.answers import json_response
 from kagent_sdk.host.http.streams import EventStream
 from kagent_sdk.host.task import CancelReason, Task
+from kagent_sdk.host.task_failures import journal_failure
+from kagent_sdk.journal.port import Query
 from kagent_sdk.protocol.headers import parse_last_event_id
 from kagent_sdk.protocol.problem import RequestError
-from kagent_sdk.protocol.problems import invalid_query, unknown_task
+from kagent_sdk.protocol.problems import from_failure, invalid_query, unknown_task
 from kagent_sdk.protocol.tasks import TaskState
 
 DEFAULT_LIMIT = 100
@@ -44,31 +47,23 @@ class Tasks:
         query = _query(request, ("state", "capability", "limit", "after"))
         state = _parse_state(query.get("state"))
         limit = int(_parse_number("limit", query.get("limit"), DEFAULT_LIMIT, 1, MAX_LIMIT))
-        page: list[bytes] = []
-        following: str | None = None
-        is_behind = "after" not in query
-        last_id = ""
-        for record in self._engine.journal.newest_first():
-            if not is_behind:
-                is_behind = record.id == query["after"]
-                continue
-            if state is not None and record.state is not state:
-                continue
-            if query.get("capability") not in (None, record.capability.name):
-                continue
-            if len(page) == limit:
-                following = last_id
-                break
-            page.append(record.document(with_output=False))
-            last_id = record.id
-        body = b'{"tasks":[%b],"next":%b}' % (b",".join(page), json.dumps(following).encode())
+        asked = Query(state, query.get("capability"), limit, query.get("after"))
+        try:
+            page = await self._engine.journal.page(asked)
+        except StorageError:
+            raise _unreadable() from None
+        documents = [record.document(with_output=False) for record in page.records]
+        body = b'{"tasks":[%b],"next":%b}' % (
+            b",".join(documents),
+            json.dumps(page.following).encode(),
+        )
         return json_response(body)
 
     async def read(self, request: BaseRequest, task_id: str) -> Response:
         """``GET /v1/tasks/{id}``: the task; with ``wait_s`` not before its end or that time."""
         query = _query(request, ("wait_s",))
         wait_s = _parse_number("wait_s", query.get("wait_s"), 0, 0, MAX_WAIT_S)
-        task = self._find(task_id)
+        task = await self._find(task_id)
         if wait_s and not task.is_finished:
             try:
                 async with asyncio.timeout(wait_s):
@@ -80,22 +75,28 @@ class Tasks:
     async def events(self, request: BaseRequest, task_id: str) -> StreamResponse:
         """``GET /v1/tasks/{id}/events``: replay from ``Last-Event-ID``, then follow."""
         _query(request, ())
-        task = self._find(task_id)
+        task = await self._find(task_id)
         after_id = parse_last_event_id(request.headers.get("Last-Event-ID")) or 0
         return await self._streams.send(request, task, after_id=after_id)
 
     async def cancel(self, request: BaseRequest, task_id: str) -> Response:
         """``POST /v1/tasks/{id}/cancel``: ask for it; the answer shows the task as it is now."""
-        task = self._find(task_id)
+        task = await self._find(task_id)
         self._engine.cancel(task, CancelReason.CALLER)
         return json_response(task.document(), 200 if task.is_finished else 202)
 
-    def _find(self, task_id: str) -> Task:
-        task = self._engine.find(task_id)
+    async def _find(self, task_id: str) -> Task:
+        try:
+            task = await self._engine.recall(task_id)
+        except StorageError:
+            raise _unreadable() from None
         if task is None:
             raise RequestError(unknown_task(task_id))
-        assert isinstance(task, Task)
         return task
+
+
+def _unreadable() -> RequestError:
+    return RequestError(from_failure(journal_failure()))
 
 
 def _query(request: BaseRequest, known: tuple[str, ...]) -> Mapping[str, str]:

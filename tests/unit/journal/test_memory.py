@@ -27,7 +27,7 @@ def keep(journal: MemoryJournal, *records: TaskRecord) -> None:
     for record in records:
         journal.accepted(record)
         if record.is_finished:
-            journal.finished(record)
+            journal.ended(record)
 
 
 def make_journal(**bounds: float) -> MemoryJournal:
@@ -61,10 +61,10 @@ def test_results_expire_with_age() -> None:
     journal = make_journal(retention_s=10)
     keep(journal, make_record("old", finished_at=100.0), make_record("new", finished_at=105.0))
 
-    assert journal.expire(now_s=110.0) == 1
+    journal.expire(now_s=110.0)
     assert journal.find("old") is None
     assert journal.find("new") is not None
-    assert journal.expire(now_s=120.0) == 1
+    journal.expire(now_s=120.0)
     assert journal.kept_bytes == 0
 
 
@@ -74,24 +74,24 @@ def test_new_bounds_take_effect_with_the_next_end() -> None:
     for number in range(4):
         record = make_record(f"t{number}", finished_at=float(number))
         journal.accepted(record)
-        journal.finished(record)
+        journal.ended(record)
     journal.configure(retention_s=1, retention_count=2, retention_bytes=10**6)
     last = make_record("t9", finished_at=9.0)
     journal.accepted(last)
-    journal.finished(last)
+    journal.ended(last)
 
     assert [record.id for record in journal.newest_first()] == ["t9", "t3"]
-    assert journal.expire(now_s=9.5) == 1
+    journal.expire(now_s=9.5)
 
 
 def test_an_end_is_noted_once_and_only_for_what_was_accepted() -> None:
     """A second end must not count twice against the bounds."""
     journal = make_journal()
     record = make_record("t", finished_at=1.0)
-    journal.finished(record)
+    journal.ended(record)
     assert journal.kept_bytes == 0
     keep(journal, record)
-    journal.finished(record)
+    journal.ended(record)
 
     assert journal.kept_bytes == record.size_bytes
 

@@ -1,0 +1,99 @@
+"""The agent's database over the life of a host: opened behind the start, closed as the last."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from kagent_sdk.config.models import TasksConfig
+from kagent_sdk.host.engine import Engine
+from kagent_sdk.host.logs.pump import LogPump
+from kagent_sdk.host.task import Task
+from kagent_sdk.journal.durable import ApplyState, DurableJournal, EventBounds
+from kagent_sdk.journal.memory import MemoryJournal
+from kagent_sdk.journal.retention import Retention
+from kagent_sdk.storage.thread import OpenReport, Storage
+
+JOURNAL = Path("runtime/journal.db")
+"""In the agent's folder."""
+
+
+class Durability:
+    """Opens the database, gives the engine what the host before has left, and closes it in the end.
+
+    Args:
+        storage: the database.
+        journal: on it.
+        engine: takes no tasks before it has recovered.
+        pump: told of trouble.
+        on_trouble: told why the database takes no writes, or an empty text.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        journal: DurableJournal,
+        *,
+        engine: Engine,
+        pump: LogPump,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.storage = storage
+        self._journal = journal
+        self._engine = engine
+        self._pump = pump
+        self._on_change = on_change
+        self.report: OpenReport | None = None
+
+    async def run(self) -> None:
+        """Open the database and recover; then wait to be cancelled.
+
+        Raises:
+            StorageError: the database cannot be opened or read.
+        """
+        self.report = report = await self.storage.open()
+        if report.quarantined is not None:
+            self._pump.log(
+                "error",
+                "journal_quarantined",
+                file=report.quarantined,
+                detail="the journal was damaged: it is put aside, its tasks are not known any more",
+            )
+        records, last_sequence = await self._journal.open()
+        tasks = [record for record in records if isinstance(record, Task)]
+        self._engine.recover(tasks, last_sequence)
+        if tasks:
+            self._pump.log("info", "tasks_recovered", count=len(tasks))
+        self._on_change()
+        await asyncio.Event().wait()
+
+    def note_trouble(self, trouble: str | None) -> None:
+        """Log what the storage says of itself."""
+        if trouble is None:
+            self._pump.log("info", "journal_recovered")
+        else:
+            self._pump.log("error", "journal_failed", detail=trouble)
+
+    async def aclose(self) -> None:
+        """Write what can be written, and close the database."""
+        await self.storage.aclose()
+
+
+def build_journal(
+    storage: Storage, config: TasksConfig, *, apply_state: ApplyState
+) -> DurableJournal:
+    """Return the journal of an agent; nothing is opened."""
+    bounds = (config.retention_s, config.retention_count, config.retention_bytes)
+    return DurableJournal(
+        storage,
+        MemoryJournal(
+            retention_s=config.retention_s,
+            retention_count=config.retention_count,
+            retention_bytes=config.retention_bytes,
+        ),
+        Retention(*bounds),
+        EventBounds(config.max_events, config.max_event_bytes),
+        build=Task.revive,
+        apply_state=apply_state,
+    )
