@@ -247,6 +247,8 @@ class Engine:
         for task in tasks:
             was_running = task.state is TaskState.WORKING
             self.counters.submitted(task.capability.name)
+            if task.events is not None:
+                task.events.restart()
             if task.capability.streams or task.events is not None:
                 self.events.open(task)
             if task.expires_at is not None:

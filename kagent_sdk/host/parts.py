@@ -101,34 +101,27 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
     clock = AwakeClock(asyncio.get_running_loop().time(), TICK_S + CLOCK_TOLERANCE_S)
     children = Children()
 
-    # The engine kills workers through the succession, and the pools tell the watchdog: both come
-    # later.
-    def kill(worker: Worker, reason: str) -> None:
-        succession.kill(worker, reason)
-
-    def note_memory(verdict: MemoryVerdict) -> None:
-        watchdog.note_memory(verdict.message)
-
-    def refresh() -> None:
-        watchdog.refresh()
-
-    def note_trouble(trouble: str | None) -> None:
-        durability.note_trouble(trouble)
-        watchdog.note_journal(trouble or "")
-
-    storage = Storage(directory / JOURNAL, config.tasks.durability, on_trouble=note_trouble)
+    later = _Later()
+    storage = Storage(directory / JOURNAL, config.tasks.durability, on_trouble=later.note_trouble)
     journal = build_journal(storage, config.tasks, apply_state=_apply_state)
-    engine = Engine(config, journal, counters, kill)
-    durability = Durability(storage, journal, engine=engine, pump=pump, on_change=refresh)
+    engine = Engine(config, journal, counters, later.kill)
+    durability = Durability(storage, journal, engine=engine, pump=pump, on_change=later.refresh)
     exits = Exits(directory, pump=pump, places=lambda: _places(succession), started_at=started_at)
     files = _program_files(directory, config, keeper, pump)
-    pools = PoolBuilder(directory, engine, children, pump, keeper, exits, files, clock, refresh)
+    pools = PoolBuilder(
+        directory, engine, children, pump, keeper, exits, files, clock, later.refresh
+    )
     succession = Succession(pools.build(config), build=pools.build, engine=engine, pump=pump)
     keeper.listeners.append(succession.share_secrets)
     watchdog = Watchdog(succession, lifecycle=lifecycle, engine=engine, pump=pump, clock=clock)
+    later.succession, later.watchdog, later.durability = succession, watchdog, durability
     service_manager = _service_manager(pump, lifecycle, watchdog.health)
     monitor = Monitor(
-        config, engine=engine, pids=lambda: _pids(succession), on_memory=note_memory, pump=pump
+        config,
+        engine=engine,
+        pids=lambda: _pids(succession),
+        on_memory=later.note_memory,
+        pump=pump,
     )
     reloader = Reloader(
         succession,
@@ -154,6 +147,31 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
         monitor=monitor,
         service_manager=service_manager,
     )
+
+
+class _Later:
+    """What the first parts call of those that come last, and that are made with the first.
+
+    The engine kills workers through the succession, and what changes its gate is told to the
+    watchdog.
+    """
+
+    succession: Succession
+    watchdog: Watchdog
+    durability: Durability
+
+    def kill(self, worker: Worker, reason: str) -> None:
+        self.succession.kill(worker, reason)
+
+    def note_memory(self, verdict: MemoryVerdict) -> None:
+        self.watchdog.note_memory(verdict.message)
+
+    def note_trouble(self, trouble: str | None) -> None:
+        self.durability.note_trouble(trouble)
+        self.watchdog.note_journal(trouble or "")
+
+    def refresh(self) -> None:
+        self.watchdog.refresh()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ MANIFEST = CapabilityManifest(name="digest", input_schema={}, output_schema={})
 
 def make_record(task_id: str, *, finished_at: float | None = None) -> TaskRecord:
     """Return an open record, or one that completed."""
-    record = TaskRecord(task_id, MANIFEST, b'{"a":1}', created_at=1.0, metadata=b'{"m":1}')
+    record = TaskRecord(task_id, MANIFEST, b'{"a":1}', created_at=1.0)
+    record.metadata = b'{"m":1}'
     if finished_at is not None:
         record.state = TaskState.COMPLETED
         record.finished_at = finished_at

@@ -168,7 +168,9 @@ def test_problems_are_as_described(problem: Problem) -> None:
 
 def make_record() -> TaskRecord:
     """Return a task that waits."""
-    return TaskRecord("t-1", DIGEST, b"{}", created_at=1_700_000_000.25, metadata=b'{"a": 1}')
+    record = TaskRecord("t-1", DIGEST, b"{}", created_at=1_700_000_000.25)
+    record.metadata = b'{"a": 1}'
+    return record
 
 
 def test_tasks_are_as_described() -> None:
