@@ -5,17 +5,23 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from kagent_sdk.errors import StorageError, StorageLockedError
+from kagent_sdk.storage.faults import is_damage
 from kagent_sdk.storage.quarantine import put_aside
 from kagent_sdk.storage.schema import APPLICATION_ID, migrate
+from kagent_sdk.storage.space import fold_log
 
 Durability = Literal["process", "power", "none"]
 
-SIDE_FILES = ("-wal", "-shm")
+SIDE_FILES = ("-wal", "-shm", "-journal")
+"""The last one is there when a file was not yet, or never, in WAL mode."""
+
 CACHED_STATEMENTS = 256
 BUSY_TIMEOUT_S = 5.0
 """Other processes only read (the command line), and that does not block a writer in WAL mode."""
@@ -24,8 +30,6 @@ WAL_LIMIT_BYTES = 16 * 1024 * 1024
 """What is left of the write-ahead log after a checkpoint; it grows beyond while it must."""
 
 _SYNCHRONOUS = {"process": "NORMAL", "power": "FULL", "none": "OFF"}
-
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,14 @@ class Opened:
     lock: int | None
 
     def close(self) -> None:
-        """Close the database and give the lock back."""
-        self.connection.close()
-        if self.lock is not None:
-            os.close(self.lock)
+        """Fold the log into the file, close the database and give the lock back."""
+        try:
+            if self.lock is not None:
+                fold_log(self.connection)
+            self.connection.close()
+        finally:
+            if self.lock is not None:
+                os.close(self.lock)
 
 
 def open_database(path: Path | None, durability: Durability, *, now_s: float) -> Opened:
@@ -64,34 +72,45 @@ def open_database(path: Path | None, durability: Durability, *, now_s: float) ->
 
     Raises:
         StorageLockedError: another process has it open.
-        StorageVersionError: it was written by a newer release.
+        StorageVersionError: it was written by a newer release; it is left as it is.
         StorageError: it cannot be opened, for a reason that trying again may not meet.
     """
     if path is None:
-        connection = _connect(":memory:", durability)
+        connection = _connect(":memory:")
         migrate(connection)
         return Opened(connection, is_new=True, quarantined=None, lock=None)
     lock = _lock(path)
     try:
         return _open_locked(path, durability, lock, now_s)
+    except sqlite3.Error as exc:
+        os.close(lock)
+        raise StorageError(f"cannot open {path.name}: {exc}") from exc
+    except OSError as exc:
+        os.close(lock)
+        raise StorageError(f"cannot open {path.name}: {exc.strerror}") from exc
     except BaseException:
         os.close(lock)
         raise
 
 
 def _open_locked(path: Path, durability: Durability, lock: int, now_s: float) -> Opened:
-    quarantined: Path | None = None
     suspect = suspect_mark(path)
-    is_new = not path.exists()
+    _refuse_all_but_files(path)
+    quarantined = _put_orphan_aside(path, now_s)
+    _create_private(path)
     try:
-        connection = _open_checked(path, durability, is_suspect=suspect.exists())
+        connection, is_new = _open_checked(path, durability, is_suspect=suspect.exists())
     except sqlite3.Error as exc:
         if not is_damage(exc):
-            raise StorageError(f"cannot open {path.name}: {exc}") from exc
+            raise
         quarantined = put_aside(path, now_s, side_files=SIDE_FILES)
-        is_new = True
-        connection = _open_checked(path, durability, is_suspect=False)
-    suspect.unlink(missing_ok=True)
+        _create_private(path)
+        connection, is_new = _open_checked(path, durability, is_suspect=False)
+    try:
+        suspect.unlink(missing_ok=True)
+    except BaseException:
+        connection.close()
+        raise
     return Opened(connection, is_new, quarantined, lock)
 
 
@@ -100,28 +119,100 @@ def suspect_mark(path: Path) -> Path:
     return path.with_name(path.name + ".suspect")
 
 
-def is_damage(error: sqlite3.Error) -> bool:
-    """Tell whether an error means that the file itself is damaged, or no database."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _DAMAGED  # the low byte is the primary code
+def _refuse_all_but_files(path: Path) -> None:
+    """Refuse links, folders and devices: SQLite would follow the first and fail on the others.
+
+    Raises:
+        StorageError: one of the database's files is none.
+    """
+    for name in (path.name, *(path.name + ending for ending in SIDE_FILES)):
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(path.with_name(name).lstat().st_mode):
+                raise StorageError(
+                    f"cannot open {path.name}: {name} is not a plain file (a link or a folder, "
+                    "say); remove it, or link its whole folder instead"
+                )
 
 
-def _open_checked(path: Path, durability: Durability, *, is_suspect: bool) -> sqlite3.Connection:
-    connection = _connect(str(path), durability)
+def _put_orphan_aside(path: Path, now_s: float) -> Path | None:
+    """Save a log whose database is gone or empty: SQLite deletes it (sqlite.org/tempfiles.html)."""
+    log = path.with_name(path.name + "-wal")
+    if _size_bytes(path) or not _size_bytes(log):
+        return None
+    return put_aside(log, now_s)
+
+
+def _size_bytes(path: Path) -> int:
+    with suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
+
+
+def _create_private(path: Path) -> None:
+    """Make an empty file that only its owner reads: it will hold inputs and outputs of tasks.
+
+    SQLite gives its side files the same permissions (sqlite.org/wal.html).
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def _open_checked(
+    path: Path, durability: Durability, *, is_suspect: bool
+) -> tuple[sqlite3.Connection, bool]:
+    """Open a file, and tell whether there was nothing in it.
+
+    Raises:
+        sqlite3.Error: `is_damage` tells whether the file is to blame.
+    """
+    connection = _connect(str(path))
     try:
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if tables and application != APPLICATION_ID:
-            raise _damage("it is a database, but none of an agent")
-        if is_suspect:
-            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-            if verdict != "ok":
-                raise _damage(str(verdict))
-        migrate(connection)
+        # Nothing is written before it is clear that the file is ours.
+        _check(connection, is_suspect=is_suspect)
+        _configure(connection, durability)
+        before = migrate(connection)
+        _check_tables(connection)
     except BaseException:
         connection.close()
         raise
-    return connection
+    return connection, before == 0
+
+
+def _check(connection: sqlite3.Connection, *, is_suspect: bool) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    is_ours = application == APPLICATION_ID and version > 0
+    is_empty = tables == 0 and application == 0 and version == 0
+    if not (is_ours or is_empty):
+        raise _damage("it is a database, but none of an agent")
+    if is_suspect:
+        (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if verdict != "ok":
+            raise _damage(str(verdict))
+
+
+def _check_tables(connection: sqlite3.Connection) -> None:
+    """Refuse a database that lacks a table, or that would run statements of its own.
+
+    What is there besides (an index that someone added by hand) does no harm.
+    """
+    known = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        migrate(known)
+        missing = _entries(known) - _entries(connection)
+    finally:
+        known.close()
+    if missing:
+        raise _damage(f"the {' '.join(min(missing))} is missing")
+    foreign = [entry for entry in _entries(connection) if entry[0] in {"trigger", "view"}]
+    if foreign:
+        raise _damage(f"there is a {foreign[0][0]} in it")
+
+
+def _entries(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    rows = connection.execute("SELECT type, name FROM sqlite_schema")
+    return {(kind, name) for kind, name in rows if not name.startswith("sqlite_")}
 
 
 def _damage(message: str) -> sqlite3.DatabaseError:
@@ -130,7 +221,8 @@ def _damage(message: str) -> sqlite3.DatabaseError:
     return error
 
 
-def _connect(name: str, durability: Durability) -> sqlite3.Connection:
+def _connect(name: str) -> sqlite3.Connection:
+    """Open a connection that has not looked at the file yet."""
     connection = sqlite3.connect(
         name,
         timeout=BUSY_TIMEOUT_S,
@@ -139,11 +231,6 @@ def _connect(name: str, durability: Durability) -> sqlite3.Connection:
         cached_statements=CACHED_STATEMENTS,
     )
     try:
-        # Takes effect before the first table alone: lets the file shrink again, page by page.
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
-        connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
         # A damaged or hostile file must not make SQLite run anything (sqlite.org/security.html).
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
@@ -153,28 +240,12 @@ def _connect(name: str, durability: Durability) -> sqlite3.Connection:
     return connection
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
-    """Open another connection that can only read, and begin to: what it sees stands still.
-
-    Raises:
-        sqlite3.Error: there is no database, or it cannot be read.
-    """
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro",
-        uri=True,
-        timeout=BUSY_TIMEOUT_S,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    try:
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("BEGIN")
-        # The snapshot is taken by the first read, not by BEGIN (sqlite.org/lang_transaction.html).
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+def _configure(connection: sqlite3.Connection, durability: Durability) -> None:
+    # Takes effect before the first table alone: lets the file shrink again, page by page.
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
 
 
 def _lock(path: Path) -> int:
@@ -189,4 +260,7 @@ def _lock(path: Path) -> int:
     except BlockingIOError:
         os.close(lock)
         raise StorageLockedError(path.name) from None
+    except OSError as exc:  # a file system that has no locks, say
+        os.close(lock)
+        raise StorageError(f"cannot lock {name.name}: {exc.strerror}") from exc
     return lock

@@ -10,7 +10,6 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,39 +18,14 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from kagent_sdk.errors import StorageError
-from kagent_sdk.storage.database import (
-    Durability,
-    Opened,
-    is_damage,
-    open_database,
-    open_reader,
-    suspect_mark,
-)
+from kagent_sdk.storage.database import Durability, Opened, open_database
+from kagent_sdk.storage.groups import Operation, Work
+from kagent_sdk.storage.views import bounded_reader
+from kagent_sdk.storage.writer import MAX_GROUP, Writer
 
 T = TypeVar("T")
-Operation = Callable[[sqlite3.Connection], T]
 
-MAX_GROUP = 256
-"""Operations in one transaction: bounds how long the first of them waits for the last."""
-
-RETRY_FIRST_S = 0.1
-RETRY_MAX_S = 5.0
-
-
-@dataclass(slots=True, eq=False)
-class _Work:
-    """One operation on its way.
-
-    Attributes:
-        must: it is repeated until it succeeds, in its order among those that must.
-    """
-
-    operation: Operation[Any]
-    future: asyncio.Future[Any]
-    is_read: bool = False
-    must: bool = False
-    outcome: Any = None
-    error: BaseException | None = None
+__all__ = ["OpenReport", "Operation", "Storage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +45,19 @@ class Storage:
     """The agent's database, for the event loop: no method blocks but `view`.
 
     An operation is a plain function of the connection. It runs inside a transaction that others
-    share, and its future is done when that transaction is on disk. An operation that raises anything
-    but `sqlite3.Error` must not have written; it then fails alone.
+    share, and its future is done when that transaction is on disk. When it raises, what it has
+    written is undone and it fails alone. It must leave the transaction open, and it may be run
+    several times: only the last one counts. It happens also when whoever waits for its future gives
+    up, unless it only reads.
+
+    Nothing else in this process may open and close the file: that drops SQLite's locks on it
+    (https://www.sqlite.org/howtocorrupt.html, 2.2).
 
     Args:
         path: of the file; None keeps everything in memory.
         durability: what a commit survives.
         on_trouble: told, in the loop, of a database that does not take writes, and with None when
-            it does again.
+            it does again, which the thread finds out by itself. A damaged one stays in trouble.
         clock: seconds since the epoch.
     """
 
@@ -95,18 +74,17 @@ class Storage:
         self._on_trouble = on_trouble
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
-        self._stuck: deque[_Work] = deque()
-        self._retry_s = RETRY_FIRST_S
+        self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._trouble: str | None = None
         self._thread: threading.Thread | None = None
-        self._opened: Opened | None = None
+        self._ended = self._loop.create_future()
+        self._is_open = False
         self._is_closing = False
 
     @property
     def is_open(self) -> bool:
         """Whether operations are taken."""
-        return self._thread is not None and not self._is_closing
+        return self._is_open
 
     @property
     def trouble(self) -> str | None:
@@ -119,19 +97,32 @@ class Storage:
         return self._path
 
     async def open(self) -> OpenReport:
-        """Open the database and start the thread.
+        """Start the thread and open the database in it.
+
+        When it fails, it may be called again. When it is cancelled, the database is closed as soon
+        as it is open; `aclose` waits for that.
 
         Raises:
             StorageError: it cannot be opened.
         """
-        opened = await asyncio.to_thread(
-            open_database, self._path, self._durability, now_s=self._clock()
+        assert self._thread is None, "opened twice"
+        opened: asyncio.Future[OpenReport] = self._loop.create_future()
+        self._ended = self._loop.create_future()
+        self._thread = threading.Thread(
+            target=self._live, args=(opened, self._ended), name="storage", daemon=True
         )
-        self._opened = opened
-        self._thread = threading.Thread(target=self._work, name="storage", daemon=True)
         self._thread.start()
-        name = None if opened.quarantined is None else opened.quarantined.name
-        return OpenReport(opened.is_new, name)
+        try:
+            report = await opened
+        except asyncio.CancelledError:
+            self._end_soon()
+            raise
+        except BaseException:
+            await self._wait_ended()
+            self._thread = None
+            raise
+        self._is_open = not self._is_closing
+        return report
 
     def write(self, operation: Operation[T], *, must: bool = False) -> asyncio.Future[T]:
         """Run an operation that writes; the future is done when that is on disk.
@@ -139,199 +130,146 @@ class Storage:
         Args:
             operation: what to do.
             must: what it writes cannot be refused any more: it is repeated until it succeeds, or
-                the storage closes.
+                the storage closes, and meanwhile no other that must comes before it. Those that need
+                not are still tried.
 
         Raises (the future):
-            StorageError: the database did not take it.
+            StorageError: the database did not take it. A power cut or a kill at that very moment may
+                leave it on disk all the same.
             Exception: what the operation raised.
         """
-        return self._put(_Work(operation, self._loop.create_future(), must=must))
+        return self._put(Work(operation, self._loop.create_future(), must=must))
 
     def read(self, operation: Operation[T]) -> asyncio.Future[T]:
-        """Run an operation that only reads: it sees all that was given to `write` before.
+        """Run an operation that only reads.
+
+        It sees all that was given to `write` before, but for what must be written and cannot be at
+        present.
 
         Raises (the future):
             StorageError: the database cannot be read.
             Exception: what the operation raised.
         """
-        return self._put(_Work(operation, self._loop.create_future(), is_read=True))
+        return self._put(Work(operation, self._loop.create_future(), is_read=True))
 
-    def _put(self, work: _Work) -> asyncio.Future[Any]:
-        if not self.is_open:
-            work.future.set_exception(StorageError("the journal is not open"))
-        else:
+    def _put(self, work: Work) -> asyncio.Future[Any]:
+        if self._is_open:
             self._queue.put(work)
+        else:
+            work.future.set_exception(StorageError("the journal is not open"))
         return work.future
 
     @contextmanager
     def view(self) -> Iterator[sqlite3.Connection]:
         """Give a connection that can only read, and that sees one moment while others write.
 
-        Blocks: use it in a thread, not in the loop.
+        Blocks: use it in a thread, not in the loop, and not for long: what is written meanwhile
+        needs disk space twice. In memory it is a copy.
 
         Raises:
             sqlite3.Error: the database cannot be read.
-            StorageError: it is not open.
+            StorageError: it is not open, or too much was written meanwhile.
         """
+        if not self._is_open:
+            raise StorageError("the journal is not open")
         if self._path is not None:
-            connection = open_reader(self._path)
-        else:
-            connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-            copied = asyncio.run_coroutine_threadsafe(self._copy(connection), self._loop)
-            copied.result()
+            with bounded_reader(self._path) as connection:
+                yield connection
+            return
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         try:
+            copied = asyncio.run_coroutine_threadsafe(self._copy(), self._loop)
+            connection.deserialize(copied.result())
             yield connection
         finally:
             connection.close()
 
-    async def _copy(self, target: sqlite3.Connection) -> None:
-        await self.read(lambda connection: connection.backup(target))
+    async def _copy(self) -> bytes:
+        # Not backup(): it waits for ever for a transaction of its own connection to end.
+        return await self.read(lambda connection: connection.serialize())
 
     async def aclose(self) -> None:
         """Do what is waiting, close the database and end the thread.
 
-        What must be written and cannot be is tried once more, and given up then.
+        What must be written and cannot be is tried once more, and given up then. When it is
+        cancelled, all that still happens.
         """
         if self._thread is None:
             return
+        self._end_soon()
+        await self._wait_ended()
+
+    def _end_soon(self) -> None:
+        self._is_open = False
         if not self._is_closing:
             self._is_closing = True
             self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
-        await asyncio.sleep(0)  # what the thread has called for last is done now
+
+    async def _wait_ended(self) -> None:
+        assert self._thread is not None
+        await asyncio.shield(self._ended)
+        self._thread.join()  # it has nothing left to do
 
     # In the thread
 
-    def _work(self) -> None:
-        assert self._opened is not None
-        connection = self._opened.connection
+    def _live(self, opened: asyncio.Future[OpenReport], ended: asyncio.Future[None]) -> None:
+        """Open the database, serve, and close it whatever happens."""
+        try:
+            database = open_database(self._path, self._durability, now_s=self._clock())
+        except BaseException as error:  # noqa: BLE001 -- it goes to whoever waits in `open`
+            self._call(_settle, [(opened, None, error)])
+        else:
+            try:
+                name = None if database.quarantined is None else database.quarantined.name
+                report = OpenReport(database.is_new, name)
+                self._call(_settle, [(opened, report, None)])
+                self._serve(database)
+            finally:
+                database.close()
+        finally:
+            self._call(_settle, [(ended, None, None)])
+
+    def _serve(self, database: Opened) -> None:
+        writer = Writer(
+            database.connection,
+            self._path,
+            tell=self._tell,
+            on_trouble=self._note_trouble,
+            clock=self._clock,
+        )
+        group: list[Work] = []
         try:
             is_last = False
             while not is_last:
-                group, is_last = self._next_group()
-                self._run(connection, group)
-                if self._stuck:
-                    self._retry(connection, is_last=is_last)
-            self._give_up()
+                group, is_last = self._next_group(writer.patience_s)
+                writer.take(group, is_last=is_last)
+        except BaseException:
+            self._call(self._refuse, group)
+            raise
         finally:
-            self._opened.close()
+            writer.give_up()
 
-    def _next_group(self) -> tuple[list[_Work], bool]:
-        """Wait for work and return all that is there; when something is stuck, not for long."""
+    def _next_group(self, patience_s: float | None) -> tuple[list[Work], bool]:
+        """Wait for work and return all that is there; tell whether it is the last."""
+        group: list[Work] = []
         try:
-            first = self._queue.get(timeout=self._retry_s if self._stuck else None)
-        except Empty:
-            return [], False
-        group: list[_Work] = []
-        work: _Work | None = first
-        while work is not None:
-            group.append(work)
-            if len(group) == MAX_GROUP:
-                return group, False
-            try:
+            work = self._queue.get(timeout=patience_s)
+            while work is not None:
+                if not (work.is_read and work.future.cancelled()):
+                    group.append(work)
+                if len(group) == MAX_GROUP:
+                    return group, False
                 work = self._queue.get_nowait()
-            except Empty:
-                return group, False
+        except Empty:
+            return group, False
         return group, True
 
-    def _run(self, connection: sqlite3.Connection, group: list[_Work]) -> None:
-        if self._stuck:
-            # In their order: nothing that must be written may overtake what is stuck.
-            self._stuck.extend(work for work in group if work.must)
-            group = [work for work in group if not work.must]
-        if not group:
-            return
-        try:
-            self._transact(connection, group)
-        except (sqlite3.Error, _TornError) as error:
-            if len(group) == 1:
-                self._note_failure(group[0], error)
-            else:
-                for work in group:
-                    self._run(connection, [work])
-                return
-        self._tell(group)
-
-    def _transact(self, connection: sqlite3.Connection, group: Sequence[_Work]) -> None:
-        """Run operations in one transaction: all of them are on disk when it returns.
-
-        Raises:
-            sqlite3.Error: nothing was written.
-            _TornError: nothing was written: an operation failed in the middle of writing.
-        """
-        only_reads = all(work.is_read for work in group)
-        if not only_reads:
-            connection.execute("BEGIN IMMEDIATE")
-        try:
-            for work in group:
-                before = connection.total_changes
-                try:
-                    work.outcome, work.error = work.operation(connection), None
-                except sqlite3.Error:
-                    raise
-                except Exception as error:
-                    work.outcome, work.error = None, error
-                    if connection.total_changes != before and len(group) > 1:
-                        raise _TornError from error
-                    if connection.total_changes != before:
-                        connection.execute("ROLLBACK")
-                        return
-            if not only_reads:
-                connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        if not only_reads and self._trouble is not None and not self._stuck:
-            self._note_trouble(None)
-
-    def _note_failure(self, work: _Work, error: Exception) -> None:
-        if isinstance(error, sqlite3.Error):
-            if is_damage(error) and self._path is not None:
-                self._mark_suspect(self._path)
-            self._note_trouble(f"the journal cannot be written or read: {error}")
-        if work.must:
-            self._stuck.append(work)
-            return
-        work.outcome = None
-        work.error = StorageError(f"the journal did not take it: {error}")
-
-    def _mark_suspect(self, path: Path) -> None:
-        try:
-            suspect_mark(path).touch()
-        except OSError:
-            return  # the disk may be what fails; the trouble is reported anyway
-
-    def _retry(self, connection: sqlite3.Connection, *, is_last: bool) -> None:
-        done: list[_Work] = []
-        while self._stuck:
-            work = self._stuck[0]
-            try:
-                self._transact(connection, [work])
-            except sqlite3.Error:
-                self._retry_s = RETRY_MAX_S if is_last else min(self._retry_s * 2, RETRY_MAX_S)
-                break
-            done.append(self._stuck.popleft())
-        if not self._stuck:
-            self._retry_s = RETRY_FIRST_S
-            self._note_trouble(None)
-        self._tell(done)
-
-    def _give_up(self) -> None:
-        for work in self._stuck:
-            work.error = StorageError("the journal was closed before it could be written")
-        given_up, self._stuck = list(self._stuck), deque()
-        self._tell(given_up)
-
     def _note_trouble(self, trouble: str | None) -> None:
-        if trouble != self._trouble:
-            self._trouble = trouble
-            self._call(self._on_trouble, trouble)
+        self._trouble = trouble
+        self._call(self._on_trouble, trouble)
 
-    def _tell(self, works: list[_Work]) -> None:
-        told = [work for work in works if not (work.must and work in self._stuck)]
-        if told:
-            self._call(_resolve, told)
+    def _tell(self, works: Sequence[Work]) -> None:
+        self._call(_settle, [(work.future, work.outcome, work.error) for work in works])
 
     def _call(self, function: Callable[[Any], None], argument: Any) -> None:
         try:
@@ -339,16 +277,25 @@ class Storage:
         except RuntimeError:
             return  # the loop is closed: nobody is left to be told
 
+    # In the loop again
 
-class _TornError(Exception):
-    """An operation of a group wrote and then failed."""
+    def _refuse(self, group: Sequence[Work]) -> None:
+        """Let nobody wait for ever when the thread has ended by a bug."""
+        self._is_open = False
+        works: list[Work | None] = [*group]
+        while not self._queue.empty():
+            works.append(self._queue.get_nowait())
+        error = StorageError("the journal's thread has ended")
+        _settle([(work.future, None, error) for work in works if work is not None])
 
 
-def _resolve(works: Sequence[_Work]) -> None:
-    for work in works:
-        if work.future.done():
+def _settle(
+    answers: Sequence[tuple[asyncio.Future[Any], Any, BaseException | None]],
+) -> None:
+    for future, outcome, error in answers:
+        if future.done():
             continue  # cancelled by whoever waited
-        if work.error is not None:
-            work.future.set_exception(work.error)
+        if error is not None:
+            future.set_exception(error)
         else:
-            work.future.set_result(work.outcome)
+            future.set_result(outcome)

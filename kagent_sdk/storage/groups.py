@@ -1,0 +1,139 @@
+"""Many operations in one transaction: which of them are done, and which failed alone."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from kagent_sdk.errors import StorageError
+from kagent_sdk.storage.faults import is_fault, primary_code
+
+T = TypeVar("T")
+Operation = Callable[[sqlite3.Connection], T]
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """One operation on its way.
+
+    Attributes:
+        must: it is repeated until it succeeds, in its order among those that must.
+        outcome: what it returned, when `error` is None.
+    """
+
+    operation: Operation[Any]
+    future: asyncio.Future[Any]
+    is_read: bool = False
+    must: bool = False
+    outcome: Any = None
+    error: BaseException | None = None
+
+
+class GroupError(Exception):
+    """The group is not on disk, and nothing of it was written.
+
+    Attributes:
+        cause: why; None when an operation failed after it had written.
+        is_shared: every one of the group would fail alike, so that there is no use in trying each
+            by itself.
+    """
+
+    def __init__(self, cause: sqlite3.Error | None, *, is_shared: bool = False) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.is_shared = is_shared
+
+
+def transact(connection: sqlite3.Connection, group: Sequence[Work]) -> None:
+    """Run operations in one transaction: what succeeded is on disk when it returns.
+
+    An operation that failed by its own fault has its `error` set.
+
+    Raises:
+        GroupError: nothing was written.
+    """
+    if all(work.is_read for work in group):
+        for work in group:
+            _perform(connection, work)
+        return
+    _begin(connection)
+    try:
+        if _perform_all(connection, group):
+            _commit(connection)
+    finally:
+        roll_back(connection)
+
+
+def _perform_all(connection: sqlite3.Connection, group: Sequence[Work]) -> bool:
+    """Run operations one after the other, and tell whether there is something to commit.
+
+    Raises:
+        GroupError: one of them, and the others with it, must be undone.
+    """
+    for work in group:
+        wrote = _perform(connection, work)
+        if work.error is None and connection.in_transaction:
+            continue
+        if len(group) == 1:
+            work.error = work.error or StorageError("the operation ended the transaction")
+            return False
+        if wrote or not connection.in_transaction:
+            raise GroupError(None)
+    return True
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    roll_back(connection)  # there is something only if an earlier rollback failed
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:
+        raise GroupError(error, is_shared=True) from error
+
+
+def _commit(connection: sqlite3.Connection) -> None:
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        # There may be room for the small ones of a group that is too large for the disk.
+        is_shared = primary_code(error) != sqlite3.SQLITE_FULL
+        raise GroupError(error, is_shared=is_shared) from error
+
+
+def roll_back(connection: sqlite3.Connection) -> None:
+    """Undo what was not committed, if anything; one that fails shows at the next BEGIN."""
+    if connection.in_transaction:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+
+
+def _perform(connection: sqlite3.Connection, work: Work) -> bool:
+    """Run one operation, note what became of it, and tell whether it may have written.
+
+    Raises:
+        GroupError: the database is to blame for its failure.
+    """
+    before = connection.total_changes
+    try:
+        work.outcome, work.error = work.operation(connection), None
+    except sqlite3.Error as error:
+        if is_fault(error):
+            is_busy = primary_code(error) == sqlite3.SQLITE_BUSY  # each would wait as long
+            raise GroupError(error, is_shared=is_busy) from error
+        work.outcome, work.error = None, _refusal(error)
+        return True
+    except StopIteration as error:
+        work.outcome, work.error = None, RuntimeError("the operation raised StopIteration")
+        work.error.__cause__ = error  # a future takes any exception but that one
+    except Exception as error:  # noqa: BLE001 -- it goes to whoever waits for the operation
+        work.outcome, work.error = None, error
+    return connection.total_changes != before
+
+
+def _refusal(error: sqlite3.Error) -> StorageError:
+    refusal = StorageError(f"the journal did not take it: {error}")
+    refusal.__cause__ = error
+    return refusal

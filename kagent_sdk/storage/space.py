@@ -1,0 +1,37 @@
+"""Giving disk space back: free pages to the file system, and the write-ahead log into the file."""
+
+from __future__ import annotations
+
+import sqlite3
+
+
+def shrink(connection: sqlite3.Connection, max_pages: int) -> int:
+    """Give back free pages at the end of the file; an operation that writes, small by its limit.
+
+    The file itself gets shorter at the next checkpoint.
+
+    Args:
+        connection: in a transaction or not.
+        max_pages: how many pages at most; each may mean that another page is moved.
+
+    Returns:
+        How many free pages are left for the next call.
+    """
+    assert max_pages > 0, "0 means all of them to SQLite, and takes as long"
+    # One page for each row: a statement that is not read to its end stops after the first.
+    connection.execute(f"PRAGMA incremental_vacuum({max_pages:d})").fetchall()
+    (left,) = connection.execute("PRAGMA freelist_count").fetchone()
+    return int(left)
+
+
+def fold_log(connection: sqlite3.Connection) -> bool:
+    """Move the write-ahead log into the file and cut it to nothing; tell whether that was possible.
+
+    It is not while another connection reads: then the next start does it.
+    """
+    try:
+        connection.execute("PRAGMA busy_timeout = 0")  # whoever reads may go on for long
+        (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error:
+        return False  # what is in the log is on disk as it is, and is read at the next start
+    return not is_busy
