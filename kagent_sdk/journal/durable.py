@@ -20,6 +20,7 @@ from kagent_sdk.journal.retention import Retention
 from kagent_sdk.journal.rows import StoredTask
 from kagent_sdk.protocol.manifest import CapabilityManifest
 from kagent_sdk.protocol.state import Transaction
+from kagent_sdk.storage.space import shrink
 from kagent_sdk.storage.thread import Storage
 
 MAX_RECENT = 1000
@@ -28,6 +29,9 @@ MAX_RECENT_BYTES = 8 * 1024 * 1024
 
 TRIM_EVERY = 256
 """Events of a task between two removals of those that nobody can replay any more."""
+
+SHRINK_PAGES = 256
+"""Pages (1 MiB) that are given back at a time: what waits behind that must not wait for long."""
 
 Build = Callable[[StoredTask, CapabilityManifest], TaskRecord]
 ApplyState = Callable[[sqlite3.Connection, Transaction], int]
@@ -291,7 +295,16 @@ class DurableJournal:
         for task_id in gone:
             self._drop_recent(task_id)
         if gone:
-            _forget(self._storage.write(rows.shrink))
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Give the disk back what was removed, a little at a time."""
+        left = self._storage.write(partial(shrink, max_pages=SHRINK_PAGES))
+        left.add_done_callback(self._note_shrunk)
+
+    def _note_shrunk(self, left: asyncio.Future[int]) -> None:
+        if not left.cancelled() and left.exception() is None and left.result():
+            self._shrink()
 
     async def _revive(self, row: StoredTask) -> TaskRecord:
         """Make the record of a row, with its events."""

@@ -18,9 +18,6 @@ from kagent_sdk.protocol.tasks import TaskFailure, TaskState
 MAX_PRUNED = 1000
 """Tasks that one operation removes: the ones that wait behind it must not wait for long."""
 
-VACUUM_PAGES = 256
-"""Pages (1 MiB) that are given back to the file system at a time."""
-
 _COLUMNS = (
     "seq, id, manifest, capability, state, attempt, conflicts, created_at, started_at, "
     "finished_at, deadline_at, timeout_s, size_bytes, digest, trace_id, traceparent, "
@@ -305,8 +302,3 @@ def prune(
         gone.append(task_id)
         freed += size
     return gone, freed
-
-
-def shrink(connection: sqlite3.Connection) -> None:
-    """Give pages that nothing uses any more back to the file system, a few at a time."""
-    connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()

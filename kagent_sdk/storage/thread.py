@@ -74,7 +74,8 @@ class Storage:
         self._on_trouble = on_trouble
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[Work] | None] = SimpleQueue()
+        self._gathered: list[Work] = []
         self._trouble: str | None = None
         self._thread: threading.Thread | None = None
         self._ended = self._loop.create_future()
@@ -154,10 +155,19 @@ class Storage:
 
     def _put(self, work: Work) -> asyncio.Future[Any]:
         if self._is_open:
-            self._queue.put(work)
+            # All of one turn of the loop go together: they wake the thread once, and one commit
+            # is enough for them.
+            if not self._gathered:
+                self._loop.call_soon(self._flush)
+            self._gathered.append(work)
         else:
             work.future.set_exception(StorageError("the journal is not open"))
         return work.future
+
+    def _flush(self) -> None:
+        if self._gathered:
+            self._queue.put(self._gathered)
+            self._gathered = []
 
     @contextmanager
     def view(self) -> Iterator[sqlite3.Connection]:
@@ -203,6 +213,7 @@ class Storage:
         self._is_open = False
         if not self._is_closing:
             self._is_closing = True
+            self._flush()
             self._queue.put(None)
 
     async def _wait_ended(self) -> None:
@@ -253,13 +264,12 @@ class Storage:
         """Wait for work and return all that is there; tell whether it is the last."""
         group: list[Work] = []
         try:
-            work = self._queue.get(timeout=patience_s)
-            while work is not None:
-                if not (work.is_read and work.future.cancelled()):
-                    group.append(work)
-                if len(group) == MAX_GROUP:
+            works = self._queue.get(timeout=patience_s)
+            while works is not None:
+                group += [work for work in works if not (work.is_read and work.future.cancelled())]
+                if len(group) >= MAX_GROUP:
                     return group, False
-                work = self._queue.get_nowait()
+                works = self._queue.get_nowait()
         except Empty:
             return group, False
         return group, True
@@ -282,11 +292,12 @@ class Storage:
     def _refuse(self, group: Sequence[Work]) -> None:
         """Let nobody wait for ever when the thread has ended by a bug."""
         self._is_open = False
-        works: list[Work | None] = [*group]
+        works = [*group, *self._gathered]
+        self._gathered = []
         while not self._queue.empty():
-            works.append(self._queue.get_nowait())
+            works += self._queue.get_nowait() or ()
         error = StorageError("the journal's thread has ended")
-        _settle([(work.future, None, error) for work in works if work is not None])
+        _settle([(work.future, None, error) for work in works])
 
 
 def _settle(
