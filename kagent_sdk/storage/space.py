@@ -18,10 +18,11 @@ def shrink(connection: sqlite3.Connection, max_pages: int) -> int:
         How many free pages are left for the next call.
     """
     assert max_pages > 0, "0 means all of them to SQLite, and takes as long"
-    # One page for each row: a statement that is not read to its end stops after the first.
-    connection.execute(f"PRAGMA incremental_vacuum({max_pages:d})").fetchall()
     (left,) = connection.execute("PRAGMA freelist_count").fetchone()
-    return int(left)
+    for _ in range(min(left, max_pages)):
+        # One at a time: the module stops a statement that gives rows without columns at the first.
+        connection.execute("PRAGMA incremental_vacuum(1)")
+    return int(max(0, left - max_pages))
 
 
 def fold_log(connection: sqlite3.Connection) -> bool:

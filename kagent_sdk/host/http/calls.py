@@ -66,20 +66,15 @@ class Calls:
         headers = request.headers
         envelope = await _parse(body)
         prefer = parse_prefer(headers.get("Prefer"))
-        submission = Submission(
-            envelope.id or self._engine.ids.new(),
-            envelope.capability,
-            envelope.input,
-            timeout_s=envelope.timeout_s,
-            metadata=envelope.metadata,
-            kept=True,
-        )
+        submission = submission_of(envelope, envelope.id or self._engine.ids.new())
         trace(headers, submission)
         task = await self._take(submission, is_chosen=envelope.id is not None)
         if accepts_events(headers.get("Accept")):
             return await self._stream(request, task)
+        if task.state is TaskState.REJECTED:
+            raise RequestError(problems.from_failure(journal_failure()))
         if prefer.respond_async:
-            return _accepted(task, prefer)
+            return accepted(task, prefer)
         if prefer.wait_s is None:
             await self._wait_or_cancel(task)
         else:
@@ -87,9 +82,9 @@ class Calls:
                 async with asyncio.timeout(prefer.wait_s):
                     await task.wait()
             except TimeoutError:
-                return _accepted(task, prefer)
+                return accepted(task, prefer)
         # One that is left goes on when the agent has been restarted: it is accepted, and no more.
-        return _accepted(task, prefer) if task.is_left else json_response(task.document())
+        return accepted(task, prefer) if task.is_left else json_response(task.document())
 
     async def _take(self, submission: Submission, *, is_chosen: bool) -> Task:
         """Take a task, and return when it is safe.
@@ -169,7 +164,20 @@ async def _parse(body: bytes) -> Envelope:
     return await asyncio.to_thread(parse_envelope, body)
 
 
-def _accepted(task: Task, prefer: Preference) -> Response:
+def submission_of(envelope: Envelope, task_id: str) -> Submission:
+    """Return what an envelope asks for."""
+    return Submission(
+        task_id,
+        envelope.capability,
+        envelope.input,
+        timeout_s=envelope.timeout_s,
+        metadata=envelope.metadata,
+        kept=True,
+    )
+
+
+def accepted(task: Task, prefer: Preference) -> Response:
+    """Answer 202: the task goes on whether its caller stays or not."""
     task.is_promised = True
     headers = {"Location": f"/v1/tasks/{task.id}"}
     if prefer.applied:

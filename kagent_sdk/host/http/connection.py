@@ -19,7 +19,7 @@ from aiohttp.web_response import StreamResponse
 
 from kagent_sdk.host.http.answers import encode_output
 from kagent_sdk.host.http.auth import OPEN_ROUTES
-from kagent_sdk.host.http.direct import PLAIN_START, DirectCall, DirectCalls
+from kagent_sdk.host.http.direct import PLAIN_STARTS, DirectCall, DirectCalls
 
 IDLE_S = 75.0
 """An open connection without a request is closed then; longer than common proxies keep theirs."""
@@ -83,7 +83,7 @@ class DirectConnection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take a plain call that came alone; give everything else to aiohttp."""
-        if self._direct is None or not data.startswith(PLAIN_START) or not self._is_idle():
+        if self._direct is None or not data.startswith(PLAIN_STARTS) or not self._is_idle():
             super().data_received(data)
             return
         assert self._parser is not None
@@ -93,7 +93,7 @@ class DirectConnection(RequestHandler):
             self._pass_on(data, _Parsed(error=error))
             return
         messages, is_upgraded, _ = parsed
-        if not is_upgraded and len(messages) == 1 and self._direct.admits(*messages[0]):
+        if not is_upgraded and len(messages) == 1 and self._direct.admits(*messages[0], data):
             self._take(self._direct, *messages[0])
         else:
             self._pass_on(data, _Parsed(parsed))

@@ -1,8 +1,8 @@
-"""Plain calls answered straight from the connection: which requests qualify, and their answers.
+"""Plain requests answered straight from the connection: which qualify, and their answers.
 
-A job for every request is most of what aiohttp costs. The call of a capability with everything at
-hand needs none: it is submitted where its bytes come in, and answered where its task ends. Only
-what is plain is taken; all else, above all what must be refused, goes the ordinary way.
+A job for every request is most of what aiohttp costs. The call of a capability, or a task that its
+caller waits for, with everything at hand needs none: it is submitted where its bytes come in, and
+answered where it ends. Only what is plain is taken; all else goes the ordinary way.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp.http_writer import HttpVersion11
-from aiohttp.web_response import StreamResponse
+from aiohttp.web_response import Response, StreamResponse
 
 from kagent_sdk.host.http.answers import problem_response
-from kagent_sdk.host.http.calls import Calls, problem_of, trace
+from kagent_sdk.host.http.calls import Calls, accepted, problem_of, submission_of, trace
 from kagent_sdk.host.task import Submission, Task
+from kagent_sdk.protocol.envelope import parse_envelope
+from kagent_sdk.protocol.headers import Preference
+from kagent_sdk.protocol.json_text import SMALL_BYTES
 from kagent_sdk.protocol.problem import RequestError
 from kagent_sdk.protocol.problems import internal_error
+from kagent_sdk.protocol.tasks import TaskState
 
 if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
@@ -26,10 +30,11 @@ if TYPE_CHECKING:
     from kagent_sdk.host.http.auth import Gatekeeper
     from kagent_sdk.host.logs.pump import LogPump
 
-ROUTE = "/v1/capabilities/{name}"
-_HEAD = ROUTE.removesuffix("{name}")
-PLAIN_START = f"POST {_HEAD}".encode()
-"""How the bytes of a plain call begin."""
+CALL_ROUTE = "/v1/capabilities/{name}"
+TASK_ROUTE = "/v1/tasks"
+_HEAD = CALL_ROUTE.removesuffix("{name}")
+PLAIN_STARTS = (f"POST {_HEAD}".encode(), f"POST {TASK_ROUTE} ".encode())
+"""How the bytes of a plain request begin."""
 
 NOT_PLAIN = ("Expect", "Content-Encoding", "Transfer-Encoding", "Idempotency-Key", "Prefer")
 """Headers that ask for something which only the ordinary way does."""
@@ -48,7 +53,7 @@ class Connection(Protocol):
 
 
 class DirectCalls:
-    """Takes plain calls.
+    """Takes plain requests.
 
     Args:
         engine: runs them.
@@ -76,15 +81,31 @@ class DirectCalls:
         self._pump = pump
         self._limit = max_body_bytes
 
-    def admits(self, message: RawRequestMessage, payload: StreamReader) -> bool:
-        """Whether a parsed request is a plain call with its whole body at hand."""
+    def admits(self, message: RawRequestMessage, payload: StreamReader, data: bytes) -> bool:
+        """Whether a parsed request is a plain one with its whole body at hand.
+
+        Args:
+            message: its head.
+            payload: its body.
+            data: the bytes that both were parsed from.
+        """
         if not payload.is_eof() or payload.total_bytes > self._limit or not is_plain(message):
             return False
+        if message.path == TASK_ROUTE:
+            return self._admits_task(payload, data) and self._may_ask(message, TASK_ROUTE)
         manifest = self._dispatcher.capabilities.get(message.path[len(_HEAD) :])
         if manifest is None or manifest.streams:
             return False
+        return self._may_ask(message, CALL_ROUTE)
+
+    def _admits_task(self, payload: StreamReader, data: bytes) -> bool:
+        # With an id of the caller's the disk must be asked first. A name cannot be written without
+        # these bytes (RFC 8259, 7: the only other escape for a letter is the one by number).
+        return payload.total_bytes <= SMALL_BYTES and b'"id"' not in data and b"\\u" not in data
+
+    def _may_ask(self, message: RawRequestMessage, route: str) -> bool:
         try:
-            self._gatekeeper.check(ROUTE, message.headers)
+            self._gatekeeper.check(route, message.headers)
         except RequestError:
             return False
         return True
@@ -92,25 +113,35 @@ class DirectCalls:
     def start(
         self, connection: Connection, message: RawRequestMessage, body: bytes
     ) -> DirectCall | None:
-        """Submit a call that was admitted; None when it is refused, which is answered then."""
-        submission = Submission(self._engine.ids.new(), message.path[len(_HEAD) :], body)
-        trace(message.headers, submission)
+        """Submit what was admitted; None when it is refused, which is answered then."""
+        is_task = message.path == TASK_ROUTE
+        route = TASK_ROUTE if is_task else CALL_ROUTE
         try:
+            submission = self._read_task(body) if is_task else self._read_call(message, body)
+            trace(message.headers, submission)
             task = self._calls.submit(submission)
         except RequestError as error:
             response = problem_response(error.problem)
         except Exception as error:  # noqa: BLE001 - the boundary of this handler
-            self._pump.log_exception("request_failed", error, route=ROUTE)
+            self._pump.log_exception("request_failed", error, route=route)
             response = problem_response(internal_error())
         else:
-            return DirectCall(self, connection, task)
-        self.count(response.status)
+            return (DirectTask if is_task else DirectCall)(self, connection, task)
+        self._counters.answered(route, response.status)
         connection.hand_over(response)
         return None
 
-    def count(self, status: int) -> None:
+    def _read_call(self, message: RawRequestMessage, body: bytes) -> Submission:
+        return Submission(self._engine.ids.new(), message.path[len(_HEAD) :], body)
+
+    def _read_task(self, body: bytes) -> Submission:
+        envelope = parse_envelope(body)
+        assert envelope.id is None
+        return submission_of(envelope, self._engine.ids.new())
+
+    def count(self, route: str, status: int) -> None:
         """Count an answer."""
-        self._counters.answered(ROUTE, status)
+        self._counters.answered(route, status)
 
     def leave(self, task: Task) -> None:
         """Do what is to be done when the client of a task is gone."""
@@ -118,14 +149,14 @@ class DirectCalls:
 
 
 def is_plain(message: RawRequestMessage) -> bool:
-    """Whether a request asks for nothing but the output of a capability."""
+    """Whether a request asks for nothing but the output of a capability, or the end of a task."""
     if (
         message.method != "POST"
         or message.version != HttpVersion11
         or message.should_close
         or message.chunked
         or message.upgrade
-        or not message.path.startswith(_HEAD)
+        or not (message.path.startswith(_HEAD) or message.path == TASK_ROUTE)
     ):
         return False
     headers = message.headers
@@ -140,6 +171,7 @@ class DirectCall:
     """One call that is due: it ends with `finish` when its task does, or with `leave`."""
 
     __slots__ = ("_calls", "_connection", "_task")
+    route = CALL_ROUTE
 
     def __init__(self, calls: DirectCalls, connection: Connection, task: Task) -> None:
         self._calls = calls
@@ -158,14 +190,37 @@ class DirectCall:
         task = self._task
         problem = problem_of(task)
         if problem is None and task.output is not None:
-            self._calls.count(200)
-            self._connection.give(task.output)
+            self._give(task.output)
         elif problem is not None:
-            self._calls.count(problem.status)
-            self._connection.hand_over(problem_response(problem))
+            self._hand_over(problem_response(problem))
 
     def leave(self) -> None:
         """Take note that the client is gone."""
         self._task.on_done = None
-        self._calls.count(499)
+        self._calls.count(self.route, 499)
         self._calls.leave(self._task)
+
+    def _give(self, body: bytes) -> None:
+        self._calls.count(self.route, 200)
+        self._connection.give(body)
+
+    def _hand_over(self, response: Response) -> None:
+        self._calls.count(self.route, response.status)
+        self._connection.hand_over(response)
+
+
+class DirectTask(DirectCall):
+    """One task that its caller waits for: the answer is the task, however it ended."""
+
+    __slots__ = ()
+    route = TASK_ROUTE
+
+    def finish(self) -> None:
+        """Answer."""
+        task = self._task
+        if task.is_left:
+            self._hand_over(accepted(task, Preference()))
+        elif task.state is TaskState.REJECTED:
+            self._hand_over(problem_response(problem_of(task) or internal_error()))
+        else:
+            self._give(task.document())
