@@ -12,6 +12,8 @@ from kagent_sdk.protocol.log_tags import encode_tag
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from kagent_sdk.context.state import State
+
 AnyPort = TypeVar("AnyPort", bound=CallPort)
 
 
@@ -63,6 +65,15 @@ class Context(ABC, Generic[AnyPort]):
     def secrets(self) -> Secrets:
         """The secrets that the configuration exposes to this agent."""
         return self._port.secrets
+
+    @property
+    def state(self) -> State:
+        """The agent's durable memory; see `kagent_sdk.State`.
+
+        In a task it is the task's transaction: its changes are committed with the task's result, or not
+        at all. In a loop each call commits by itself, and `State.transaction` puts several together.
+        """
+        return self._port.state
 
     def call(
         self, agent: str, capability: str, input: object, timeout_s: float | None = None

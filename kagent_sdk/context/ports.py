@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kagent_sdk.context.exposed_secrets import Secrets
 from kagent_sdk.context.flag import Flag
+
+if TYPE_CHECKING:
+    from kagent_sdk.context.state import State
 
 
 class PendingCall(Awaitable[Any], Protocol):
@@ -28,6 +31,10 @@ class CallPort(Protocol):
     @property
     def secrets(self) -> Secrets:
         """The secrets that the configuration exposes."""
+
+    @property
+    def state(self) -> State:
+        """The state: a task's transaction, or, for a loop, one where each call commits."""
 
     def call(
         self, agent: str, capability: str, input: object, timeout_s: float | None
