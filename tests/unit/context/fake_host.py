@@ -56,6 +56,11 @@ class FakeHost:
             self.answer()
         return future
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._waiting)
+
     def answer(self, count: int = 1) -> None:
         """Answer so many of the requests that wait."""
         for _ in range(count):
@@ -68,8 +73,8 @@ class FakeHost:
     def serve(self, payload: bytes) -> bytes:
         """Return the STATE_ANSWER to a STATE frame."""
         request = decode_request(payload)
-        self.before(request)
         try:
+            self.before(request)
             match request:
                 case Get(key):
                     found = self._items.get(key)
