@@ -20,14 +20,18 @@ from asyncio import get_running_loop
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import FrameType, MappingProxyType
-from typing import Any, Literal, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from kagent_sdk.capability import Capability, declare
 from kagent_sdk.capability.signature import locate
 from kagent_sdk.errors import DeclarationError, StartupError
 from kagent_sdk.protocol.manifest import MAX_CAPABILITIES, MAX_LOOPS
+from kagent_sdk.worker.agent_state import AgentState
 from kagent_sdk.worker.declarations import check_hook, check_secrets_hook, declare_loop
 from kagent_sdk.worker.parts import AgentParts, Hook, LoopPart, SecretsHook
+
+if TYPE_CHECKING:
+    from kagent_sdk.context.state import State
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 OnDisconnect = Literal["cancel", "detach"]
@@ -63,6 +67,7 @@ class Agent:
         self._on_startup: list[Hook] = []
         self._on_shutdown: list[Hook] = []
         self._on_secrets_changed: list[SecretsHook] = []
+        self._state = AgentState()
         self._has_run = False
 
     def __repr__(self) -> str:
@@ -86,7 +91,18 @@ class Agent:
             tuple(self._on_startup),
             tuple(self._on_shutdown),
             tuple(self._on_secrets_changed),
+            self._state,
         )
+
+    @property
+    def state(self) -> State:
+        """The agent's durable memory, for hooks and loops; see `kagent_sdk.State`.
+
+        Each call commits by itself, in a task too: what is to be committed with a task's result, or
+        not at all, goes through its ``ctx.state``. Before the agent runs, at import, every call
+        raises `kagent_sdk.StateError`.
+        """
+        return self._state.state
 
     @overload
     def capability(self, function: AnyFunction, /) -> AnyFunction: ...

@@ -18,17 +18,29 @@ commits it only while they are still true.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from kagent_sdk.errors import ProtocolError, StateKeyError
+from kagent_sdk.errors import (
+    ProtocolError,
+    StateConflictError,
+    StateError,
+    StateKeyError,
+    StateQuotaError,
+    StateValueError,
+)
 from kagent_sdk.protocol.messages import decode_object
 
 MAX_KEY_BYTES = 512
 MAX_KEY_DEPTH = 32
 MAX_VALUE_BYTES = 1024 * 1024
 MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
-"""Keys and values of one transaction; under the smallest limit for a frame (8 MiB)."""
+"""Keys and values that one transaction writes."""
+
+MAX_PAYLOAD_BYTES = 7 * 1024 * 1024
+"""Of a transaction's frame, with the keys that it has read: under the smallest limit for a frame of
+the worker's (8 MiB), beyond which the host takes the worker for broken."""
 
 MAX_TRANSACTION_KEYS = 10_000
 MAX_PAGE_ITEMS = 1000
@@ -36,10 +48,20 @@ MAX_PAGE_BYTES = 1024 * 1024
 """Of one answer to `encode_items`; a single larger value comes alone."""
 
 MAX_TTL_S = 1e9
+MAX_ERROR_KEYS = 5
+"""How many of the keys of a conflict are told."""
+
+CONFLICT = "state_conflict"
+QUOTA_EXCEEDED = "state_quota_exceeded"
+UNAVAILABLE = "state_unavailable"
+"""The codes of what was not done."""
+
 KEY_RULE = (
     f"1 to {MAX_KEY_BYTES} bytes of text without control characters, in up to {MAX_KEY_DEPTH} parts "
     "separated by single slashes, and not beginning with `$`; such as `users/42/name`"
 )
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def check_key(key: object) -> str:
@@ -53,6 +75,17 @@ def check_key(key: object) -> str:
     if not is_key(key):
         raise StateKeyError(f"{key!r:.100} is no key: a key has {KEY_RULE}")
     return key
+
+
+def check_prefix(prefix: object) -> str:
+    """Return what keys are to begin with.
+
+    Raises:
+        StateKeyError: no key can begin so; see `KEY_RULE`.
+    """
+    if not isinstance(prefix, str) or not is_prefix(prefix):
+        raise StateKeyError(f"no key begins with {prefix!r:.100}: a key has {KEY_RULE}")
+    return prefix
 
 
 def is_key(text: str) -> bool:
@@ -69,9 +102,7 @@ def is_prefix(text: str) -> bool:
         size = len(text.encode())
     except UnicodeEncodeError:
         return False
-    return size <= MAX_KEY_BYTES and not any(
-        character < " " or "\x7f" <= character <= "\x9f" for character in text
-    )
+    return size <= MAX_KEY_BYTES and _CONTROL.search(text) is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +183,9 @@ class Answer:
     Attributes:
         page: for `Get` (one item, or none if there is no such key) and `Items`.
         version: of a commit that was done.
-        error: of what was not done: ``code`` is ``state_conflict``, ``state_quota_exceeded`` or
-            ``state_unavailable``; beside it ``message`` and, by code, ``keys`` or ``used_bytes``.
+        error: of what was not done, as `describe_error` makes it: ``code`` is `CONFLICT`,
+            `QUOTA_EXCEEDED` or `UNAVAILABLE`; beside it ``message`` and, by code, ``keys``, or
+            ``used_bytes`` and ``quota_bytes``. `error_of` makes an exception of it again.
         used_bytes: what all keys and values take now.
     """
 
@@ -174,14 +206,22 @@ def encode_items(prefix: str, after: str | None, limit: int) -> bytes:
 
 
 def encode_commit(transaction: Transaction) -> bytes:
-    """Return the STATE frame that commits a transaction outside a task."""
+    """Return the STATE frame that commits a transaction outside a task.
+
+    Raises:
+        StateValueError: it is over `MAX_PAYLOAD_BYTES`.
+    """
     head, values = _transaction_parts(transaction)
-    return _join({"op": "commit", **head}, values)
+    return _check_payload(_join({"op": "commit", **head}, values))
 
 
 def encode_transaction(transaction: Transaction) -> bytes:
-    """Return the payload of a COMMIT frame."""
-    return _join(*_transaction_parts(transaction))
+    """Return the payload of a COMMIT frame.
+
+    Raises:
+        StateValueError: it is over `MAX_PAYLOAD_BYTES`.
+    """
+    return _check_payload(_join(*_transaction_parts(transaction)))
 
 
 def _transaction_parts(transaction: Transaction) -> tuple[dict[str, Any], list[bytes]]:
@@ -195,8 +235,18 @@ def _transaction_parts(transaction: Transaction) -> tuple[dict[str, Any], list[b
 
 
 def _join(head: dict[str, Any], values: list[bytes] | None = None) -> bytes:
-    text = json.dumps(head, separators=(",", ":"), allow_nan=False).encode()
+    # As UTF-8: a key of 512 bytes must not become 1.5 KiB of escapes.
+    text = json.dumps(head, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
     return b"\n".join((text, b"".join(values or ())))
+
+
+def _check_payload(payload: bytes) -> bytes:
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise StateValueError(
+            f"the transaction takes {len(payload)} bytes with the keys that it has read, over the "
+            f"limit of {MAX_PAYLOAD_BYTES}: read and write less in one transaction"
+        )
+    return payload
 
 
 def decode_request(payload: bytes) -> Get | Items | Transaction:
@@ -321,8 +371,36 @@ def encode_committed(version: int, used_bytes: int) -> bytes:
 
 
 def encode_refused(error: dict[str, Any], used_bytes: int) -> bytes:
-    """Return the STATE_ANSWER to anything that was not done; see `Answer`."""
+    """Return the STATE_ANSWER to anything that was not done; see `describe_error`."""
     return _join({"error": error, "used_bytes": used_bytes})
+
+
+def describe_error(exc: StateError) -> dict[str, Any]:
+    """Return an error as `encode_refused` takes it; `error_of` reads it."""
+    match exc:
+        case StateConflictError():
+            keys = list(exc.keys[:MAX_ERROR_KEYS])
+            return {"code": CONFLICT, "message": str(exc), "keys": keys}
+        case StateQuotaError():
+            sizes = {"used_bytes": exc.used_bytes, "quota_bytes": exc.quota_bytes}
+            return {"code": QUOTA_EXCEEDED, "message": str(exc), **sizes}
+        case _:
+            return {"code": UNAVAILABLE, "message": str(exc)}
+
+
+def error_of(error: dict[str, Any]) -> StateError:
+    """Return the exception for an `Answer.error`; one that is not understood is a `StateError`."""
+    code, keys = error.get("code"), error.get("keys")
+    if code == CONFLICT:
+        return StateConflictError(tuple(map(str, keys)) if isinstance(keys, list) else ())
+    if code == QUOTA_EXCEEDED:
+        return StateQuotaError(_size(error, "used_bytes"), _size(error, "quota_bytes"))
+    return StateError(str(error.get("message", "the host did not say why")))
+
+
+def _size(error: dict[str, Any], name: str) -> int:
+    size = error.get(name)
+    return size if isinstance(size, int) else 0
 
 
 def decode_answer(payload: bytes) -> Answer:
@@ -337,14 +415,30 @@ def decode_answer(payload: bytes) -> Answer:
         return Answer(None, None, head["error"], used_bytes)
     if "version" in head:
         return Answer(None, _count(head["version"]), None, used_bytes)
+    return Answer(_page(head, body), None, None, used_bytes)
+
+
+def _page(head: dict[str, Any], body: bytes) -> Page:
+    raw = head.get("items")
+    if not isinstance(raw, list):
+        raise ProtocolError("malformed STATE_ANSWER frame: items")
     items: list[Item] = []
     position = 0
-    try:
-        for key, version, size, expires_at in head["items"]:
-            items.append(Item(key, version, body[position : position + size], expires_at))
-            position += size
-    except (KeyError, TypeError, ValueError) as exc:
-        raise ProtocolError("malformed STATE_ANSWER frame") from exc
+    for entry in raw:
+        if not isinstance(entry, list) or len(entry) != 4:
+            raise ProtocolError("malformed STATE_ANSWER frame: item")
+        key, version, size, expires_at = entry
+        end = position + _count(size)
+        items.append(Item(_key(key), _count(version), body[position:end], _time(expires_at)))
+        position = end
     if position != len(body):
         raise ProtocolError("malformed STATE_ANSWER frame: sizes")
-    return Answer(Page(tuple(items), head.get("has_more") is True), None, None, used_bytes)
+    return Page(tuple(items), head.get("has_more") is True)
+
+
+def _time(raw: object) -> float | None:
+    if raw is None:
+        return None
+    if isinstance(raw, bool) or not isinstance(raw, int | float) or not abs(raw) < 1 << 63:
+        raise ProtocolError("malformed STATE_ANSWER frame: expires_at")
+    return float(raw)

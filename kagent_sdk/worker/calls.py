@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from kagent_sdk.context.pending import is_in_event_loop
 from kagent_sdk.errors import CallError, ProtocolError, TaskInterrupted
 from kagent_sdk.protocol.frames import Kind
 from kagent_sdk.protocol.messages import CallHead, decode_failure, decode_object, encode_call
@@ -129,15 +130,6 @@ class Calls:
             )
             raise CallError(ErrorCode.INVALID_INPUT, message, status=422)
         return payload
-
-
-def is_in_event_loop() -> bool:
-    """Tell whether an event loop runs in this thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _error_of(document: object) -> CallError:

@@ -13,7 +13,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from contextvars import copy_context
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from kagent_sdk.capability import Capability, Kind
 from kagent_sdk.context import CURRENT_TASK, Flag, PendingCall, Secrets, TaskContext
@@ -25,12 +25,17 @@ from kagent_sdk.worker.events import EventStream
 from kagent_sdk.worker.failures import describe, is_expected
 from kagent_sdk.worker.progress import ProgressReport, check_progress
 from kagent_sdk.worker.services import Services
+from kagent_sdk.worker.state import TaskState
 from kagent_sdk.worker.tracebacks import print_exception
 from kagent_sdk.worker.turns import DONE
+
+if TYPE_CHECKING:
+    from kagent_sdk.context.state import State
 
 # Plain ints: an IntEnum member costs a lookup of its value in every pack.
 RESULT = int(FrameKind.RESULT)
 ERROR = int(FrameKind.ERROR)
+COMMIT = int(FrameKind.COMMIT)
 
 
 class Execution(ABC):
@@ -50,6 +55,7 @@ class Execution(ABC):
         "_progress",
         "_run",
         "_services",
+        "_state",
         "job",
     )
 
@@ -63,6 +69,7 @@ class Execution(ABC):
         self._flag: Flag | None = None
         self._events: EventStream | None = None
         self._progress: ProgressReport | None = None
+        self._state: TaskState | None = None
         self.job: asyncio.Task[None] | None = None
 
     # What the host asks; in the loop's thread.
@@ -98,6 +105,11 @@ class Execution(ABC):
         if self._cancel_reason:
             flag.set()
         return flag
+
+    @property
+    def state(self) -> State:
+        """The task's transaction, begun when it is first asked for."""
+        return (self._state or self._make_state()).state
 
     def progress(self, fraction: float | None, message: str | None) -> Awaitable[None]:
         """Show progress; after the task's end it is ignored."""
@@ -171,6 +183,15 @@ class Execution(ABC):
                 )
             return self._progress
 
+    def _make_state(self) -> TaskState:
+        services = self._services
+        with services.lock:
+            if self._state is None:
+                self._state = TaskState(services.state, self._number, self._run.task_id)
+                if self._is_done:
+                    self._state.close()
+            return self._state
+
     def _check_size(self, what: str, payload: bytes) -> None:
         limit = self._services.max_output_bytes
         if len(payload) > limit:
@@ -195,8 +216,16 @@ class Execution(ABC):
         services = self._services
         if services.output.kept:
             services.output.end(self)
+        if self._state is not None:
+            self._commit(self._state, kind)
         services.connection.send(kind, self._number, payload)
         del services.running[self._number]
+
+    def _commit(self, state: TaskState, kind: int) -> None:
+        """Send what the task has changed right before its RESULT: the host commits both as one."""
+        if kind == RESULT and state.sealed is not None:
+            self._services.connection.send(COMMIT, self._number, state.sealed)
+        state.close()
 
 
 class JobExecution(Execution):
@@ -234,6 +263,8 @@ class JobExecution(Execution):
             self._check_size("output", output)
             if self._events is not None:
                 await self._events.drained()
+            if self._state is not None:
+                self._state.seal()
         except BaseException as exc:  # noqa: BLE001 - the boundary: whatever it is, the task ends
             self._answer(ERROR, self._encode_failure(exc))
         else:
@@ -293,6 +324,7 @@ class ThreadExecution(Execution):
             self._answer(ERROR, self._encode_failure(asyncio.CancelledError()))
             return
         self._services.calls.interrupt(self)
+        self._services.state.interrupt(self._number)
 
     def interrupt(self) -> None:
         """Raise `TaskInterrupted` in the thread."""
@@ -321,6 +353,8 @@ class ThreadExecution(Execution):
             arguments = capability.validate(self._run.input)
             output = capability.dump(capability.call(arguments, context))
             self._check_size("output", output)
+            if self._state is not None:
+                self._state.seal()
         except BaseException as exc:  # noqa: BLE001 - here, where the log knows the task
             return ERROR, self._encode_failure(exc)
         return RESULT, output

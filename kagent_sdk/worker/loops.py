@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kagent_sdk.context import CURRENT_LOOP, Flag, LoopContext, PendingCall, Secrets
 from kagent_sdk.protocol.manifest import LoopStatus
@@ -15,8 +15,12 @@ from kagent_sdk.worker.failures import glimpse
 from kagent_sdk.worker.hooks import is_cancelled_from_outside
 from kagent_sdk.worker.parts import LoopPart
 from kagent_sdk.worker.services import Services
+from kagent_sdk.worker.state import make_state
 from kagent_sdk.worker.threads import Threads
 from kagent_sdk.worker.tracebacks import print_exception
+
+if TYPE_CHECKING:
+    from kagent_sdk.context.state import State
 
 BACKOFF_INITIAL_S = 1.0
 BACKOFF_MAX_S = 60.0
@@ -26,7 +30,7 @@ HEALTHY_S = 60.0
 MAX_EXPONENT = 10
 """2**10 s is over `BACKOFF_MAX_S` already; without a bound the power overflows after years."""
 
-State = Literal["waiting", "running", "backing_off", "stopped"]
+LoopState = Literal["waiting", "running", "backing_off", "stopped"]
 
 
 def backoff_s(crashes_in_a_row: int) -> float:
@@ -75,7 +79,7 @@ class LoopRunner:
         self._clock = clock
         self._job: asyncio.Task[None] | None = None
         self._thread: Threads | None = None
-        self._state: State = "waiting"
+        self._state: LoopState = "waiting"
         self._runs = 0
         self._crashes = 0
         self._crashes_in_a_row = 0
@@ -94,6 +98,11 @@ class LoopRunner:
     def stopping(self) -> Flag:
         """The flag that is raised when the agent stops."""
         return self._stopping
+
+    @property
+    def state(self) -> State:
+        """The agent's state; each call commits by itself."""
+        return make_state(self._services.state)
 
     def call(
         self, agent: str, capability: str, input: object, timeout_s: float | None

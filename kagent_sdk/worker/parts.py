@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kagent_sdk.capability import Capability
+from kagent_sdk.worker.agent_state import AgentState
 
 Hook = Callable[[], Any]
 """An ``on_startup`` or ``on_shutdown`` function, sync or async."""
@@ -47,7 +48,11 @@ class SecretsHook:
 
 @dataclass(frozen=True, slots=True)
 class AgentParts:
-    """Everything that an author declared, in the order of declaration."""
+    """Everything that an author declared, in the order of declaration.
+
+    Attributes:
+        state: the author's way to the state outside of tasks and loops; for the worker to connect.
+    """
 
     name: str | None
     version: str | None
@@ -56,3 +61,4 @@ class AgentParts:
     on_startup: tuple[Hook, ...]
     on_shutdown: tuple[Hook, ...]
     on_secrets_changed: tuple[SecretsHook, ...] = ()
+    state: AgentState = field(default_factory=AgentState)

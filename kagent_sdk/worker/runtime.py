@@ -85,6 +85,7 @@ class Runtime:
             life.cancel()
             connection.abort()
             if inbox.services is not None:
+                inbox.services.state.close()
                 await self._cancel_all(inbox.services, LOST_GRACE_S)
                 inbox.services.threads.close()
 
@@ -93,6 +94,7 @@ class Runtime:
         welcome = await inbox.welcome
         services = inbox.services
         assert services is not None
+        self._parts.state.requests = services.state
         changes = SecretChanges(self._parts.on_secrets_changed, services.secrets)
         inbox.on_secrets = changes.note
         ending = await self._start_up(inbox)

@@ -13,6 +13,7 @@ from kagent_sdk.worker.calls import Calls
 from kagent_sdk.worker.connection import Connection
 from kagent_sdk.worker.mailbox import Mailbox
 from kagent_sdk.worker.output import Output, installed_output
+from kagent_sdk.worker.state import StateRequests
 from kagent_sdk.worker.threads import Threads
 
 
@@ -50,6 +51,7 @@ class Services:
     mailbox: Mailbox
     threads: Threads
     calls: Calls
+    state: StateRequests
     secrets: Secrets
     max_output_bytes: int
     event_window: int
@@ -69,6 +71,7 @@ def make_services(
         mailbox,
         Threads(welcome.threads, "task", mailbox),
         Calls(connection, mailbox, welcome.max_output_bytes),
+        StateRequests(connection, mailbox),
         Secrets(welcome.secrets),
         welcome.max_output_bytes,
         welcome.event_window,

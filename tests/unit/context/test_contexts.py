@@ -13,8 +13,11 @@ from typing import Any, cast
 import pytest
 
 from kagent_sdk.context import Flag, LoopContext, PendingCall, Secrets, TaskContext
+from kagent_sdk.context.state import State
+from kagent_sdk.context.state_access import DirectAccess
 from kagent_sdk.errors import KagentError, SecretMissingError
 from kagent_sdk.protocol.messages import Run
+from tests.unit.context.fake_host import FakeHost
 
 
 class FakePort:
@@ -25,6 +28,7 @@ class FakePort:
         self.secrets = Secrets({"key": "hunter2"})
         self.cancelled = Flag()
         self.stopping = Flag()
+        self.state = State(DirectAccess(FakeHost()))
 
     def progress(self, fraction: float | None, message: str | None) -> Awaitable[None]:
         """Note it."""
