@@ -31,7 +31,7 @@ from kagent_sdk.protocol.state import (
     encode_page,
     encode_refused,
 )
-from kagent_sdk.state.store import apply, get, page, usage
+from kagent_sdk.state.store import get, page, usage
 
 MAX_OPEN_REQUESTS = 1000
 MAX_OPEN_BYTES = 32 * MAX_PAGE_BYTES
@@ -105,7 +105,7 @@ class StateFrames:
     ) -> Coroutine[None, None, None] | None:
         """Keep what a task has read and wants to write; what comes after its end is dropped."""
         task = connection.calls.get(number)
-        if task is None or task.is_finished:
+        if task is None or task.is_ended:
             return None
         if len(payload) > SMALL_BYTES:
             return self._keep_later(connection, number, payload)
@@ -117,7 +117,7 @@ class StateFrames:
 
     def _keep(self, connection: WorkerConnection, number: int, transaction: Transaction) -> None:
         task = connection.calls.get(number)
-        if task is None or task.is_finished:
+        if task is None or task.is_ended:
             return
         if task.transaction is not None:
             raise ProtocolError(f"a second COMMIT frame for the same attempt: {number}")
@@ -140,10 +140,9 @@ class StateFrames:
     ) -> None:
         if isinstance(request, Transaction):
             size_bytes = sum(len(write.value or b"") for write in request.writes)
-            has_writes = bool(request.writes)
             answer = self._keeper.storage.write(lambda database: self._commit(database, request))
         else:
-            size_bytes, has_writes = MAX_PAGE_BYTES, False
+            size_bytes = MAX_PAGE_BYTES
             answer = self._keeper.storage.read(lambda database: self._look(database, request))
 
         def reply(done: asyncio.Future[bytes]) -> None:
@@ -151,8 +150,6 @@ class StateFrames:
             if done.cancelled():
                 return
             connection.send(Kind.STATE_ANSWER, number, self._outcome(done))
-            if has_writes:
-                self._keeper.note_change()
 
         desk.take(size_bytes)
         answer.add_done_callback(reply)
@@ -178,12 +175,7 @@ class StateFrames:
 
     def _commit(self, database: sqlite3.Connection, transaction: Transaction) -> bytes:
         try:
-            version = apply(
-                database,
-                transaction,
-                now_s=self._clock(),
-                quota_bytes=self._keeper.quota_bytes,
-            )
+            version = self._keeper.apply(database, transaction)
         except StateError as exc:
             return encode_refused(_refusal(exc), usage(database).used_bytes)
         return encode_committed(version, usage(database).used_bytes)

@@ -15,6 +15,7 @@ from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.errors import StorageError
 from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.state_schedule import ExportSchedule
+from kagent_sdk.protocol.state import Transaction
 from kagent_sdk.state.file_record import (
     MAX_PROBLEMS,
     ExportRecord,
@@ -25,7 +26,7 @@ from kagent_sdk.state.file_record import (
 from kagent_sdk.state.memory_file import FileLimits
 from kagent_sdk.state.memory_store import NAME, Draft, ExportAbandonedError, MemoryStore
 from kagent_sdk.state.recovery import DATABASE, NOTHING, Recovery, recover
-from kagent_sdk.state.store import SWEEP_KEYS, Usage, expire, next_expiry, usage
+from kagent_sdk.state.store import SWEEP_KEYS, Usage, apply, expire, next_expiry, usage
 from kagent_sdk.storage.thread import OpenReport, Storage
 
 REFRESH_S = 0.25
@@ -129,9 +130,22 @@ class StateKeeper:
         self._tell_of(recovery)
         self._opened.set()
 
-    def note_change(self) -> None:
-        """Take note that a transaction with writes was committed."""
-        self._changed.set()
+    def apply(self, connection: sqlite3.Connection, transaction: Transaction) -> int:
+        """Commit a transaction, in the thread of the storage; see `kagent_sdk.state.store.apply`.
+
+        Returns:
+            The version of the state.
+
+        Raises:
+            StateConflictError: something that was read is not so any more. Nothing was written.
+            StateQuotaError: the state would grow over the quota. Nothing was written.
+        """
+        version = apply(connection, transaction, now_s=self._clock(), quota_bytes=self.quota_bytes)
+        if transaction.writes and not self._changed.is_set():
+            # What looks then reads behind this transaction, whether or not it is on disk by now.
+            with suppress(RuntimeError):  # the loop is closed: nobody looks any more
+                self._loop.call_soon_threadsafe(self._changed.set)
+        return version
 
     async def run(self) -> None:
         """Export and sweep until cancelled."""
