@@ -34,6 +34,7 @@ from kagent_sdk.state.text_window import TextWindow
 FORMAT = 1
 HEAD = "$kagent"
 EXPIRES = "expires"
+_HEAD_MEMBERS = frozenset({"format", "agent", "exported_at", EXPIRES})
 MAX_KEYS = 4_000_000
 """Of one file; each takes some hundred bytes of memory while it is read."""
 
@@ -146,22 +147,19 @@ class MemoryFile:
             if value is None:
                 self._read_expires(window)
                 continue
+            if name not in _HEAD_MEMBERS:
+                raise StateFileError(f'"{HEAD}" has an unknown member {name!r:.100}')
             text = _scalar(value)
-            match name:
-                case "format":
-                    found = text
-                case "agent" if text != self._limits.agent:
-                    raise StateFileError(
-                        f"it belongs to another agent, {text!r:.100}: this one is "
-                        f"{self._limits.agent!r}"
-                    )
-                case "agent":
-                    pass
-                case "exported_at":
-                    _time(text, f'"{HEAD}"."exported_at"')
-                    self.exported_at = str(text)
-                case _:
-                    raise StateFileError(f'"{HEAD}" has an unknown member {name!r:.100}')
+            if name == "format":
+                found = text
+            elif name == "exported_at":
+                _time(text, f'"{HEAD}"."exported_at"')
+                self.exported_at = str(text)
+            elif text != self._limits.agent:
+                raise StateFileError(
+                    f"it belongs to another agent, {text!r:.100}: this one is "
+                    f"{self._limits.agent!r}"
+                )
         if type(found) is not int or found != FORMAT:
             raise StateFileError(f'"{HEAD}"."format" should be {FORMAT}, not {found!r:.100}')
 

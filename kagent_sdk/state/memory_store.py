@@ -183,7 +183,8 @@ def one_line(value: bytes) -> bytes:
     """Return raw JSON without line breaks: outside of strings they mean nothing, inside none are."""
     if b"\n" not in value and b"\r" not in value:
         return value
-    return b" ".join(line.strip() for line in value.replace(b"\r", b"\n").split(b"\n"))
+    lines = (line.strip() for line in value.replace(b"\r", b"\n").split(b"\n"))
+    return b" ".join(line for line in lines if line)
 
 
 def format_time(at_s: float) -> str:

@@ -48,7 +48,7 @@ class TextWindow:
         Raises:
             StateFileError: it is no object, torn, no JSON, or a member is too large.
         """
-        self._expect(b"{", "a JSON object is expected")
+        self._expect(b"{", "a JSON object")
         if self._take(b"}"):
             return
         while True:
@@ -134,7 +134,7 @@ class TextWindow:
             raw = b'"' + key.encode() + b'"'
             if self._text.startswith(raw, self._position):
                 self._position += len(raw)
-                self._expect(b":", "':' is expected")
+                self._expect(b":", "':'")
                 return key
         return None
 
@@ -143,16 +143,22 @@ class TextWindow:
         self._fill()
         if self._take(b","):
             self._position = skip_blank(self._text, self._position)
-            wanted, reason = b'"', "a string is expected"
+            wanted, what = b'"', "a string"
         else:
-            wanted, reason = b"}", "',' or '}' is expected"
+            wanted, what = b"}", "',' or '}'"
         if self._text[self._position : self._position + 1] != wanted:
-            raise self.error(reason)
+            raise self._missing(what)
 
-    def _expect(self, byte: bytes, reason: str) -> None:
+    def _missing(self, what: str) -> StateFileError:
+        is_end = self._position == len(self._text)
+        return self.error(
+            f"the text ends where {what} is expected" if is_end else f"{what} is expected"
+        )
+
+    def _expect(self, byte: bytes, what: str) -> None:
         self._fill()
         if not self._take(byte):
-            raise self.error(reason)
+            raise self._missing(what)
         self._position = skip_blank(self._text, self._position)
 
     def _take(self, byte: bytes) -> bool:
