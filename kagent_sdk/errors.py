@@ -19,7 +19,8 @@
         │   ├── StateConflictError  someone else changed it meanwhile: do it again
         │   ├── StateQuotaError     the state would grow over `state.quota_bytes`
         │   ├── StateKeyError       the key is none (also a ValueError)
-        │   └── StateValueError     the value is none, or too large (also a ValueError)
+        │   ├── StateValueError     the value is none, or too large (also a ValueError)
+        │   └── StateFileError      runtime/memory_store.json is not what it should be
         ├── SnapshotError           a snapshot cannot be made, read or restored
         ├── InvalidTransitionError  the agent cannot go from one lifecycle state to another
         ├── RequestError            a request cannot be served; carries the answer (protocol.problem)
@@ -199,6 +200,10 @@ class StateKeyError(StateError, ValueError):
 
 class StateValueError(StateError, ValueError):
     """A value of the state is not JSON, too large, or does not fit the type that was asked for."""
+
+
+class StateFileError(StateError):
+    """A file that should hold the state does not; the message says what is wrong, and where."""
 
 
 class SnapshotError(KagentError):

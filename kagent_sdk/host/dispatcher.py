@@ -114,6 +114,7 @@ class Dispatcher:
         task.state = TaskState.WORKING
         task.started_at = time.time()
         task.worker = connection
+        task.transaction = None  # an attempt before it may have come as far as that, and no further
         task.number = connection.next_number()
         connection.calls[task.number] = task
         self.running += 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from kagent_sdk.config.models import TasksConfig
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.logs.pump import LogPump
+from kagent_sdk.host.state_keeper import StateKeeper
 from kagent_sdk.host.task import Task
 from kagent_sdk.journal.durable import ApplyState, DurableJournal, EventBounds
 from kagent_sdk.journal.memory import MemoryJournal
@@ -25,6 +26,7 @@ class Durability:
     Args:
         storage: the database.
         journal: on it.
+        state: on it too.
         engine: takes no tasks before it has recovered.
         pump: told of trouble.
         on_trouble: told why the database takes no writes, or an empty text.
@@ -34,6 +36,7 @@ class Durability:
         self,
         storage: Storage,
         journal: DurableJournal,
+        state: StateKeeper,
         *,
         engine: Engine,
         pump: LogPump,
@@ -41,6 +44,7 @@ class Durability:
     ) -> None:
         self.storage = storage
         self._journal = journal
+        self.state = state
         self._engine = engine
         self._pump = pump
         self._on_change = on_change
@@ -60,6 +64,7 @@ class Durability:
                 file=report.quarantined,
                 detail="the journal was damaged: it is put aside, its tasks are not known any more",
             )
+        await self.state.open(report)
         records, last_sequence = await self._journal.open()
         tasks = [record for record in records if isinstance(record, Task)]
         self._engine.recover(tasks, last_sequence)

@@ -38,6 +38,9 @@ LOG_FLUSH_S = 10.0
 """A full pipe is written in milliseconds; a machine that is busy or a slow disk may take its time, and
 what a worker has said last is what is asked for first."""
 
+STATE_FLUSH_S = 10.0
+"""A state of some hundred megabytes takes seconds to write as text."""
+
 MIN_FLUSH_S = 0.1
 """What the last answers and log lines get even when the budget is used up."""
 
@@ -147,6 +150,7 @@ class Host:
             for name, job in (
                 ("pool", parts.succession.run(processes)),
                 ("journal", parts.durability.run()),
+                ("state", parts.state.run()),
                 ("reloader", parts.reloader.run()),
                 ("watchdog", parts.watchdog.run()),
                 ("monitor", self._monitor()),
@@ -169,6 +173,7 @@ class Host:
             parts.exits.keep_tasks()
             self._end_all()
             await self._engine.aclose(self._left_s(FLUSH_S))
+            await self._export_state()
             await parts.durability.aclose()
 
     async def _monitor(self) -> None:
@@ -244,6 +249,14 @@ class Host:
         for connection in [*dispatcher.connections, *dispatcher.retiring]:
             self._engine.lose(connection, "shutdown", may_run_again=False)
         self._engine.abandon_queue(gone)
+
+    async def _export_state(self) -> None:
+        """Leave a readable file behind; the database has the state in any case."""
+        try:
+            async with asyncio.timeout(self._left_s(STATE_FLUSH_S)):
+                await self._parts.state.export_now()
+        except TimeoutError:
+            self._pump.log("warning", "state_export_cut_off")
 
     async def _close(self, server: HttpServer) -> None:
         try:

@@ -53,6 +53,7 @@ class _Page:
             _collect_processes(self._status),
             _collect_cgroup(self._status),
             _collect_loops(self._status),
+            _collect_state(self._status),
             _collect_requests(self._counters),
             _collect_logs(self._status),
         ):
@@ -230,6 +231,16 @@ def _collect_loops(status: Status) -> Iterator[Metric]:
     yield _counter(
         "kagent_loop_crashes", crashes, labels, [(key, loop.crashes) for key, loop in found]
     )
+
+
+def _collect_state(status: Status) -> Iterator[Metric]:
+    state = status.state
+    for name, text, value in (
+        ("kagent_state_keys", "Keys of the state.", state.keys),
+        ("kagent_state_bytes", "Bytes of these keys and their values.", state.used_bytes),
+        ("kagent_state_quota_bytes", "Bytes that they may take.", state.quota_bytes),
+    ):
+        yield _gauge(name, text, (), [((), value)])
 
 
 def _collect_requests(counters: Counters) -> Iterator[Metric]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,16 +26,16 @@ from kagent_sdk.host.memory import MemoryVerdict
 from kagent_sdk.host.monitor import Monitor
 from kagent_sdk.host.place import Place
 from kagent_sdk.host.pool import Pool
-from kagent_sdk.host.reception import Reception
+from kagent_sdk.host.reception import Keepers, Reception
 from kagent_sdk.host.reconfiguration import Reconfiguration
 from kagent_sdk.host.reloader import Reloader
+from kagent_sdk.host.state_keeper import StateKeeper
 from kagent_sdk.host.succession import Succession
 from kagent_sdk.host.task import Worker
 from kagent_sdk.host.vault import Vault
 from kagent_sdk.host.vault_keeper import VaultKeeper
 from kagent_sdk.host.watchdog import TICK_S, Watchdog
 from kagent_sdk.host.worker_kind import WorkerKind
-from kagent_sdk.protocol.state import Transaction
 from kagent_sdk.storage.thread import Storage
 
 if TYPE_CHECKING:
@@ -79,6 +78,11 @@ class HostParts:
         return self.succession.pool
 
     @property
+    def state(self) -> StateKeeper:
+        """Who keeps the agent's state."""
+        return self.durability.state
+
+    @property
     def config(self) -> AgentConfig:
         """The configuration in force: that of this generation."""
         return self.succession.pool.config
@@ -103,26 +107,25 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
 
     later = _Later()
     storage = Storage(directory / JOURNAL, config.tasks.durability, on_trouble=later.note_trouble)
-    journal = build_journal(storage, config.tasks, apply_state=_apply_state)
+    state = StateKeeper(storage, directory, config, pump=pump, is_idle=later.is_idle)
+    journal = build_journal(storage, config.tasks, apply_state=state.apply)
     engine = Engine(config, journal, counters, later.kill)
-    durability = Durability(storage, journal, engine=engine, pump=pump, on_change=later.refresh)
+    durability = Durability(
+        storage, journal, state, engine=engine, pump=pump, on_change=later.refresh
+    )
     exits = Exits(directory, pump=pump, places=lambda: _places(succession), started_at=started_at)
     files = _program_files(directory, config, keeper, pump)
+    keepers = Keepers(keeper, state)
     pools = PoolBuilder(
-        directory, engine, children, pump, keeper, exits, files, clock, later.refresh
+        directory, engine, children, pump, keepers, exits, files, clock, later.refresh
     )
     succession = Succession(pools.build(config), build=pools.build, engine=engine, pump=pump)
     keeper.listeners.append(succession.share_secrets)
     watchdog = Watchdog(succession, lifecycle=lifecycle, engine=engine, pump=pump, clock=clock)
     later.succession, later.watchdog, later.durability = succession, watchdog, durability
+    later.engine = engine
     service_manager = _service_manager(pump, lifecycle, watchdog.health)
-    monitor = Monitor(
-        config,
-        engine=engine,
-        pids=lambda: _pids(succession),
-        on_memory=later.note_memory,
-        pump=pump,
-    )
+    monitor = _monitor(config, engine, succession, later, pump)
     reloader = Reloader(
         succession,
         _Configurable(folder, keeper, engine, monitor, pump),
@@ -159,6 +162,10 @@ class _Later:
     succession: Succession
     watchdog: Watchdog
     durability: Durability
+    engine: Engine
+
+    def is_idle(self) -> bool:
+        return self.engine.dispatcher.is_idle
 
     def kill(self, worker: Worker, reason: str) -> None:
         self.succession.kill(worker, reason)
@@ -209,7 +216,7 @@ class PoolBuilder:
     engine: Engine
     children: Children
     pump: LogPump
-    keeper: VaultKeeper
+    keepers: Keepers
     exits: Exits
     files: ProgramFiles | None
     clock: AwakeClock
@@ -224,7 +231,7 @@ class PoolBuilder:
 
         reception = Reception(
             config,
-            keeper=self.keeper,
+            keepers=self.keepers,
             engine=self.engine,
             pump=self.pump,
             clock=self.clock,
@@ -269,6 +276,18 @@ def _places(succession: Succession) -> list[Place]:
     return [place for pool in succession.pools for place in pool.places]
 
 
+def _monitor(
+    config: AgentConfig, engine: Engine, succession: Succession, later: _Later, pump: LogPump
+) -> Monitor:
+    return Monitor(
+        config,
+        engine=engine,
+        pids=lambda: _pids(succession),
+        on_memory=later.note_memory,
+        pump=pump,
+    )
+
+
 def _service_manager(
     pump: LogPump, lifecycle: Lifecycle, health: Callable[[], Health]
 ) -> ServiceManager | None:
@@ -288,10 +307,6 @@ def _keeper(directory: Path, config: AgentConfig, vault: Vault, pump: LogPump) -
         token_file=os.environ.get(TOKEN_FILE_VARIABLE),
         pump=pump,
     )
-
-
-def _apply_state(connection: sqlite3.Connection, transaction: Transaction) -> int:
-    raise NotImplementedError
 
 
 def _pids(succession: Succession) -> list[int]:

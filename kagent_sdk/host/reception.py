@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -18,6 +18,8 @@ from kagent_sdk.host.health import AwakeClock
 from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.own_calls import OwnCalls
 from kagent_sdk.host.place import Place
+from kagent_sdk.host.state_frames import StateFrames
+from kagent_sdk.host.state_keeper import StateKeeper
 from kagent_sdk.host.vault_keeper import VaultKeeper
 from kagent_sdk.host.worker_connection import FrameHandler, WorkerConnection
 from kagent_sdk.host.worker_frames import WorkerFrames
@@ -37,12 +39,25 @@ MAX_HEARTBEAT_BYTES = 256 * 1024
 _Message = TypeVar("_Message", Hello, Heartbeat)
 
 
+@dataclass(frozen=True, slots=True)
+class Keepers:
+    """Who has what the workers may know.
+
+    Attributes:
+        vault: the secrets.
+        state: what they read and write.
+    """
+
+    vault: VaultKeeper
+    state: StateKeeper
+
+
 class Reception:
     """Makes the connections of workers, and takes the frames that are about the worker itself.
 
     Args:
         config: the agent's configuration.
-        keeper: knows what of the vault the workers may know.
+        keepers: have the secrets and the state.
         engine: given the tasks' frames, and told of workers that take tasks.
         pump: told of workers that come.
         clock: of all stamps.
@@ -58,14 +73,14 @@ class Reception:
         self,
         config: AgentConfig,
         *,
-        keeper: VaultKeeper,
+        keepers: Keepers,
         engine: Engine,
         pump: LogPump,
         clock: AwakeClock,
         on_change: Callable[[], None],
     ) -> None:
         self._config = config
-        self._keeper = keeper
+        self._keeper = keepers.vault
         self._shared = self._exposed()
         self._behind: set[WorkerConnection] = set()
         self._engine = engine
@@ -76,9 +91,10 @@ class Reception:
         self._frames = WorkerFrames(
             engine,
             max_output_bytes=config.tasks.max_output_bytes,
-            keeper=keeper if config.secrets.guard_results else None,
+            keeper=keepers.vault if config.secrets.guard_results else None,
         )
         self._own_calls = OwnCalls(engine, config.name or "")
+        self._state_frames = StateFrames(keepers.state)
         self._is_closed = False
         self.is_current = True
         self.capabilities: dict[str, CapabilityManifest] = {}
@@ -126,6 +142,7 @@ class Reception:
         """Return the protocol for the worker of a place, to be given its end of the socket."""
         handlers: dict[int, FrameHandler] = {
             **self._frames.handlers(),
+            **self._state_frames.handlers(),
             Kind.CALL: self._own_calls.on_call,
             Kind.HELLO: lambda _connection, _number, payload: self._on_hello(place, payload),
             Kind.READY: lambda _connection, _number, _payload: self._on_ready(place),
@@ -144,6 +161,7 @@ class Reception:
         """Bring the tasks of a dead worker to an end, or back into the queue."""
         if place.connection is not None:
             self._own_calls.forget(place.connection)
+            self._state_frames.forget(place.connection)
             self._behind.discard(place.connection)
             self._engine.lose(place.connection, how)
 

@@ -15,6 +15,7 @@ from kagent_sdk.host.monitor import Monitor
 from kagent_sdk.host.parts import HostParts
 from kagent_sdk.host.place import Place
 from kagent_sdk.host.processes import ProcessSample
+from kagent_sdk.host.state_keeper import StateKeeper
 from kagent_sdk.host.trial import Outcome
 from kagent_sdk.protocol import status
 from kagent_sdk.protocol.last_exit import LastExit
@@ -57,7 +58,25 @@ def build_status(host: HostParts) -> status.Status:
             generation=host.keeper.generation,
             error=host.keeper.error,
         ),
+        state=_state(host.state),
         last_exit=LastExit(host=host.exits.host, worker=host.exits.worker),
+    )
+
+
+def _state(keeper: StateKeeper) -> status.StateInfo:
+    exported_at_s = keeper.record.at_s
+    return status.StateInfo(
+        keys=keeper.usage.keys,
+        used_bytes=keeper.usage.used_bytes,
+        quota_bytes=keeper.quota_bytes,
+        version=keeper.usage.version,
+        exported_version=keeper.record.version,
+        exported_at=None if exported_at_s is None else _time(exported_at_s),
+        export_error=keeper.error,
+        problems=tuple(
+            status.StateProblem(file=one.file, at=_time(one.at_s), reason=one.reason)
+            for one in keeper.problems
+        ),
     )
 
 

@@ -31,7 +31,7 @@ class WorkerConnection(asyncio.BufferedProtocol):
     Args:
         limit_bytes: the largest payload that the worker may send.
         handlers: what to call for each frame kind, with this connection, number and payload;
-            one that raises `ProtocolError` ends the connection.
+            one that raises `ProtocolError`, at once or later, ends the connection.
         on_room: called when it has caught up with reading.
         on_lost: called once when the connection has ended, with the reason if it was ours.
 
@@ -167,8 +167,8 @@ class WorkerConnection(asyncio.BufferedProtocol):
             self._work = None
             if done.cancelled():
                 return
-            done.result()
             try:
+                done.result()
                 self._take(frames)
             except ProtocolError as error:
                 self.abort(error)

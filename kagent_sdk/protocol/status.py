@@ -246,6 +246,31 @@ class VaultInfo(Part):
     )
 
 
+class StateProblem(Part):
+    """A file that was put aside instead of being used or written over."""
+
+    file: str = Field(description="Its name now, in runtime/; who moves it away ends the problem.")
+    at: AwareDatetime = Field(description="When it was put aside.")
+    reason: str = Field(description="What is wrong with it, where, and what to do.")
+
+
+class StateInfo(Part):
+    """The agent's durable memory."""
+
+    keys: int = 0
+    used_bytes: int = Field(0, description="Of keys and values.")
+    quota_bytes: int | None = None
+    version: int = Field(0, description="Grows with every change.")
+    exported_version: int | None = Field(
+        None, description="What runtime/memory_store.json holds; null: it was not written yet."
+    )
+    exported_at: AwareDatetime | None = Field(None, description="When that file was written.")
+    export_error: str | None = Field(
+        None, description="Why it could not be written last; the state itself is in the database."
+    )
+    problems: tuple[StateProblem, ...] = ()
+
+
 class Status(Part):
     """The whole document."""
 
@@ -261,4 +286,5 @@ class Status(Part):
     reload: ReloadInfo = ReloadInfo()
     logs: LogsInfo = LogsInfo()
     vault: VaultInfo = VaultInfo()
+    state: StateInfo = StateInfo()
     last_exit: LastExit = LastExit()

@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.text import Text
 
 from kagent_sdk.cli.screens.status_exits import exit_lines
+from kagent_sdk.cli.screens.status_state import state_lines
 from kagent_sdk.cli.screens.status_tables import (
     LABEL_WIDTH,
     capability_table,
@@ -72,6 +73,8 @@ def status_screen(status: Status, now: datetime, *, width: int) -> Group:
         parts += ["", indented(capability_table(status.capabilities))]
     if status.loops:
         parts += _part("loops", loop_table(status.loops, now))
+    if lines := state_lines(status.state, now):
+        parts += _part("state", Group(*lines))
     for worker in status.health.stalled:
         parts += _part(*_stalled(worker))
     if status.workers.last_crash is not None:

@@ -12,7 +12,7 @@ from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.health import AwakeClock
 from kagent_sdk.host.place import Place
-from kagent_sdk.host.reception import Reception
+from kagent_sdk.host.reception import Keepers, Reception
 from kagent_sdk.host.vault import Vault
 from kagent_sdk.journal.memory import MemoryJournal
 from kagent_sdk.protocol.frames import TO_WORKER, Frame, FrameDecoder, Kind
@@ -51,7 +51,7 @@ def make_reception(keeper: SimpleNamespace) -> Reception:
     config = AgentConfig(secrets=SecretsConfig(expose=("key",)))
     return Reception(
         config,
-        keeper=cast("Any", keeper),
+        keepers=Keepers(cast("Any", keeper), cast("Any", None)),
         engine=Engine(config, journal, Counters(), lambda _worker, _reason: None),
         pump=cast("Any", None),
         clock=AwakeClock(0.0, 1.0),
