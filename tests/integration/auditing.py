@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.mayhem import WORKER_KINDS, Kill, check_integrity, connect_reader
-from tests.integration.payments import Record
+from tests.integration.payments import COUNTING, Record
 
 CRASH_CODES = frozenset({"interrupted", "worker_crashed"})
 MAX_ATTEMPTS = {"charge": 1, "fragile": 2}
 """Of those that no conflict can have run again."""
 
-CONFLICTING = frozenset({"count", "transfer", "statement", "refuse"})
+CONFLICTING = frozenset({*COUNTING, "transfer", "statement", "refuse"})
 """Capabilities that write keys which others write too: their tasks may lose a conflict."""
 
 MAY_FAIL = {
     "count": frozenset({"timeout", "canceled"}),
+    "count_in_thread": frozenset({"timeout", "canceled"}),
     "transfer": frozenset({"canceled"}),
     "charge": CRASH_CODES | {"canceled"},
     "fragile": CRASH_CODES | {"canceled"},
@@ -172,7 +173,7 @@ class Audit:
             task = self._ends[record.payment.token]
             if task["state"] != "completed":
                 continue
-            if task["capability"] == "count":
+            if task["capability"] in COUNTING:
                 numbers[record.payment.input["counter"]].append(task["output"]["number"])
             elif task["capability"] == "statement":
                 *lines, last = task["output"]

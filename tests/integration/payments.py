@@ -20,7 +20,15 @@ ANSWER_DEADLINE_S = 60.0
 POLL_WAIT_S = 10
 FINAL_STATES = frozenset({"completed", "failed", "canceled", "rejected"})
 
-MIX = {"count": 8, "transfer": 6, "charge": 4, "statement": 3, "fragile": 2, "refuse": 1}
+MIX = {
+    "count": 6,
+    "count_in_thread": 2,
+    "transfer": 6,
+    "charge": 4,
+    "statement": 3,
+    "fragile": 2,
+    "refuse": 1,
+}
 ROUTES = {"wait": 4, "async": 4, "keyed": 2, "poll": 1}
 """Waiting, ``Prefer: respond-async``, the fast path with ``Idempotency-Key``, and asking again and
 again without waiting."""
@@ -28,6 +36,7 @@ again without waiting."""
 BROKEN = (aiohttp.ClientError, OSError)
 """What a client sees of a host that is gone."""
 
+COUNTING = frozenset({"count", "count_in_thread"})
 COUNTERS = {"hot": 3, "warm": 2, "cold": 1}
 PAUSES_S = (0.0, 0.0, 0.01, 0.05, 0.2)
 
@@ -65,7 +74,7 @@ def write_payments(seed: int, accounts: int) -> Iterator[Payment]:
             capability,
             {"token": token, **_details(capability, chance, accounts)},
             "stream" if capability == "statement" else route,
-            timeout_s=0.25 if capability == "count" and chance.random() < 0.05 else None,
+            timeout_s=0.25 if capability in COUNTING and chance.random() < 0.05 else None,
             is_to_cancel=route == "async" and chance.random() < 0.1,
         )
 
@@ -73,7 +82,7 @@ def write_payments(seed: int, accounts: int) -> Iterator[Payment]:
 def _details(capability: str, chance: random.Random, accounts: int) -> dict[str, Any]:
     pause_s = chance.choice(PAUSES_S)
     match capability:
-        case "count":
+        case "count" | "count_in_thread":
             counter = chance.choices([*COUNTERS], [*COUNTERS.values()])[0]
             return {"counter": counter, "pause_s": pause_s, "hold_s": chance.choice((0, 0, 0.01))}
         case "transfer":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,18 @@ async def count(
     await asyncio.sleep(pause_s)
     number = await ctx.state.update(f"counter/{counter}", increment)
     await asyncio.sleep(hold_s)
+    return Receipt(token=token, attempt=ctx.attempt, number=number)
+
+
+@agent.capability(idempotent=True, max_attempts=1000)
+def count_in_thread(
+    token: str, counter: str, pause_s: float, hold_s: float, ctx: TaskContext
+) -> Receipt:
+    """Do the same in a sync function."""
+    leave_mark(token, ctx.attempt)
+    time.sleep(pause_s)
+    number = ctx.state.update(f"counter/{counter}", increment).result()
+    time.sleep(hold_s)
     return Receipt(token=token, attempt=ctx.attempt, number=number)
 
 
@@ -116,7 +129,7 @@ async def sweep() -> None:
     """Check that the accounts add up, and move one, in a transaction of its own."""
     try:
         async with agent.state.transaction() as state:
-            balances = {item.key: item.value async for item in state.items("account/")}
+            balances = dict(await state.items("account/"))
             if not balances:
                 return  # they are not open yet
             if sum(balances.values()) != ACCOUNTS * OPENING_BALANCE:
