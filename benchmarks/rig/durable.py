@@ -27,6 +27,8 @@ KEYS = 100
 VALUE_BYTES = 200
 ANSWER_TIMEOUT_S = 120.0
 POLL_S = 0.001
+SETTLED_AFTER_S = 10.0
+"""Of a file that shrinks in steps: tasks are forgotten some at a time."""
 JOURNAL = Path("runtime") / "journal.db"
 EXPORT = Path("runtime") / "memory_store.json"
 DRAFT = Path("runtime") / "memory_store.json.tmp"
@@ -186,7 +188,7 @@ def size_after_retention(
 ) -> tuple[int, int]:
     """Let an agent forget most of a journal; return the file's bytes before and after.
 
-    The size is that of the file when it has not changed for a second, or when the time is over.
+    The size is that of the file when it no longer shrinks, or when the time is over.
     """
     folders: list[Path] = []
 
@@ -204,12 +206,7 @@ def size_after_retention(
             size = path.stat().st_size
             if size < smallest:
                 smallest, changed_at = size, now
-            if changed_at is not None and now > changed_at + 10:
+            if changed_at is not None and now > changed_at + SETTLED_AFTER_S:
                 break
             time.sleep(0.05)
-    return journal.stat().st_size, path_size(smallest)
-
-
-def path_size(size: int) -> int:
-    """Return a size, one page at least: what a ratio is taken of must not be nothing."""
-    return max(size, 4096)
+    return journal.stat().st_size, smallest
