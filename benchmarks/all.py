@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import dispatch
+import durability
 import logs
 import memory
 import probes
@@ -12,5 +13,5 @@ import startup
 from rig.command import main
 
 if __name__ == "__main__":
-    scripts = [dispatch.run, startup.run, memory.run, probes.run, logs.run]
+    scripts = [dispatch.run, durability.run, startup.run, memory.run, probes.run, logs.run]
     sys.exit(main(scripts, __doc__))

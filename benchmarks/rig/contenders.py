@@ -9,6 +9,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from rig.environments import BENCHMARKS, Environment
@@ -16,7 +17,7 @@ from rig.processes import Server, free_port, start
 from rig.wire import BadAnswerError, build_request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 PEERS = BENCHMARKS / "peers"
 AGENTS = BENCHMARKS / "agents"
@@ -28,6 +29,13 @@ TEXT = (
 )
 INPUT = {"text": TEXT}
 OUTPUT = {"summary": " ".join(TEXT.split()[:12]), "words": len(TEXT.split())}
+
+
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
+
+
+def leave_as_it_is(_folder: Path) -> None:
+    """Prepare nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +62,23 @@ class Contender:
         return "/readyz" if self.folder is None else self.alive_path
 
     @contextmanager
-    def serve(self, app: str, *, core: int | None, mode: str = "") -> Iterator[Server]:
+    def serve(
+        self,
+        app: str,
+        *,
+        core: int | None,
+        mode: str = "",
+        settings: Mapping[str, str] = NO_SETTINGS,
+        prepare: Callable[[Path], None] = leave_as_it_is,
+    ) -> Iterator[Server]:
         """Start one of its apps; the server is not up yet when this yields.
 
         Args:
             app: name of the file, without ``.py``.
             core: the core to stay on, None for any.
             mode: a further argument for the apps that take one.
+            settings: further variables of the environment.
+            prepare: called with the agent's folder before the start; for ours alone.
         """
         with tempfile.TemporaryDirectory(prefix="kagent-benchmark-") as scratch:
             port = free_port()
@@ -69,11 +87,12 @@ class Contender:
             if self.folder is None:
                 (work / "agent").mkdir()
                 shutil.copyfile(AGENTS / f"{app}.py", work / "agent" / "entrypoint.py")
+                prepare(work / "agent")
                 command = [python, "-m", "kagent_sdk", "run", str(work / "agent")]
             else:
                 command = [python, str(self.folder / f"{app}.py"), str(port)]
                 command += [mode] if mode else []
-            environment = _environment(port)
+            environment = {**_environment(port), **settings}
             with start(command, port, core=core, folder=work, environment=environment) as server:
                 yield server
 

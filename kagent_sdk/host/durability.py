@@ -27,9 +27,10 @@ class Durability:
         storage: the database.
         journal: on it.
         state: on it too.
+        state: on it too.
         engine: takes no tasks before it has recovered.
         pump: told of trouble.
-        on_trouble: told why the database takes no writes, or an empty text.
+        on_change: called when tasks can be taken.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Durability:
         self.report: OpenReport | None = None
 
     async def run(self) -> None:
-        """Open the database and recover; then wait to be cancelled.
+        """Open the database and recover; then look after the state until cancelled.
 
         Raises:
             StorageError: the database cannot be opened or read.
@@ -71,7 +72,7 @@ class Durability:
         if tasks:
             self._pump.log("info", "tasks_recovered", count=len(tasks))
         self._on_change()
-        await asyncio.Event().wait()
+        await self.state.run()
 
     def note_trouble(self, trouble: str | None) -> None:
         """Log what the storage says of itself."""
@@ -80,8 +81,13 @@ class Durability:
         else:
             self._pump.log("error", "journal_failed", detail=trouble)
 
-    async def aclose(self) -> None:
-        """Write what can be written, and close the database."""
+    async def aclose(self, within_s: float) -> None:
+        """Write the state's file if there is time, what else can be written, and close the database."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self.state.export_now()
+        except TimeoutError:
+            self._pump.log("warning", "state_not_exported", detail="the shutdown left no time")
         await self.storage.aclose()
 
 

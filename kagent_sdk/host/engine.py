@@ -148,8 +148,11 @@ class Engine:
         """Return a kept task, from the disk if need be; `submit` finds it from then on.
 
         Raises:
+            RefusedError: it is not known yet what the host before has left.
             StorageError: the journal cannot be read.
         """
+        if not self.is_recovered:
+            raise RefusedError(Refusal.STARTING)
         task = await self.journal.recall(task_id)
         assert task is None or isinstance(task, Task)
         return task

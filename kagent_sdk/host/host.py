@@ -174,7 +174,7 @@ class Host:
             self._end_all()
             await self._engine.aclose(self._left_s(FLUSH_S))
             await self._export_state()
-            await parts.durability.aclose()
+            await parts.durability.aclose(self._left_s(FLUSH_S))
 
     async def _monitor(self) -> None:
         from kagent_sdk.host.http.setup import import_reports  # noqa: PLC0415 - as in `_listen`

@@ -89,6 +89,9 @@ class DurableJournal:
         Raises:
             StorageError: it cannot be read.
         """
+        self._keep_manifests(
+            [(digest, manifest.model_dump_json()) for manifest, digest in self._manifests.values()]
+        )
         totals = await self._storage.read(rows.read_totals)
         self._retention.finished += totals.finished
         self._retention.finished_bytes += totals.finished_bytes
@@ -104,8 +107,12 @@ class DurableJournal:
             digest = blake2b(document.encode(), digest_size=16).hexdigest()
             self._manifests[manifest.name] = manifest, digest
             documents.append((digest, document))
+        # A worker may be there before the database is: then `open` keeps what it has declared.
         if self._storage.is_open:
-            _forget(self._storage.write(partial(rows.declare, manifests=documents), must=True))
+            self._keep_manifests(documents)
+
+    def _keep_manifests(self, documents: list[tuple[str, str]]) -> None:
+        _forget(self._storage.write(partial(rows.declare, manifests=documents), must=True))
 
     def accepted(self, record: TaskRecord) -> asyncio.Future[None] | None:
         """Keep a new task as it is now."""

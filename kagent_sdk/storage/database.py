@@ -29,6 +29,13 @@ BUSY_TIMEOUT_S = 5.0
 WAL_LIMIT_BYTES = 16 * 1024 * 1024
 """What is left of the write-ahead log after a checkpoint; it grows beyond while it must."""
 
+SMALLEST_DATABASE_BYTES = 512
+"""One page of the smallest size (https://www.sqlite.org/fileformat2.html)."""
+
+CHECK_AFTER_CRASH_BYTES = 16 * 1024 * 1024
+"""A file up to this size is checked whole after a crash (40 ms for 16 MiB where this was written):
+a disk that lies about what it wrote shows then, and so does a log that belongs to another file."""
+
 _SYNCHRONOUS = {"process": "NORMAL", "power": "FULL", "none": "OFF"}
 
 
@@ -98,8 +105,9 @@ def _open_locked(path: Path, durability: Durability, lock: int, now_s: float) ->
     _refuse_all_but_files(path)
     quarantined = _put_orphan_aside(path, now_s)
     _create_private(path)
+    is_suspect = suspect.exists() or _is_small_and_crashed(path)
     try:
-        connection, is_new = _open_checked(path, durability, is_suspect=suspect.exists())
+        connection, is_new = _open_checked(path, durability, is_suspect=is_suspect)
     except sqlite3.Error as exc:
         if not is_damage(exc):
             raise
@@ -119,6 +127,11 @@ def suspect_mark(path: Path) -> Path:
     return path.with_name(path.name + ".suspect")
 
 
+def log_of(path: Path) -> Path:
+    """Return the write-ahead log of a database."""
+    return path.with_name(path.name + "-wal")
+
+
 def _refuse_all_but_files(path: Path) -> None:
     """Refuse links, folders and devices: SQLite would follow the first and fail on the others.
 
@@ -136,10 +149,16 @@ def _refuse_all_but_files(path: Path) -> None:
 
 def _put_orphan_aside(path: Path, now_s: float) -> Path | None:
     """Save a log whose database is gone or empty: SQLite deletes it (sqlite.org/tempfiles.html)."""
-    log = path.with_name(path.name + "-wal")
+    log = log_of(path)
     if _size_bytes(path) or not _size_bytes(log):
         return None
     return put_aside(log, now_s)
+
+
+def _is_small_and_crashed(path: Path) -> bool:
+    """Tell whether the last host left its log behind, and little enough to read it all."""
+    log_bytes = _size_bytes(log_of(path))
+    return log_bytes > 0 and log_bytes + _size_bytes(path) <= CHECK_AFTER_CRASH_BYTES
 
 
 def _size_bytes(path: Path) -> int:
@@ -165,11 +184,13 @@ def _open_checked(
     Raises:
         sqlite3.Error: `is_damage` tells whether the file is to blame.
     """
+    if 0 < _size_bytes(path) < SMALLEST_DATABASE_BYTES:
+        raise _damage("it is too short")  # SQLite takes it for an empty one, and overwrites it
     connection = _connect(str(path))
     try:
         # Nothing is written before it is clear that the file is ours.
-        _check(connection, is_suspect=is_suspect)
-        _configure(connection, durability)
+        is_empty = _check(connection, is_suspect=is_suspect)
+        _configure(connection, durability, is_empty=is_empty)
         before = migrate(connection)
         _check_tables(connection)
     except BaseException:
@@ -178,18 +199,24 @@ def _open_checked(
     return connection, before == 0
 
 
-def _check(connection: sqlite3.Connection, *, is_suspect: bool) -> None:
+def _check(connection: sqlite3.Connection, *, is_suspect: bool) -> bool:
+    """Tell whether there is nothing in a database yet.
+
+    Raises:
+        sqlite3.Error: it is damaged, or none of ours.
+    """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     is_ours = application == APPLICATION_ID and version > 0
-    is_empty = tables == 0 and application == 0 and version == 0
+    is_empty = (application, version, tables) == (0, 0, 0)
     if not (is_ours or is_empty):
         raise _damage("it is a database, but none of an agent")
     if is_suspect:
         (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
             raise _damage(str(verdict))
+    return is_empty
 
 
 def _check_tables(connection: sqlite3.Connection) -> None:
@@ -240,9 +267,10 @@ def _connect(name: str) -> sqlite3.Connection:
     return connection
 
 
-def _configure(connection: sqlite3.Connection, durability: Durability) -> None:
-    # Takes effect before the first table alone: lets the file shrink again, page by page.
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+def _configure(connection: sqlite3.Connection, durability: Durability, *, is_empty: bool) -> None:
+    if is_empty:
+        # Lets the file shrink again, page by page; without effect once there are tables.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kagent_sdk.errors import StorageError
-from kagent_sdk.storage.database import BUSY_TIMEOUT_S
+from kagent_sdk.storage.database import BUSY_TIMEOUT_S, log_of
 
 VIEW_GROWTH_BYTES = 512 * 1024 * 1024
 """What the write-ahead log may grow by while someone looks at an older moment: it cannot be
@@ -53,7 +53,7 @@ def bounded_reader(path: Path) -> Iterator[sqlite3.Connection]:
     """
     connection = open_reader(path)
     try:
-        grew_too_far = _growth_check(path.with_name(path.name + "-wal"))
+        grew_too_far = _growth_check(log_of(path))
         connection.set_progress_handler(grew_too_far, CHECK_EVERY_STEPS)
         yield connection
     except sqlite3.OperationalError as exc:

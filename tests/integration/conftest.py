@@ -21,6 +21,11 @@ def copy_subject(parent: Path) -> Path:
     return _copy(SUBJECT, parent)
 
 
+def copy_ledger(parent: Path) -> Path:
+    """Copy the folder of the agent that keeps accounts; return the copy."""
+    return _copy(SUBJECT.parent / "ledger", parent)
+
+
 def copy_rogue(parent: Path) -> Path:
     """Copy the folder of the agent whose worker keeps to no rule; return the copy."""
     return _copy(SUBJECT.parent / "rogue", parent)

@@ -99,6 +99,8 @@ class Calls:
             task = self.submit(submission)
             if task.safe is not None:
                 await asyncio.shield(task.safe)
+        except RefusedError as refused:
+            raise RequestError(self._refusal(refused.refusal)) from None
         except StorageError:
             raise RequestError(problems.from_failure(journal_failure())) from None
         return task

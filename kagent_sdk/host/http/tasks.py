@@ -11,7 +11,7 @@ from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import Response, StreamResponse
 
 from kagent_sdk.errors import StorageError
-from kagent_sdk.host.engine import Engine
+from kagent_sdk.host.engine import Engine, RefusedError
 from kagent_sdk.host.http.answers import json_response
 from kagent_sdk.host.http.streams import EventStream
 from kagent_sdk.host.task import CancelReason, Task
@@ -19,12 +19,14 @@ from kagent_sdk.host.task_failures import journal_failure
 from kagent_sdk.journal.port import Query
 from kagent_sdk.protocol.headers import parse_last_event_id
 from kagent_sdk.protocol.problem import RequestError
-from kagent_sdk.protocol.problems import from_failure, invalid_query, unknown_task
+from kagent_sdk.protocol.problems import from_failure, invalid_query, starting, unknown_task
 from kagent_sdk.protocol.tasks import TaskState
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 MAX_WAIT_S = 60.0
+START_RETRY_S = 1.0
+"""Reading what the host before has left takes less."""
 
 # As JSON writes them. Not all that float() takes: no blanks, underscores, NaN or other digits.
 _is_number = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,400})?([eE][-+]?[0-9]{1,3})?").fullmatch
@@ -88,6 +90,8 @@ class Tasks:
     async def _find(self, task_id: str) -> Task:
         try:
             task = await self._engine.recall(task_id)
+        except RefusedError:
+            raise RequestError(starting(START_RETRY_S)) from None
         except StorageError:
             raise _unreadable() from None
         if task is None:

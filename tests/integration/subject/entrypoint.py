@@ -78,6 +78,21 @@ async def retried_wait_for(name: str, ctx: TaskContext) -> int:
     return ctx.attempt
 
 
+@agent.capability(idempotent=True, durable=False)
+async def fleeting_wait_for(name: str, ctx: TaskContext) -> int:
+    """Do the same, but be forgotten by a restart of the host."""
+    await _until_there(name)
+    return ctx.attempt
+
+
+@agent.capability(idempotent=True)
+async def count_and_wait_for(name: str, n: int) -> AsyncIterator[int]:
+    """Yield numbers, and end when a test makes a file."""
+    for number in range(n):
+        yield number
+    await _until_there(name)
+
+
 async def _until_there(name: str) -> None:
     while not os.path.exists(f"runtime/data/{name}"):  # noqa: ASYNC110, ASYNC240, PTH110 - a file is the test's way in
         await asyncio.sleep(0.02)

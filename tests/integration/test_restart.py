@@ -1,0 +1,254 @@
+"""A host that is killed, and the one that comes after it: what each task may expect."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agents import RunningAgent, running_agent
+from tests.integration.orders import read_marks
+from tests.integration.restarts import (
+    doomed_agent,
+    follow,
+    let_go,
+    read,
+    read_events,
+    run,
+    submit,
+    wait_working,
+)
+from tests.integration.waiting import wait_until
+
+ONE_AT_A_TIME = {"AGENT_TASKS__MAX_CONCURRENCY": "1"}
+
+
+def test_a_result_is_the_same_after_the_host_was_killed(subject: Path) -> None:
+    """A caller that lost the answer asks again and gets it, byte for byte, whoever answers."""
+    with doomed_agent(subject) as agent:
+        task = run(agent, "kept", "echo", {"text": "hé"}, metadata={"who": "me"})
+        failed = run(agent, "failed", "fail", {"kind": "task_error"})
+
+    with running_agent(subject) as agent:
+        assert agent.get("/v1/tasks/kept").body == task
+        assert run(agent, "kept", "echo", {"text": "hé"}) == task
+        assert agent.get("/v1/tasks/failed").body == failed
+        assert run(agent, "failed", "fail", {"kind": "task_error"}) == failed
+        listed = [entry["id"] for entry in agent.get("/v1/tasks").json()["tasks"]]
+        assert listed == ["failed", "kept"]
+
+
+def test_an_id_belongs_to_its_input_after_a_restart(subject: Path) -> None:
+    """A caller that uses an id twice for different things learns of it, however long after."""
+    with doomed_agent(subject) as agent:
+        run(agent, "taken", "echo", {"text": "one"})
+
+    with running_agent(subject) as agent:
+        for capability, input in (("echo", {"text": "two"}), ("nap", {"text": "one"})):
+            body = {"id": "taken", "capability": capability, "input": input}
+            answer = agent.post("/v1/tasks", body)
+            assert (answer.status, answer.json()["code"]) == (409, "id_conflict")
+
+
+def test_a_call_with_an_idempotency_key_is_answered_after_a_restart(subject: Path) -> None:
+    """The fast path keeps what its caller gave a key to, and nothing else."""
+    key = {"Idempotency-Key": "mine"}
+    with doomed_agent(subject) as agent:
+        first = agent.post("/v1/capabilities/thread_nap", {"seconds": 0}, headers=key)
+        agent.call("echo", {"text": "no key"})
+
+    with running_agent(subject) as agent:
+        again = agent.post("/v1/capabilities/thread_nap", {"seconds": 0}, headers=key)
+        assert again.body == first.body
+        assert [entry["id"] for entry in agent.get("/v1/tasks").json()["tasks"]] == ["mine"]
+
+
+def test_tasks_that_waited_run_after_a_restart_in_their_order(subject: Path) -> None:
+    """202 is a promise: what was acknowledged and never begun is begun by the next host."""
+    with doomed_agent(subject, env=ONE_AT_A_TIME) as agent:
+        submit(agent, "first", "retried_wait_for", {"name": "go"})
+        wait_working(agent, "first")
+        for number in range(5):
+            token = f"waited-{number}"
+            submit(agent, token, "mark_once", {"token": token, "pause_s": 0})
+
+    with running_agent(subject, env=ONE_AT_A_TIME) as agent:
+        let_go(agent, "go")
+        tasks = [read(agent, f"waited-{number}", wait_s=30) for number in range(5)]
+        assert [(task["state"], task["attempt"]) for task in tasks] == [("completed", 1)] * 5
+        began = [task["started_at"] for task in tasks]
+        assert began == sorted(began)
+        assert set(read_marks(subject).values()) == {1}
+
+
+def test_a_running_task_that_is_idempotent_runs_again(subject: Path) -> None:
+    """`ctx.attempt` tells the author's code that it was there before."""
+    with doomed_agent(subject) as agent:
+        submit(agent, "again", "retried_wait_for", {"name": "go"})
+        wait_working(agent, "again")
+
+    with running_agent(subject) as agent:
+        let_go(agent, "go")
+        task = read(agent, "again", wait_s=30)
+        assert (task["state"], task["output"], task["attempt"]) == ("completed", 2, 2)
+
+
+def test_a_running_task_that_is_not_idempotent_was_interrupted(subject: Path) -> None:
+    """Nobody knows how far it came: its caller decides what to do about it, not the agent."""
+    with doomed_agent(subject) as agent:
+        submit(agent, "once", "mark_once", {"token": "once", "pause_s": 60})
+        wait_until((subject / "runtime" / "data" / "marks").exists)
+
+    with running_agent(subject) as agent:
+        task = read(agent, "once")
+        assert (task["state"], task["error"]["code"]) == ("failed", "interrupted")
+        assert task["finished_at"] is not None
+        assert task["output"] is None
+        input = {"token": "once", "pause_s": 60}
+        call = agent.post("/v1/capabilities/mark_once", input, headers={"Idempotency-Key": "once"})
+        assert (call.status, call.json()["code"]) == (503, "interrupted")
+        assert read_marks(subject)["once"] == 1
+
+
+def test_a_task_runs_max_attempts_times_over_all_hosts(subject: Path) -> None:
+    """A task that kills its host cannot do so for ever."""
+    with doomed_agent(subject) as agent:
+        submit(agent, "deadly", "retried_wait_for", {"name": "never"})
+        wait_working(agent, "deadly")
+    for attempt in (2, 3):
+        with doomed_agent(subject) as agent:
+            wait_working(agent, "deadly")
+            assert read(agent, "deadly")["attempt"] == attempt
+
+    with running_agent(subject) as agent:
+        task = read(agent, "deadly")
+        assert (task["state"], task["error"]["code"]) == ("failed", "interrupted")
+        assert task["attempt"] == 3
+
+
+def test_a_deadline_that_passed_meanwhile_is_a_timeout(subject: Path) -> None:
+    """`timeout_s` is a promise to the caller, and a dead host does not stop the clock."""
+    with doomed_agent(subject, env=ONE_AT_A_TIME) as agent:
+        submit(agent, "runs", "retried_wait_for", {"name": "go"}, timeout_s=1)
+        wait_working(agent, "runs")
+        submit(agent, "waits", "echo", {"text": "x"}, timeout_s=1)
+        created_s = _seconds(read(agent, "waits")["created_at"])
+    wait_until(lambda: time.time() > created_s + 1)
+
+    with running_agent(subject, env=ONE_AT_A_TIME) as agent:
+        for id in ("runs", "waits"):
+            task = read(agent, id)
+            assert (task["state"], task["error"]["code"]) == ("failed", "timeout"), task
+
+
+def test_a_deadline_to_come_is_the_first_hosts(subject: Path) -> None:
+    """A restart gives nobody more time."""
+    with doomed_agent(subject) as agent:
+        submit(agent, "late", "retried_wait_for", {"name": "never"}, timeout_s=8)
+        wait_working(agent, "late")
+
+    with running_agent(subject) as agent:
+        wait_until(lambda: bool(read(agent, "late")["attempt"] == 2))
+        task = read(agent, "late", wait_s=30)
+        assert (task["state"], task["error"]["code"]) == ("failed", "timeout")
+        took_s = _seconds(task["finished_at"]) - _seconds(task["created_at"])
+        assert 7.9 <= took_s < 12
+
+
+def test_the_events_of_a_stream_replay_after_a_restart(subject: Path) -> None:
+    """A reader that was cut off goes on behind the last event that it has, at another host."""
+    with doomed_agent(subject) as agent:
+        run(agent, "counted", "count", {"n": 5})
+        before = read_events(agent, "counted")
+
+    with running_agent(subject) as agent:
+        assert read_events(agent, "counted") == before
+        assert read_events(agent, "counted", after=5) == before[5:]
+        assert [data for _, kind, data in before if kind == "event"] == [0, 1, 2, 3, 4]
+        assert before[-1][1] == "task"
+
+
+def test_a_stream_that_was_cut_off_goes_on_with_new_numbers(subject: Path) -> None:
+    """What a reader has seen keeps its number; the next attempt's events come behind it."""
+    with doomed_agent(subject) as agent:
+        submit(agent, "cut", "count_and_wait_for", {"name": "go", "n": 3})
+        seen = _first_events(agent, "cut", 3)
+
+    with running_agent(subject) as agent:
+        let_go(agent, "go")
+        task = read(agent, "cut", wait_s=30)
+        events = read_events(agent, "cut")
+        assert (task["attempt"], task["output"]) == (2, [0, 1, 2])
+        assert events[: len(seen)] == seen
+        assert [number for number, _, _ in events] == [*range(1, len(events) + 1)]
+        later = [data for _, kind, data in events[len(seen) :] if kind == "event"]
+        assert later == [0, 1, 2]
+
+
+def test_what_is_not_durable_is_forgotten(subject: Path) -> None:
+    """`durable=False` is for tasks that are not worth a write to the disk."""
+    with doomed_agent(subject) as agent:
+        submit(agent, "runs", "fleeting_wait_for", {"name": "go"})
+        let_go(agent, "gone")
+        assert json.loads(run(agent, "ended", "fleeting_wait_for", {"name": "gone"}))["output"] == 1
+
+    with running_agent(subject) as agent:
+        assert [agent.get(f"/v1/tasks/{id}").status for id in ("runs", "ended")] == [404, 404]
+        let_go(agent, "go")
+        again = json.loads(run(agent, "runs", "fleeting_wait_for", {"name": "go"}))
+        assert (again["state"], again["attempt"]) == ("completed", 1)
+
+
+def test_without_durability_nothing_is_kept(subject: Path) -> None:
+    """`tasks.durability: none` is the memory alone: for tests, and for tasks that come again."""
+    env = {"AGENT_TASKS__DURABILITY": "none"}
+    with doomed_agent(subject, env=env) as agent:
+        run(agent, "ended", "echo", {"text": "x"})
+        submit(agent, "runs", "retried_wait_for", {"name": "go"})
+
+    with running_agent(subject, env=env) as agent:
+        assert agent.get("/v1/tasks").json()["tasks"] == []
+        assert not (subject / "runtime" / "journal.db").exists()
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_tasks_that_wait_at_a_shutdown_run_after_the_next_start(
+    subject: Path, signal_number: int
+) -> None:
+    """A deploy loses nothing: what runs is finished, and what waits is left to the next host."""
+    with running_agent(subject, env=ONE_AT_A_TIME) as agent:
+        submit(agent, "runs", "wait_for", {"name": "go"})
+        wait_working(agent, "runs")
+        submit(agent, "waits", "echo", {"text": "later"})
+        agent.process.send_signal(signal_number)
+        wait_until(lambda: agent.get("/readyz").json()["status"] == "draining")
+        let_go(agent, "go")
+        assert agent.wait() == 0
+
+    with running_agent(subject, env=ONE_AT_A_TIME) as agent:
+        ran = read(agent, "runs")
+        waited = read(agent, "waits", wait_s=30)
+        assert (ran["state"], ran["attempt"]) == ("completed", 1)
+        assert (waited["state"], waited["output"]) == ("completed", "later")
+        assert waited["attempt"] == 1
+
+
+def _first_events(agent: RunningAgent, id: str, items: int) -> list[tuple[int, str, Any]]:
+    """Follow a running task until so many items have come."""
+    stream = follow(agent, id)
+    seen: list[tuple[int, str, Any]] = []
+    for event in stream:
+        seen.append((int(event.id or 0), event.name, event.data))
+        if sum(kind == "event" for _, kind, _ in seen) == items:
+            break
+    stream.close()
+    return seen
+
+
+def _seconds(time_text: str) -> float:
+    return datetime.fromisoformat(time_text).timestamp()
