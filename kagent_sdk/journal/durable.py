@@ -97,6 +97,7 @@ class DurableJournal:
         self._retention.finished_bytes += totals.finished_bytes
         for row in await self._storage.read(rows.read_open):
             self._open[row.id] = await self._revive(row)
+        self._shrink()  # the host before may have been stopped in the middle of it
         return list(self._open.values()), totals.last_sequence
 
     def declare(self, manifests: Iterable[CapabilityManifest]) -> None:
