@@ -235,7 +235,8 @@ class Engine:
             self.dispatcher.send_run(task, connection)
             return
         self.release(connection, number)
-        self._take_back(task)
+        if not task.is_ended:  # else its end tells of this attempt already
+            self._take_back(task)
         if task.cancel_reason is not None:
             self.fail(task, canceled_failure(task.cancel_reason))
         else:
