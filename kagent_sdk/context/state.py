@@ -22,7 +22,7 @@ from inspect import isawaitable, iscoroutine
 from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
-from kagent_sdk.context.pending import Pending, Steps, is_in_event_loop
+from kagent_sdk.context.pending import Pending, Steps, changing, is_in_event_loop
 from kagent_sdk.context.state_access import Entry, StateAccess
 from kagent_sdk.context.state_overlay import Overlay
 from kagent_sdk.context.state_values import adapter_of, check_ttl, dump, is_same, load
@@ -51,8 +51,8 @@ class State:
     """A durable key-value memory, one for all tasks, loops and workers of an agent.
 
     A key is a path such as ``users/42/name``; a value is anything that pydantic can write as JSON.
-    All methods may be called from any thread and event loop. What they return begins at once:
-    ``await`` it in async code, take its ``result()`` in a sync function.
+    All methods may be called from any thread and event loop. ``await`` what they return in async
+    code; take its ``result()`` in a sync function.
 
     - ``ctx.state`` of a task is that task's transaction: its changes are committed together with the
       task's result, or not at all, and reads see them. When somebody else changed meanwhile what the
@@ -139,7 +139,8 @@ class State:
         Args:
             key: the key.
             function: a plain, quick function that returns the new value: never None, for that is
-                what one returns that only changes what it was given.
+                what one returns that only changes what it was given. Others that change the key wait
+                for it, so it must not wait for the state itself.
             default: given to the function, as a copy, if there is no such key.
             model: what the function is given, as in `get`.
             ttl_s: as in `set`.
@@ -154,7 +155,7 @@ class State:
         if model is not None:
             adapter_of(model)
         change = _Change(check_key(key), function, default, model, check_ttl(ttl_s))
-        return self._begin(f"update({key!r})", self._update(change))
+        return self._change(f"update({key!r})", key, self._update(change))
 
     def compare_and_set(
         self, key: str, expected: object, value: object, *, ttl_s: float | None = None
@@ -175,7 +176,8 @@ class State:
         """
         entry = Entry(check_key(key), dump(key, value), 0, check_ttl(ttl_s))
         wanted = None if expected is None else dump(key, expected)
-        return self._begin(f"compare_and_set({key!r})", self._compare_and_set(entry, wanted))
+        what = f"compare_and_set({key!r})"
+        return self._change(what, key, self._compare_and_set(entry, wanted))
 
     @overload
     def items(self, prefix: str = "", *, model: type[Value]) -> PendingItems[Value]: ...
@@ -220,11 +222,13 @@ class State:
         """
         return StateTransaction(self._access)
 
-    def _begin(self, what: str, steps: Steps[Value]) -> Pending[Value]:
-        return Pending(steps, partial(self._access.note_forgotten, what))
-
     def _write(self, what: str, entry: Entry) -> Pending[None]:
-        return self._begin(what, self._access.commit({}, (), (entry,)))
+        forgotten = partial(self._access.note_forgotten, what)
+        return Pending(self._access.commit({}, (), (entry,)), forgotten)
+
+    def _change(self, what: str, key: str, steps: Steps[Value]) -> Pending[Value]:
+        forgotten = partial(self._access.note_forgotten, what)
+        return Pending(self._access.in_turn(key, steps), forgotten, at_once=False)
 
     def _get(self, key: str, default: Any, model: Any) -> Steps[Any]:
         entry = yield from self._access.read(key)
@@ -276,7 +280,8 @@ class _Change:
             if entry.value is None
             else load(self.key, entry.value, self.model)
         )
-        value = self.function(old)
+        with changing(self.key):
+            value = self.function(old)
         if isawaitable(value) or value is None:
             what = "None" if value is None else "an awaitable"
             if iscoroutine(value):

@@ -8,7 +8,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from kagent_sdk.context.pending import Steps
+from kagent_sdk.context.key_turns import KeyTurns
+from kagent_sdk.context.pending import Result, Steps
 from kagent_sdk.protocol.state import (
     MAX_PAGE_ITEMS,
     Answer,
@@ -24,6 +25,14 @@ from kagent_sdk.protocol.state import (
 
 class StatePort(Protocol):
     """What the state asks of the runtime."""
+
+    @property
+    def turns(self) -> KeyTurns:
+        """Those of all that change keys in this worker.
+
+        Raises:
+            StateError: there is no host.
+        """
 
     def ask(self, payload: bytes) -> Future[Answer]:
         """Send a STATE frame at once; thread-safe.
@@ -67,6 +76,9 @@ class StateAccess(Protocol):
             StateConflictError: it is not.
         """
 
+    def in_turn(self, key: str, steps: Steps[Result]) -> Steps[Result]:
+        """Return steps that change a key by what it was, when it is their turn."""
+
     def note_forgotten(self, what: str) -> None:
         """Take it that something was begun and never waited for."""
 
@@ -99,6 +111,10 @@ class DirectAccess:
             StateValueError: it is too large.
         """
         yield from self._ask(encode_commit(make_transaction(seen, scans, writes)))
+
+    def in_turn(self, key: str, steps: Steps[Result]) -> Steps[Result]:
+        """Let those of this worker change a key one after the other."""
+        return self._port.turns.run(key, steps)
 
     def note_forgotten(self, what: str) -> None:
         """Warn, as Python does of a coroutine that was never awaited."""

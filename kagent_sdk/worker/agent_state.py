@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+from kagent_sdk.context.key_turns import KeyTurns
 from kagent_sdk.errors import StateError
 
 if TYPE_CHECKING:
@@ -36,14 +37,27 @@ class AgentState:
             self._state = State(DirectAccess(self))
         return self._state
 
+    @property
+    def turns(self) -> KeyTurns:
+        """Those of all that change keys in this worker.
+
+        Raises:
+            StateError: the agent does not run yet.
+        """
+        return self._connected.turns
+
     def ask(self, payload: bytes) -> Future[Answer]:
         """Send a STATE frame; see `StateRequests.send`.
 
         Raises:
             StateError: the agent does not run yet.
         """
+        return self._connected.send(None, payload)
+
+    @property
+    def _connected(self) -> StateRequests:
         if self.requests is None:
             raise StateError(
                 "the agent does not run yet: use agent.state in a task, a loop or a hook, not at import"
             )
-        return self.requests.send(None, payload)
+        return self.requests

@@ -8,6 +8,7 @@ from itertools import count
 from threading import Event
 from typing import TYPE_CHECKING
 
+from kagent_sdk.context.key_turns import KeyTurns
 from kagent_sdk.errors import StateError, TaskInterrupted
 from kagent_sdk.protocol.frames import Kind
 from kagent_sdk.worker.connection import Connection
@@ -25,9 +26,14 @@ MAX_OPEN = 1000
 
 
 class StateRequests:
-    """All STATE frames that wait for an answer, by number; thread-safe."""
+    """All STATE frames that wait for an answer, by number; thread-safe.
+
+    Attributes:
+        turns: those of all that change keys.
+    """
 
     def __init__(self, connection: Connection, mailbox: Mailbox) -> None:
+        self.turns = KeyTurns()
         self._connection = connection
         self._mailbox = mailbox
         self._numbers = count(1)
@@ -103,6 +109,11 @@ class StateLine:
     def __init__(self, requests: StateRequests, owner: object) -> None:
         self._requests = requests
         self._owner = owner
+
+    @property
+    def turns(self) -> KeyTurns:
+        """Those of all that change keys in this worker."""
+        return self._requests.turns
 
     def ask(self, payload: bytes) -> Future[Answer]:
         """Send a STATE frame; see `StateRequests.send`."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -38,9 +38,11 @@ class WorkerHost:
     Attributes:
         hello: what the worker has said first.
         heartbeats: all that have come.
+        serve_state: answers STATE frames, once the test has set it.
     """
 
     hello: Hello
+    serve_state: Callable[[bytes], bytes] | None = None
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)  # noqa: FBT003 - the standard library's way
@@ -100,6 +102,8 @@ class WorkerHost:
                     await self.send(Kind.ACK, number, COUNT.pack(1))
             elif kind == Kind.PROGRESS:
                 answer.progress.append(json.loads(payload))
+            elif kind == Kind.COMMIT:
+                answer.commit = payload
             elif kind == Kind.ERROR:
                 answer.failure = decode_failure(payload)
                 return answer
@@ -109,7 +113,7 @@ class WorkerHost:
                 return answer
 
     async def receive(self) -> Frame:
-        """Return the next frame that is not a heartbeat.
+        """Return the next frame that is not a heartbeat, nor about the state if that is served.
 
         Raises:
             EOFError: the worker has closed its end.
@@ -117,9 +121,12 @@ class WorkerHost:
         while True:
             while self._frames:
                 frame = self._frames.popleft()
-                if frame[0] != Kind.HEARTBEAT:
+                if frame[0] == Kind.HEARTBEAT:
+                    self.heartbeats.append(Heartbeat.model_validate_json(frame[2]))
+                elif frame[0] == Kind.STATE and self.serve_state is not None:
+                    await self.send(Kind.STATE_ANSWER, frame[1], self.serve_state(frame[2]))
+                else:
                     return frame
-                self.heartbeats.append(Heartbeat.model_validate_json(frame[2]))
             await self._read()
 
     async def beat(self) -> Heartbeat:
@@ -160,10 +167,11 @@ class WorkerHost:
 
 @dataclass(slots=True)
 class Answer:
-    """What came of a task."""
+    """What came of a task; ``commit`` is the payload of the COMMIT before its RESULT."""
 
     output: Any = None
     failure: TaskFailure | None = None
+    commit: bytes | None = None
     events: list[Any] = field(default_factory=list)
     progress: list[dict[str, Any]] = field(default_factory=list)
 
@@ -191,13 +199,16 @@ def run_payload(  # noqa: PLR0913 - a frame has that many parts
 
 
 @asynccontextmanager
-async def serving(agent: Agent, **welcome: Any) -> AsyncIterator[WorkerHost]:
+async def serving(
+    agent: Agent, serve_state: Callable[[bytes], bytes] | None = None, **welcome: Any
+) -> AsyncIterator[WorkerHost]:
     """Serve an agent in this process, started, for the time of the block; then STOP it.
 
     The worker must end by itself, with `Ending.STOPPED`.
     """
     ours, theirs = socket.socketpair()
     host = WorkerHost(ours)
+    host.serve_state = serve_state
     worker = asyncio.create_task(Runtime(agent.parts).serve(theirs))
     try:
         await host.start(**welcome)

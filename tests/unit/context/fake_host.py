@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from kagent_sdk.context.key_turns import KeyTurns
 from kagent_sdk.errors import StateConflictError, StateError, StateQuotaError
 from kagent_sdk.protocol.state import (
     Answer,
@@ -33,11 +34,13 @@ class FakeHost:
 
     Attributes:
         commits: all transactions that were asked for, done or not.
+        turns: of those that ask.
         page_items: how many items it puts into one page at most.
         before: called before each request is served: whatever comes between.
     """
 
     def __init__(self, quota_bytes: int = 1 << 30, *, is_prompt: bool = True) -> None:
+        self.turns = KeyTurns()
         self.quota_bytes = quota_bytes
         self.commits: list[Transaction] = []
         self.page_items = 1000

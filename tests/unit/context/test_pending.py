@@ -59,16 +59,14 @@ def test_a_thread_takes_its_result() -> None:
     assert pending.result(timeout_s=0) == (1, 2)
 
 
-def test_a_result_that_is_late_can_be_asked_for_again() -> None:
-    """The work goes on meanwhile."""
-    work = Work()
-    pending = Pending(work.steps())
-    for future in (work.first, work.second):
-        with pytest.raises(TimeoutError):
-            pending.result(timeout_s=0)
-        future.set_result(answer(7))
+def test_a_result_that_is_late_is_not_waited_for_again() -> None:
+    """It may hold up others; a read can be begun anew."""
+    pending = Pending(Work().steps())
 
-    assert pending.result() == (7, 7)
+    with pytest.raises(TimeoutError):
+        pending.result(timeout_s=0)
+    with pytest.raises(RuntimeError, match="has failed already"):
+        pending.result()
 
 
 async def test_a_result_does_not_block_the_event_loop() -> None:
@@ -99,18 +97,23 @@ async def test_what_fails_later_is_raised_where_it_is_awaited_and_only_once() ->
         await pending
 
 
-def test_work_that_raises_timeout_error_has_failed() -> None:
-    """An author's function may: that is not the end of the waiting."""
+def test_what_holds_up_others_begins_when_somebody_waits() -> None:
+    """Else two that are awaited in another order would wait for each other."""
+    begun: list[int] = []
 
-    def fail() -> Steps[None]:
+    def begin() -> Steps[int]:
+        begun.append(1)
         yield 0.0
-        raise TimeoutError("mine")
+        return 7
 
-    pending = Pending(fail())
-    with pytest.raises(TimeoutError, match="mine"):
-        pending.result(timeout_s=5)
-    with pytest.raises(RuntimeError, match="has failed already"):
-        pending.result()
+    pending = Pending(begin(), at_once=False)
+    assert begun == []
+    assert pending.result() == 7
+    assert asyncio.run(_await(Pending(begin(), at_once=False))) == 7
+
+
+async def _await(pending: Pending[int]) -> int:
+    return await pending
 
 
 async def test_it_is_awaited_by_one_at_a_time() -> None:

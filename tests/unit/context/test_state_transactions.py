@@ -232,32 +232,34 @@ async def test_a_task_that_has_ended_changes_nothing() -> None:
     for call in (
         lambda: task.state.get("a"),
         lambda: task.state.set("a", 1),
-        lambda: task.state.update("a", increment),
         task.overlay.seal,
     ):
         with pytest.raises(StateError, match="task t-1 has ended: its state can be used no more"):
             call()
-    with pytest.raises(StateError, match="task t-1 has ended"):
-        await task.state.items()
+    for pending in (task.state.items(), task.state.update("a", increment)):
+        with pytest.raises(StateError, match="task t-1 has ended"):
+            await pending
 
 
 async def test_a_read_that_is_answered_after_the_end_is_no_part_of_it() -> None:
     """As above."""
     host = FakeHost(is_prompt=False)
     task = Task(host)
-    late = task.state.get("a"), task.state.update("a", increment, default=0)
-    listing = asyncio.ensure_future(_all(task.state))
+    late = [
+        asyncio.ensure_future(pending)
+        for pending in (
+            task.state.get("a"),
+            task.state.update("a", increment, default=0),
+            task.state.items(),
+        )
+    ]
     await asyncio.sleep(0)
     task.overlay.discard()
     host.answer(3)
 
-    for each in (*late, listing):
+    for each in late:
         with pytest.raises(StateError, match="task t-1 has ended"):
             await each
-
-
-async def _all(state: State) -> list[tuple[str, Any]]:
-    return await state.items()
 
 
 def test_an_update_that_nobody_awaits_fails_the_task() -> None:
