@@ -74,7 +74,7 @@ class Rig:
         data = b"".join(encode(*frame) for frame in frames)
         for start in range(0, len(data), 65536):
             part = data[start : start + 65536]
-            self.connection.get_buffer(0)[: len(part)] = part  # type: ignore[index]
+            self.connection.get_buffer(0)[: len(part)] = part
             self.connection.buffer_updated(len(part))
 
     async def answers(self, count: int) -> dict[int, Answer]:
