@@ -26,6 +26,11 @@ def copy_ledger(parent: Path) -> Path:
     return _copy(SUBJECT.parent / "ledger", parent)
 
 
+def copy_diary(parent: Path) -> Path:
+    """Copy the folder of the agent that remembers what it is told; return the copy."""
+    return _copy(SUBJECT.parent / "diary", parent)
+
+
 def copy_rogue(parent: Path) -> Path:
     """Copy the folder of the agent whose worker keeps to no rule; return the copy."""
     return _copy(SUBJECT.parent / "rogue", parent)
