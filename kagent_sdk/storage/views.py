@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kagent_sdk.errors import StorageError
-from kagent_sdk.storage.database import BUSY_TIMEOUT_S, log_of
+from kagent_sdk.storage.database import BUSY_TIMEOUT_S, log_of, size_bytes
 
 VIEW_GROWTH_BYTES = 512 * 1024 * 1024
 """What the write-ahead log may grow by while someone looks at an older moment: it cannot be
@@ -68,12 +68,5 @@ def bounded_reader(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _growth_check(log: Path) -> Callable[[], bool]:
-    limit_bytes = _size_bytes(log) + VIEW_GROWTH_BYTES
-    return lambda: _size_bytes(log) > limit_bytes
-
-
-def _size_bytes(log: Path) -> int:
-    try:
-        return log.stat().st_size
-    except OSError:
-        return 0
+    limit_bytes = size_bytes(log) + VIEW_GROWTH_BYTES
+    return lambda: size_bytes(log) > limit_bytes

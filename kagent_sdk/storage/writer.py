@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from kagent_sdk.errors import StorageError
-from kagent_sdk.storage.database import suspect_mark
+from kagent_sdk.storage.database import log_of, size_bytes, suspect_mark
 from kagent_sdk.storage.faults import is_damage
 from kagent_sdk.storage.groups import GroupError, Work, roll_back, transact
 
@@ -19,6 +19,13 @@ MAX_GROUP = 256
 
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 5.0
+
+
+LOG_ALARM_BYTES = 64 * 1024 * 1024
+"""A write-ahead log this large is not being folded into the file: because someone looks at an old
+moment, which is bounded, or because the disk fails where commits do not wait for it."""
+
+LOOK_EVERY_GROUPS = 100
 
 
 class Writer:
@@ -51,6 +58,7 @@ class Writer:
         self._is_damaged = False
         self._retry_s = RETRY_FIRST_S
         self._retry_at = 0.0
+        self._groups = 0
 
     @property
     def patience_s(self) -> float | None:
@@ -100,6 +108,9 @@ class Writer:
                 self._run_each(group)
             return
         self._tell(group)
+        self._groups += 1
+        if self._groups % LOOK_EVERY_GROUPS == 0 and self._trouble is None:
+            self._folds_log()
         if self._trouble is not None and not all(work.is_read for work in group):
             self._retry_at = 0.0  # it takes writes again: look whether that is true of all
 
@@ -181,6 +192,17 @@ class Writer:
             self._connection.execute(
                 "INSERT OR REPLACE INTO meta VALUES ('recovered_at', ?)", (self._clock(),)
             )
+        except sqlite3.Error as error:
+            self._note_fault(error)
+            return False
+        return self._folds_log()
+
+    def _folds_log(self) -> bool:
+        """Tell whether a log that has grown large can be folded: SQLite itself keeps silent."""
+        if self._path is None or size_bytes(log_of(self._path)) < LOG_ALARM_BYTES:
+            return True
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error as error:
             self._note_fault(error)
             return False

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.faulty_disk import build_library
+
 SUBJECT = Path(__file__).parent / "subject"
 
 
@@ -50,3 +52,9 @@ def _copy(folder: Path, parent: Path) -> Path:
     copy = parent / folder.name
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
+
+
+@pytest.fixture(scope="session")
+def faulty_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the library that makes disks fail, compiled for this run."""
+    return build_library(tmp_path_factory.mktemp("faulty-disk"))
