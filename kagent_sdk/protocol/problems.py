@@ -47,6 +47,7 @@ _CASES: Mapping[str, tuple[int, str]] = {
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: (415, "Body is not JSON"),
     ProblemCode.INVALID_REQUEST: (422, "Request does not validate"),
     ProblemCode.QUEUE_FULL: (429, "Queue is full"),
+    ProblemCode.OUTBOX_FULL: (429, "Outbox is full"),
     ProblemCode.INTERNAL_ERROR: (500, "Internal error"),
     ProblemCode.NOT_IMPLEMENTED: (501, "Not implemented"),
     ProblemCode.STARTING: (503, "Agent takes no tasks now"),
@@ -230,6 +231,16 @@ def queue_full(retry_after_s: float) -> Problem:
     return _problem(
         ProblemCode.QUEUE_FULL,
         "as many tasks wait as may wait; try again later",
+        headers=retry_after(retry_after_s),
+    )
+
+
+def outbox_full(retry_after_s: float) -> Problem:
+    """Answer 429: no more callbacks may wait to be delivered."""
+    return _problem(
+        ProblemCode.OUTBOX_FULL,
+        "as many callbacks wait to be delivered as may wait (callbacks.max_pending_bytes); send "
+        "the task without callback_url, or try again later",
         headers=retry_after(retry_after_s),
     )
 
