@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from kagent_sdk.journal.delivery import (
     is_transient,
     judge,
 )
-from kagent_sdk.protocol.callback_url import parse_callback_url
+from kagent_sdk.protocol.callback_url import CallbackUrlError, parse_callback_url
 from kagent_sdk.protocol.problems import outbox_full
 from kagent_sdk.protocol.webhook import webhook_headers
 
@@ -254,6 +255,8 @@ class Webhooks:
         self._changed.set()
         error = None if job.cancelled() else job.exception()
         if error is not None and not isinstance(error, StorageError):
+            # A fault of ours: the same message would come at once, and fail again.
+            self._lanes.failed(message.lane, self._loop.time() + LOOK_EVERY_S)
             self._pump.log_exception("webhook_broken", error, task_id=message.task)
 
     async def _deliver(self, message: Message) -> None:
@@ -271,17 +274,18 @@ class Webhooks:
             attempt = Attempt(answer, message.attempts, lane_failures, age_s)
             verdict = judge(attempt, limits, random.random)
             self._note_answer(message, answer, verdict)
-        self._log(message, verdict, took_s=self._loop.time() - began)
+        self._report(message, verdict, took_s=self._loop.time() - began)
         await self._settle(message, verdict)
 
     async def _send(self, message: Message) -> Answer:
         callbacks = self._callbacks
-        if not callbacks.allows(parse_callback_url(message.destination)):
-            return Answer(error=f"the callback {NOT_ALLOWED}", is_mistake=True)
         try:
+            is_allowed = callbacks.allows(parse_callback_url(message.destination))
             keys = callbacks.keys()
-        except VaultError as exc:
+        except (CallbackUrlError, VaultError) as exc:
             return Answer(error=str(exc), is_mistake=True)
+        if not is_allowed:
+            return Answer(error=f"the callback {NOT_ALLOWED}", is_mistake=True)
         headers = webhook_headers(keys, message.id, self._clock(), message.payload)
         timeout_s = callbacks.config.timeout_s
         return await self._post(Request(message.destination, headers, message.payload, timeout_s))
@@ -297,10 +301,15 @@ class Webhooks:
         elif not answer.is_mistake:
             self._lanes.arrived(message.lane)
 
-    def _log(self, message: Message, verdict: Verdict, *, took_s: float) -> None:
+    def _report(self, message: Message, verdict: Verdict, *, took_s: float) -> None:
         # The lane is scheme, host and port: path and query may hold a secret of the receiver's.
-        about = {"task_id": message.task, "webhook_id": message.id, "receiver": message.lane}
-        about |= {"attempt": message.attempts + 1, "took_s": round(took_s, 6)}
+        about = {
+            "task_id": message.task,
+            "webhook_id": message.id,
+            "receiver": message.lane,
+            "attempt": message.attempts + 1,
+            "took_s": round(took_s, 6),
+        }
         match verdict.action:
             case Action.ACKNOWLEDGE:
                 self._pump.log("info", "webhook_delivered", **about)
@@ -313,18 +322,19 @@ class Webhooks:
                     **about,
                 )
             case Action.DROP:
+                self.tally.dropped += 1
                 self._pump.log("error", "webhook_dropped", reason=verdict.reason, **about)
 
     async def _settle(self, message: Message, verdict: Verdict) -> None:
         """Put on disk what became of a message; until then it counts as under way."""
+        due_at = self._clock() + verdict.wait_s
+        step: Callable[[sqlite3.Connection], bool]
         match verdict.action:
             case Action.ACKNOWLEDGE:
                 step = partial(outbox.acknowledge, message_id=message.id)
             case Action.POSTPONE:
-                due_at = self._clock() + verdict.wait_s
                 step = partial(outbox.postpone, message_id=message.id, due_at=due_at)
             case Action.DROP:
-                self.tally.dropped += 1
                 step = partial(outbox.drop, message_id=message.id, reason=verdict.reason)
         await self._storage.write(step, must=True)
         if verdict.action is not Action.POSTPONE:
