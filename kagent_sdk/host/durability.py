@@ -28,6 +28,9 @@ class Durability:
         engine: takes no tasks before it has recovered.
         pump: told of trouble.
         on_trouble: told why the database takes no writes, or an empty text.
+
+    Attributes:
+        opened: set when the database is open.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Durability:
         self._engine = engine
         self._pump = pump
         self._on_change = on_change
+        self.opened = asyncio.Event()
         self.report: OpenReport | None = None
 
     async def run(self) -> None:
@@ -66,6 +70,7 @@ class Durability:
         if tasks:
             self._pump.log("info", "tasks_recovered", count=len(tasks))
         self._on_change()
+        self.opened.set()
         await asyncio.Event().wait()
 
     def note_trouble(self, trouble: str | None) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kagent_sdk.config.models import AgentConfig
+from kagent_sdk.host.callbacks import Callbacks
 from kagent_sdk.host.children import Children
 from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.durability import JOURNAL, Durability, build_journal
@@ -35,6 +36,7 @@ from kagent_sdk.host.task import Worker
 from kagent_sdk.host.vault import Vault
 from kagent_sdk.host.vault_keeper import VaultKeeper
 from kagent_sdk.host.watchdog import TICK_S, Watchdog
+from kagent_sdk.host.webhooks import Webhooks
 from kagent_sdk.host.worker_kind import WorkerKind
 from kagent_sdk.protocol.state import Transaction
 from kagent_sdk.storage.thread import Storage
@@ -71,6 +73,7 @@ class HostParts:
     reloader: Reloader
     watchdog: Watchdog
     monitor: Monitor
+    webhooks: Webhooks
     service_manager: ServiceManager | None
 
     @property
@@ -106,13 +109,15 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
     journal = build_journal(storage, config.tasks, apply_state=_apply_state)
     engine = Engine(config, journal, counters, later.kill)
     durability = Durability(storage, journal, engine=engine, pump=pump, on_change=later.refresh)
+    webhooks = Webhooks(storage, Callbacks(config.callbacks, keeper), pump)
+    journal.listeners.append(webhooks.added)
     exits = Exits(directory, pump=pump, places=lambda: _places(succession), started_at=started_at)
     files = _program_files(directory, config, keeper, pump)
     pools = PoolBuilder(
         directory, engine, children, pump, keeper, exits, files, clock, later.refresh
     )
     succession = Succession(pools.build(config), build=pools.build, engine=engine, pump=pump)
-    keeper.listeners.append(succession.share_secrets)
+    keeper.listeners += [succession.share_secrets, webhooks.reconsider]
     watchdog = Watchdog(succession, lifecycle=lifecycle, engine=engine, pump=pump, clock=clock)
     later.succession, later.watchdog, later.durability = succession, watchdog, durability
     service_manager = _service_manager(pump, lifecycle, watchdog.health)
@@ -125,7 +130,7 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
     )
     reloader = Reloader(
         succession,
-        _Configurable(folder, keeper, engine, monitor, pump),
+        _Configurable(folder, keeper, engine, monitor, webhooks, pump),
         monitor=monitor,
         pump=pump,
         service_manager=service_manager,
@@ -145,6 +150,7 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
         reloader=reloader,
         watchdog=watchdog,
         monitor=monitor,
+        webhooks=webhooks,
         service_manager=service_manager,
     )
 
@@ -182,6 +188,7 @@ class _Configurable:
     keeper: VaultKeeper
     engine: Engine
     monitor: Monitor
+    webhooks: Webhooks
     pump: LogPump
 
     def prepare(self, present: AgentConfig) -> Reconfiguration:
@@ -194,6 +201,7 @@ class _Configurable:
         self.monitor.configure(config.limits)
         self.pump.configure(config.logs)
         self.keeper.configure(config.secrets)
+        self.webhooks.configure(config.callbacks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from kagent_sdk.protocol.problems import outbox_full
 from kagent_sdk.protocol.webhook import webhook_headers
 
 if TYPE_CHECKING:
+    from kagent_sdk.config.models import CallbacksConfig
     from kagent_sdk.host.callbacks import Callbacks
     from kagent_sdk.host.logs.pump import LogPump
     from kagent_sdk.journal.outbox import Channel, Message
@@ -129,6 +130,11 @@ class Webhooks:
         """Take note of a message that is on disk now."""
         self._pending_bytes += len(message.payload)
         self._changed.set()
+
+    def configure(self, config: CallbacksConfig) -> None:
+        """Deliver by this configuration from now on, and try everything again."""
+        self._callbacks.configure(config)
+        self.reconsider()
 
     def reconsider(self) -> None:
         """Try everything again now: the configuration or the vault has changed."""

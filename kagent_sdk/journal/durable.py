@@ -11,9 +11,11 @@ from functools import partial
 from hashlib import blake2b
 
 from kagent_sdk.errors import StorageError
-from kagent_sdk.journal import rows
+from kagent_sdk.journal import outbox, rows
+from kagent_sdk.journal.callbacks import callback_message
 from kagent_sdk.journal.events import Event, EventLog
 from kagent_sdk.journal.memory import MemoryJournal
+from kagent_sdk.journal.outbox import Message
 from kagent_sdk.journal.port import Page, Query
 from kagent_sdk.journal.record import Ending, TaskRecord
 from kagent_sdk.journal.retention import Retention
@@ -51,6 +53,9 @@ class DurableJournal:
         events: bounds of the events that are read back.
         build: makes the record of a task that was read.
         apply_state: changes the state, inside the transaction that ends a task.
+
+    Attributes:
+        listeners: told of every message that the end of a task has put into the outbox.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class DurableJournal:
         self._recent_bytes = 0
         self._recalls = 0
         self._is_pruning = False
+        self.listeners: list[Callable[[Message], None]] = []
 
     async def open(self) -> tuple[list[TaskRecord], int]:
         """Read what the host before has left.
@@ -157,18 +163,35 @@ class DurableJournal:
         if record.is_durable:
             end = rows.pack_end(record, ending)
             record.stored_bytes = end.size_bytes
-        if end is None and transaction is None:
+        message = callback_message(record, ending)
+        if end is None and transaction is None and message is None:
             return None
-        return self._storage.write(partial(self._end, end=end, transaction=transaction), must=True)
+        step = partial(self._end, end=end, transaction=transaction, message=message)
+        future = self._storage.write(step, must=True)
+        if message is not None:
+            future.add_done_callback(partial(self._note_message, message))
+        return future
+
+    def _note_message(self, message: Message, future: asyncio.Future[None]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            return
+        for listener in self.listeners:
+            listener(message)
 
     def _end(
-        self, connection: sqlite3.Connection, end: rows.End | None, transaction: Transaction | None
+        self,
+        connection: sqlite3.Connection,
+        end: rows.End | None,
+        transaction: Transaction | None,
+        message: Message | None,
     ) -> None:
         # The state first: it may refuse, and nothing must be written then.
         if transaction is not None:
             self._apply_state(connection, transaction)
         if end is not None:
             rows.finish(connection, end)
+        if message is not None:
+            outbox.add(connection, message)
 
     def ended(self, record: TaskRecord) -> None:
         """Take note that the record shows its end now."""

@@ -246,6 +246,21 @@ class VaultInfo(Part):
     )
 
 
+class OutboxInfo(Part):
+    """Callbacks: messages that wait to be delivered, and what became of others."""
+
+    pending: int | None = Field(None, description="Not delivered yet; they survive a restart.")
+    pending_bytes: int | None = None
+    oldest_s: float | None = Field(None, description="Age of the oldest; null when none waits.")
+    delivered: int = Field(0, description="Taken by a receiver since the start.")
+    failed: int = Field(0, description="Attempts that failed since the start.")
+    dropped: int | None = Field(None, description="Given up, in all of the journal's life.")
+    last_error: str | None = Field(
+        None, description="Why an attempt failed last, or why none is made."
+    )
+    last_drop: str | None = Field(None, description="Why a message was given up last.")
+
+
 class Status(Part):
     """The whole document."""
 
@@ -261,4 +276,5 @@ class Status(Part):
     reload: ReloadInfo = ReloadInfo()
     logs: LogsInfo = LogsInfo()
     vault: VaultInfo = VaultInfo()
+    outbox: OutboxInfo = OutboxInfo()
     last_exit: LastExit = LastExit()
