@@ -7,8 +7,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from kagent_sdk.protocol.callback_url import parse_allowed
-
 MEBIBYTE = 1024 * 1024
 
 MAX_THREADS = 64
@@ -254,8 +252,11 @@ class CallbacksConfig(Section):
     @field_validator("allow")
     @classmethod
     def _be_urls(cls, allow: tuple[str, ...]) -> tuple[str, ...]:
-        for entry in allow:
-            parse_allowed(entry)
+        if allow:
+            from kagent_sdk.protocol.callback_url import parse_allowed  # noqa: PLC0415 - few have any
+
+            for entry in allow:
+                parse_allowed(entry)
         return allow
 
 

@@ -1,83 +1,120 @@
-"""Judges where callbacks may go, by what configuration and vault say at the moment."""
+"""Callbacks of tasks: taken here, and delivered by what is imported with the first reason for it.
+
+Most agents have none. They pay for this module alone, and for one look into the outbox.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import asyncio
+import sqlite3
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from kagent_sdk.errors import VaultError, WebhookSecretError
-from kagent_sdk.protocol import problems
-from kagent_sdk.protocol.callback_url import CallbackUrl, is_allowed, parse_allowed
-from kagent_sdk.protocol.callback_url import parse_callback_url as parse_url
-from kagent_sdk.protocol.webhook import parse_secrets
+from kagent_sdk.errors import StorageError
+from kagent_sdk.protocol.problems import callback_refused
 
 if TYPE_CHECKING:
     from kagent_sdk.config.models import CallbacksConfig
-    from kagent_sdk.host.vault import Vault
+    from kagent_sdk.host.logs.pump import LogPump
+    from kagent_sdk.host.vault_keeper import VaultKeeper
+    from kagent_sdk.host.webhooks import Webhooks
+    from kagent_sdk.journal.outbox import Message
     from kagent_sdk.protocol.problem import Problem
+    from kagent_sdk.storage.thread import Storage
 
-NOT_ALLOWED = "is not below any URL of callbacks.allow in config.yaml"
-NONE_ALLOWED = "names no callback that is allowed: say where they may go in callbacks.allow"
-
-
-class HasVault(Protocol):
-    """What keeps the vault up to date."""
-
-    @property
-    def vault(self) -> Vault:
-        """The present one."""
-        ...
+NONE_ALLOWED = "no callbacks are allowed: say where they may go in callbacks.allow of config.yaml"
 
 
 class Callbacks:
-    """Where callbacks may go, and what signs them.
+    """Lives in the host's loop; none of its methods blocks.
 
     Args:
+        storage: has the outbox.
         config: the section ``callbacks``.
         keeper: has the vault.
+        pump: told of every delivery.
+
+    Attributes:
+        webhooks: what delivers; None as long as there is no reason to have it.
+        has_none: the outbox was looked into, and nothing is known to have come since.
     """
 
-    def __init__(self, config: CallbacksConfig, keeper: HasVault) -> None:
+    def __init__(
+        self, storage: Storage, config: CallbacksConfig, keeper: VaultKeeper, pump: LogPump
+    ) -> None:
+        self._storage = storage
+        self._config = config
         self._keeper = keeper
-        self.configure(config)
-
-    def configure(self, config: CallbacksConfig) -> None:
-        """Judge by this configuration from now on."""
-        self.config = config
-        self._allowed = tuple(parse_allowed(entry) for entry in config.allow)
+        self._pump = pump
+        self._needed = asyncio.Event()
+        self.webhooks: Webhooks | None = None
+        self.has_none = False
+        self._note_need()
 
     def refuse(self, url: str) -> Problem | None:
         """Return why a task with this callback is not taken; None when it may be."""
-        if not self._allowed:
-            return _refusal(NONE_ALLOWED)
-        if not self.allows(parse_url(url)):
-            return _refusal(NOT_ALLOWED)
+        if not self._config.allow:
+            return callback_refused(NONE_ALLOWED)
+        return self._build().refuse(url)
+
+    def added(self, message: Message) -> None:
+        """Take note of a message that is on disk now."""
+        self._needed.set()
+        self.has_none = False
+        self._build().added(message)
+
+    def configure(self, config: CallbacksConfig) -> None:
+        """Judge and deliver by this configuration from now on."""
+        self._config = config
+        self._note_need()
+        if self.webhooks is not None:
+            self.webhooks.configure(config)
+
+    def reconsider(self) -> None:
+        """Try everything again now: the vault has changed."""
+        if self.webhooks is not None:
+            self.webhooks.reconsider()
+
+    async def sample(self) -> None:
+        """Bring up to date what ``/status`` tells."""
+        if self.webhooks is not None:
+            await self.webhooks.sample()
+
+    async def run(self) -> None:
+        """Deliver until cancelled; the database is open."""
+        self.has_none = not await self._has_messages()
+        if not self.has_none:
+            self._needed.set()
+        await self._needed.wait()
+        await asyncio.to_thread(import_module, "kagent_sdk.host.webhooks")
+        await self._build().run()
+
+    async def finish(self, within_s: float) -> None:
+        """Begin nothing more, and give what is under way so long at the most."""
+        if self.webhooks is not None:
+            await self.webhooks.finish(within_s)
+
+    def _note_need(self) -> None:
+        if self._config.allow:
+            self._needed.set()
+
+    async def _has_messages(self) -> bool:
         try:
-            self.keys()
-        except VaultError as exc:
-            return _refusal(f"cannot be signed: {exc}")
-        return None
+            return await self._storage.read(_has_messages)
+        except StorageError:
+            return True  # then there is more to be found out
 
-    def allows(self, url: CallbackUrl) -> bool:
-        """Whether a callback may go there."""
-        return is_allowed(url, self._allowed)
+    def _build(self) -> Webhooks:
+        if self.webhooks is None:
+            from kagent_sdk.host.webhook_policy import WebhookPolicy  # noqa: PLC0415 - see above
+            from kagent_sdk.host.webhooks import Webhooks  # noqa: PLC0415
 
-    def keys(self) -> tuple[bytes, ...]:
-        """Return the keys that sign, as the vault has them now.
-
-        Raises:
-            VaultError: it has none, or a malformed one; the message holds no part of it.
-        """
-        name = self.config.secret
-        found = self._keeper.vault.known([name])
-        if name not in found:
-            raise VaultError(f"the vault has no key {name} (callbacks.secret in config.yaml)")
-        try:
-            return parse_secrets(found[name])
-        except WebhookSecretError as exc:
-            raise VaultError(f"the vault's key {name} is unfit: {exc}") from None
+            policy = WebhookPolicy(self._config, self._keeper)
+            self.webhooks = Webhooks(self._storage, policy, self._pump)
+        return self.webhooks
 
 
-def _refusal(message: str) -> Problem:
-    return problems.invalid_request(
-        [{"loc": ["callback_url"], "msg": message, "type": "callback_refused"}]
-    )
+def _has_messages(connection: sqlite3.Connection) -> bool:
+    query = "SELECT EXISTS (SELECT 1 FROM outbox WHERE channel = 'webhook')"
+    (found,) = connection.execute(query).fetchone()
+    return bool(found)

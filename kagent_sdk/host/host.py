@@ -151,7 +151,7 @@ class Host:
                 ("watchdog", parts.watchdog.run()),
                 ("monitor", self._monitor()),
                 ("vault", parts.keeper.run()),
-                ("webhooks", self._deliver()),
+                ("callbacks", self._call_back()),
                 ("sweep", server.sweep()),
             )
         ]
@@ -181,9 +181,9 @@ class Host:
             await asyncio.sleep(SETTLED_AFTER_S)
             await asyncio.to_thread(import_reports)
 
-    async def _deliver(self) -> None:
+    async def _call_back(self) -> None:
         await self._parts.durability.opened.wait()
-        await self._parts.webhooks.run()
+        await self._parts.callbacks.run()
 
     async def _wait_for_stop(self) -> None:
         await self._stop_asked.wait()
@@ -217,7 +217,7 @@ class Host:
         self._parts.exits.keep_tasks()
         await self._parts.succession.stop(max(0.0, schedule.stop_until_s - self._loop.time()))
         await asyncio.wait([pool], timeout=max(0.1, schedule.flush_until_s - self._loop.time()))
-        await self._parts.webhooks.finish(self._left_s(FLUSH_S))
+        await self._parts.callbacks.finish(self._left_s(FLUSH_S))
 
     async def _finish_tasks(self) -> ShutdownSchedule:
         schedule = self._schedule

@@ -36,7 +36,6 @@ from kagent_sdk.host.task import Worker
 from kagent_sdk.host.vault import Vault
 from kagent_sdk.host.vault_keeper import VaultKeeper
 from kagent_sdk.host.watchdog import TICK_S, Watchdog
-from kagent_sdk.host.webhooks import Webhooks
 from kagent_sdk.host.worker_kind import WorkerKind
 from kagent_sdk.protocol.state import Transaction
 from kagent_sdk.storage.thread import Storage
@@ -73,7 +72,7 @@ class HostParts:
     reloader: Reloader
     watchdog: Watchdog
     monitor: Monitor
-    webhooks: Webhooks
+    callbacks: Callbacks
     service_manager: ServiceManager | None
 
     @property
@@ -109,15 +108,15 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
     journal = build_journal(storage, config.tasks, apply_state=_apply_state)
     engine = Engine(config, journal, counters, later.kill)
     durability = Durability(storage, journal, engine=engine, pump=pump, on_change=later.refresh)
-    webhooks = Webhooks(storage, Callbacks(config.callbacks, keeper), pump)
-    journal.listeners.append(webhooks.added)
+    callbacks = Callbacks(storage, config.callbacks, keeper, pump)
+    journal.listeners.append(callbacks.added)
     exits = Exits(directory, pump=pump, places=lambda: _places(succession), started_at=started_at)
     files = _program_files(directory, config, keeper, pump)
     pools = PoolBuilder(
         directory, engine, children, pump, keeper, exits, files, clock, later.refresh
     )
     succession = Succession(pools.build(config), build=pools.build, engine=engine, pump=pump)
-    keeper.listeners += [succession.share_secrets, webhooks.reconsider]
+    keeper.listeners += [succession.share_secrets, callbacks.reconsider]
     watchdog = Watchdog(succession, lifecycle=lifecycle, engine=engine, pump=pump, clock=clock)
     later.succession, later.watchdog, later.durability = succession, watchdog, durability
     service_manager = _service_manager(pump, lifecycle, watchdog.health)
@@ -130,7 +129,7 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
     )
     reloader = Reloader(
         succession,
-        _Configurable(folder, keeper, engine, monitor, webhooks, pump),
+        _Configurable(folder, keeper, engine, monitor, callbacks, pump),
         monitor=monitor,
         pump=pump,
         service_manager=service_manager,
@@ -150,7 +149,7 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
         reloader=reloader,
         watchdog=watchdog,
         monitor=monitor,
-        webhooks=webhooks,
+        callbacks=callbacks,
         service_manager=service_manager,
     )
 
@@ -188,7 +187,7 @@ class _Configurable:
     keeper: VaultKeeper
     engine: Engine
     monitor: Monitor
-    webhooks: Webhooks
+    callbacks: Callbacks
     pump: LogPump
 
     def prepare(self, present: AgentConfig) -> Reconfiguration:
@@ -201,7 +200,7 @@ class _Configurable:
         self.monitor.configure(config.limits)
         self.pump.configure(config.logs)
         self.keeper.configure(config.secrets)
-        self.webhooks.configure(config.callbacks)
+        self.callbacks.configure(config.callbacks)
 
 
 @dataclass(frozen=True, slots=True)

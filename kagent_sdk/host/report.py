@@ -271,7 +271,10 @@ def _capabilities(host: HostParts) -> tuple[status.CapabilityInfo, ...]:
 
 
 def _outbox(host: HostParts) -> status.OutboxInfo:
-    stats, tally = host.webhooks.stats, host.webhooks.tally
+    webhooks = host.callbacks.webhooks
+    if webhooks is None:
+        return status.OutboxInfo(pending=0 if host.callbacks.has_none else None)
+    stats, tally = webhooks.stats, webhooks.tally
     return status.OutboxInfo(
         pending=None if stats is None else stats.pending,
         pending_bytes=None if stats is None else stats.pending_bytes,

@@ -31,6 +31,7 @@ HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": f"kagent-sdk/{__version__}",
     "Accept": "*/*",
+    "Accept-Encoding": "identity",
 }
 
 

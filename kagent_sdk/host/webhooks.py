@@ -18,8 +18,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from kagent_sdk.errors import StorageError, VaultError
-from kagent_sdk.host.callbacks import NOT_ALLOWED
 from kagent_sdk.host.webhook_client import Request, WebhookClient
+from kagent_sdk.host.webhook_policy import NOT_ALLOWED
 from kagent_sdk.journal import outbox
 from kagent_sdk.journal.delivery import (
     Action,
@@ -37,8 +37,8 @@ from kagent_sdk.protocol.webhook import webhook_headers
 
 if TYPE_CHECKING:
     from kagent_sdk.config.models import CallbacksConfig
-    from kagent_sdk.host.callbacks import Callbacks
     from kagent_sdk.host.logs.pump import LogPump
+    from kagent_sdk.host.webhook_policy import WebhookPolicy
     from kagent_sdk.journal.outbox import Channel, Message
     from kagent_sdk.protocol.problem import Problem
     from kagent_sdk.storage.thread import Storage
@@ -55,8 +55,8 @@ LOOK_EVERY_S = 60.0
 FULL_RETRY_S = 30.0
 """What a caller is told whose callback has no room."""
 
-FINISH_S = 2.0
-"""For deliveries under way when the host ends; the next host sends the rest."""
+SMALL_BYTES = 256 * 1024
+"""What is signed in the event loop; more is signed in a thread."""
 
 Post = Callable[[Request], Awaitable[Answer]]
 
@@ -83,7 +83,7 @@ class Webhooks:
 
     Args:
         storage: has the outbox.
-        callbacks: where they may go, and what signs them.
+        policy: where they may go, and what signs them.
         pump: told of every attempt.
         post: sends; with aiohttp if None.
         clock: seconds since the epoch.
@@ -96,14 +96,14 @@ class Webhooks:
     def __init__(
         self,
         storage: Storage,
-        callbacks: Callbacks,
+        policy: WebhookPolicy,
         pump: LogPump,
         *,
         post: Post | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._storage = storage
-        self._callbacks = callbacks
+        self._policy = policy
         self._pump = pump
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -122,9 +122,9 @@ class Webhooks:
 
     def refuse(self, url: str) -> Problem | None:
         """Return why a task with this callback is not taken; None when it may be."""
-        if self._pending_bytes > self._callbacks.config.max_pending_bytes:
+        if self._pending_bytes > self._policy.config.max_pending_bytes:
             return outbox_full(FULL_RETRY_S)
-        return self._callbacks.refuse(url)
+        return self._policy.refuse(url)
 
     def added(self, message: Message) -> None:
         """Take note of a message that is on disk now."""
@@ -133,7 +133,7 @@ class Webhooks:
 
     def configure(self, config: CallbacksConfig) -> None:
         """Deliver by this configuration from now on, and try everything again."""
-        self._callbacks.configure(config)
+        self._policy.configure(config)
         self.reconsider()
 
     def reconsider(self) -> None:
@@ -156,7 +156,7 @@ class Webhooks:
         """Deliver until cancelled, or until `finish`."""
         try:
             await self.sample()
-            latest_at = self._clock() + self._callbacks.config.retry_max_s
+            latest_at = self._clock() + self._policy.config.retry_max_s
             await self._advance(latest_at)
             while True:
                 self._changed.clear()
@@ -237,7 +237,7 @@ class Webhooks:
 
     def _can_sign(self) -> bool:
         try:
-            self._callbacks.keys()
+            self._policy.keys()
         except VaultError as exc:
             if self.tally.last_error != str(exc):
                 self._pump.log("error", "webhooks_held_up", reason=str(exc))
@@ -266,7 +266,7 @@ class Webhooks:
             self._pump.log_exception("webhook_broken", error, task_id=message.task)
 
     async def _deliver(self, message: Message) -> None:
-        config = self._callbacks.config
+        config = self._policy.config
         limits = RetryLimits(config.retry_max_s, config.give_up_s)
         began = self._loop.time()
         age_s = self._clock() - message.created_at
@@ -284,16 +284,19 @@ class Webhooks:
         await self._settle(message, verdict)
 
     async def _send(self, message: Message) -> Answer:
-        callbacks = self._callbacks
+        policy = self._policy
         try:
-            is_allowed = callbacks.allows(parse_callback_url(message.destination))
-            keys = callbacks.keys()
+            is_allowed = policy.allows(parse_callback_url(message.destination))
+            keys = policy.keys()
         except (CallbackUrlError, VaultError) as exc:
             return Answer(error=str(exc), is_mistake=True)
         if not is_allowed:
             return Answer(error=f"the callback {NOT_ALLOWED}", is_mistake=True)
-        headers = webhook_headers(keys, message.id, self._clock(), message.payload)
-        timeout_s = callbacks.config.timeout_s
+        sign = partial(webhook_headers, keys, message.id, self._clock(), message.payload)
+        # The loop waits for no more than a millisecond of SHA-256.
+        is_small = len(message.payload) <= SMALL_BYTES
+        headers = sign() if is_small else await asyncio.to_thread(sign)
+        timeout_s = policy.config.timeout_s
         return await self._post(Request(message.destination, headers, message.payload, timeout_s))
 
     def _note_answer(self, message: Message, answer: Answer, verdict: Verdict) -> None:

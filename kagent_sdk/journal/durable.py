@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 from kagent_sdk.errors import StorageError
-from kagent_sdk.journal import outbox, rows
-from kagent_sdk.journal.callbacks import callback_message
+from kagent_sdk.journal import rows
 from kagent_sdk.journal.events import Event, EventLog
 from kagent_sdk.journal.memory import MemoryJournal
-from kagent_sdk.journal.outbox import Message
 from kagent_sdk.journal.port import Page, Query
 from kagent_sdk.journal.record import Ending, TaskRecord
 from kagent_sdk.journal.retention import Retention
@@ -23,6 +22,9 @@ from kagent_sdk.journal.rows import StoredTask
 from kagent_sdk.protocol.manifest import CapabilityManifest
 from kagent_sdk.protocol.state import Transaction
 from kagent_sdk.storage.thread import Storage
+
+if TYPE_CHECKING:
+    from kagent_sdk.journal.outbox import Message
 
 MAX_RECENT = 1000
 MAX_RECENT_BYTES = 8 * 1024 * 1024
@@ -163,7 +165,7 @@ class DurableJournal:
         if record.is_durable:
             end = rows.pack_end(record, ending)
             record.stored_bytes = end.size_bytes
-        message = callback_message(record, ending)
+        message = None if record.callback_url is None else _call_back(record, ending)
         if end is None and transaction is None and message is None:
             return None
         step = partial(self._end, end=end, transaction=transaction, message=message)
@@ -191,6 +193,8 @@ class DurableJournal:
         if end is not None:
             rows.finish(connection, end)
         if message is not None:
+            from kagent_sdk.journal import outbox  # noqa: PLC0415 - as in `_call_back`
+
             outbox.add(connection, message)
 
     def ended(self, record: TaskRecord) -> None:
@@ -364,6 +368,12 @@ class DurableJournal:
         record = self._recent.pop(task_id, None)
         if record is not None:
             self._recent_bytes -= record.stored_bytes
+
+
+def _call_back(record: TaskRecord, ending: Ending) -> Message | None:
+    from kagent_sdk.journal.callbacks import callback_message  # noqa: PLC0415 - few agents have any
+
+    return callback_message(record, ending)
 
 
 def _read_manifest(row: StoredTask, document: str | None) -> CapabilityManifest:

@@ -21,15 +21,14 @@ URL_PATTERN = "^[Hh][Tt][Tt][Pp][Ss]?://[!-~]+$"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _CHARACTER = r"[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2}"  # pchar (RFC 3986, 3.3)
-_match_url = re.compile(
+_URL = (
     r"(?P<scheme>[Hh][Tt][Tt][Pp][Ss]?)://"
     # A name in ASCII without empty labels, an IPv4 address, or an IPv6 address without a zone.
     r"(?P<host>[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*|\[[0-9A-Fa-f:.]{2,45}\])"
     r"(?::(?P<port>[0-9]{1,5}))?"
     rf"(?P<path>(?:/(?:{_CHARACTER})*)*)"
     rf"(?:\?(?P<query>(?:{_CHARACTER}|[/?])*))?"
-).fullmatch
-_split_segments = re.compile(r"[/\\]").split
+)
 
 
 class CallbackUrlError(KagentError, ValueError):
@@ -77,7 +76,7 @@ def parse_callback_url(text: str) -> CallbackUrl:
     """
     if len(text) > MAX_URL_CHARS:
         raise CallbackUrlError(f"must not be over {MAX_URL_CHARS} characters")
-    found = _match_url(text)
+    found = re.fullmatch(_URL, text)
     if found is None:
         raise CallbackUrlError(_explain(text))
     scheme = found["scheme"].lower()
@@ -85,7 +84,7 @@ def parse_callback_url(text: str) -> CallbackUrl:
     if not 1 <= port <= 65535:
         raise CallbackUrlError("must have a port from 1 to 65535, or none")
     path = found["path"]
-    if any(_is_dots(segment) for segment in _split_segments(unquote(unquote(path)))):
+    if any(_is_dots(segment) for segment in re.split(r"[/\\]", unquote(unquote(path)))):
         raise CallbackUrlError("must not have a path with the segments . or ..")
     host = found["host"].strip("[]").lower()
     return CallbackUrl(scheme, host, port, path or "/", found["query"] or "")

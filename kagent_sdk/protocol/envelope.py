@@ -20,7 +20,6 @@ from hashlib import blake2b
 from typing import Any, TypeGuard
 
 from kagent_sdk.protocol import problems
-from kagent_sdk.protocol.callback_url import CallbackUrlError, parse_callback_url
 from kagent_sdk.protocol.headers import TASK_ID_RULE, is_task_id
 from kagent_sdk.protocol.json_text import (
     JsonTextError,
@@ -224,6 +223,11 @@ def _read_callback_url(raw: bytes | None, wrong: list[dict[str, Any]]) -> str | 
     if not raw.startswith(b'"'):
         wrong.append(_wrong("callback_url", "must be a string", "string_type"))
         return None
+    from kagent_sdk.protocol.callback_url import (  # noqa: PLC0415 - few agents take one
+        CallbackUrlError,
+        parse_callback_url,
+    )
+
     text = _read_text(raw)
     try:
         parse_callback_url(text)

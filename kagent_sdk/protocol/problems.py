@@ -220,6 +220,11 @@ def invalid_request(details: Sequence[Mapping[str, Any]]) -> Problem:
     return _problem(ProblemCode.INVALID_REQUEST, message, {"error": failure.as_dict()})
 
 
+def callback_refused(reason: str) -> Problem:
+    """Answer 422: a task may not have this callback."""
+    return invalid_request([{"loc": ["callback_url"], "msg": reason, "type": "callback_refused"}])
+
+
 def invalid_input(details: Sequence[Mapping[str, Any]]) -> Problem:
     """Answer 422: the input does not fit the capability; ``details`` are pydantic's."""
     message = "the input does not validate"
