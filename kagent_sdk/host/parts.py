@@ -37,6 +37,7 @@ from kagent_sdk.host.vault import Vault
 from kagent_sdk.host.vault_keeper import VaultKeeper
 from kagent_sdk.host.watchdog import TICK_S, Watchdog
 from kagent_sdk.host.worker_kind import WorkerKind
+from kagent_sdk.journal.durable import DurableJournal
 from kagent_sdk.protocol.state import Transaction
 from kagent_sdk.storage.thread import Storage
 
@@ -95,7 +96,6 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
     directory = folder.path
     started_at = time.time()
     lifecycle = Lifecycle(started_at)
-    counters = Counters()
     pump = LogPump(
         directory / "logs" / "runtime.log", agent=config.name or "agent", config=config.logs
     )
@@ -106,17 +106,16 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
     later = _Later()
     storage = Storage(directory / JOURNAL, config.tasks.durability, on_trouble=later.note_trouble)
     journal = build_journal(storage, config.tasks, apply_state=_apply_state)
-    engine = Engine(config, journal, counters, later.kill)
+    engine = Engine(config, journal, Counters(), later.kill)
     durability = Durability(storage, journal, engine=engine, pump=pump, on_change=later.refresh)
-    callbacks = Callbacks(storage, config.callbacks, keeper, pump)
-    journal.listeners.append(callbacks.added)
+    callbacks = _callbacks(storage, journal, config, keeper, pump)
     exits = Exits(directory, pump=pump, places=lambda: _places(succession), started_at=started_at)
     files = _program_files(directory, config, keeper, pump)
     pools = PoolBuilder(
         directory, engine, children, pump, keeper, exits, files, clock, later.refresh
     )
     succession = Succession(pools.build(config), build=pools.build, engine=engine, pump=pump)
-    keeper.listeners += [succession.share_secrets, callbacks.reconsider]
+    keeper.listeners.append(succession.share_secrets)
     watchdog = Watchdog(succession, lifecycle=lifecycle, engine=engine, pump=pump, clock=clock)
     later.succession, later.watchdog, later.durability = succession, watchdog, durability
     service_manager = _service_manager(pump, lifecycle, watchdog.health)
@@ -139,7 +138,7 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
         keeper=keeper,
         started_at=started_at,
         lifecycle=lifecycle,
-        counters=counters,
+        counters=engine.counters,
         durability=durability,
         pump=pump,
         exits=exits,
@@ -295,6 +294,19 @@ def _keeper(directory: Path, config: AgentConfig, vault: Vault, pump: LogPump) -
         token_file=os.environ.get(TOKEN_FILE_VARIABLE),
         pump=pump,
     )
+
+
+def _callbacks(
+    storage: Storage,
+    journal: DurableJournal,
+    config: AgentConfig,
+    keeper: VaultKeeper,
+    pump: LogPump,
+) -> Callbacks:
+    callbacks = Callbacks(storage, config.callbacks, keeper, pump)
+    journal.listeners.append(callbacks.added)
+    keeper.listeners.append(callbacks.reconsider)
+    return callbacks
 
 
 def _apply_state(connection: sqlite3.Connection, transaction: Transaction) -> int:
