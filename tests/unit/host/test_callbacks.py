@@ -37,11 +37,22 @@ def make(storage: Storage, config: CallbacksConfig) -> Callbacks:
     return Callbacks(storage, config, keeper, pump)
 
 
+def is_loaded(callbacks: Callbacks) -> bool:
+    """Whether the part that delivers is there."""
+    return callbacks.webhooks is not None
+
+
+def stats_of(callbacks: Callbacks) -> outbox.Stats | None:
+    """Return what the part that delivers knows of the outbox."""
+    assert callbacks.webhooks is not None
+    return callbacks.webhooks.stats
+
+
 async def run_until_there(callbacks: Callbacks) -> asyncio.Task[None]:
     """Run until the part that delivers is there."""
     job = asyncio.create_task(callbacks.run())
     async with asyncio.timeout(20):
-        while callbacks.webhooks is None:  # noqa: ASYNC110 - an import in a thread
+        while not is_loaded(callbacks):  # noqa: ASYNC110 - an import in a thread
             await asyncio.sleep(0.002)
     return job
 
@@ -62,17 +73,17 @@ async def test_without_a_reason_nothing_is_loaded(storage: Storage) -> None:
     callbacks.reconsider()
     await callbacks.sample()
     await callbacks.finish(1)
-    assert callbacks.webhooks is None
+    assert not is_loaded(callbacks)
 
     callbacks.configure(ALLOW)
     async with asyncio.timeout(20):
-        while callbacks.webhooks is None:  # noqa: ASYNC110 - an import in a thread
+        while not is_loaded(callbacks):  # noqa: ASYNC110 - an import in a thread
             await asyncio.sleep(0.002)
     callbacks.configure(CallbacksConfig())
     callbacks.reconsider()
     await callbacks.sample()
     await callbacks.finish(1)
-    assert callbacks.webhooks.stats is not None
+    assert await storage.read(partial(outbox.stats, channel="webhook")) == stats_of(callbacks)
     await end(job)
 
 
@@ -95,7 +106,7 @@ async def test_a_message_is_a_reason(storage: Storage) -> None:
     callbacks.added(MESSAGE)
 
     assert not callbacks.has_none
-    assert callbacks.webhooks is not None
+    assert is_loaded(callbacks)
     await end(job)
 
 
