@@ -26,7 +26,9 @@ if TYPE_CHECKING:
         TaskError,
         TaskInterrupted,
         VaultError,
+        WebhookSignatureError,
     )
+    from kagent_sdk.protocol.webhook import sign_webhook, verify_webhook
 
 __version__ = "0.1.0"
 
@@ -48,6 +50,9 @@ _HOMES = {
     "TaskError": "errors",
     "TaskInterrupted": "errors",
     "VaultError": "errors",
+    "WebhookSignatureError": "errors",
+    "sign_webhook": "protocol.webhook",
+    "verify_webhook": "protocol.webhook",
 }
 
 __all__ = [
@@ -68,7 +73,10 @@ __all__ = [
     "TaskError",
     "TaskInterrupted",
     "VaultError",
+    "WebhookSignatureError",
     "__version__",
+    "sign_webhook",
+    "verify_webhook",
 ]
 
 

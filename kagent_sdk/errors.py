@@ -7,6 +7,8 @@
         ├── DeclarationError        an author's function cannot become a capability, loop or hook
         ├── ConfigError             config.yaml or the environment is wrong (exit code 78)
         │   └── VaultError          secrets/vault.json is missing a key, malformed or unsafe (78)
+        │       └── WebhookSecretError  a secret that signs webhooks is malformed
+        ├── WebhookSignatureError   a webhook does not come from who it says, or not just now
         ├── StartupError            the agent cannot start for another reason (exit code 3)
         ├── CrashLoopError          the worker keeps crashing (exit code 75)
         ├── ReloadError             the new workers did not come up; the old ones go on
@@ -26,6 +28,7 @@
         ├── RequestError            a request cannot be served; carries the answer (protocol.problem)
         │   ├── EnvelopeError       the body of POST /v1/tasks is not what it should be
         │   └── HeaderError         a header that we know has a value that we do not understand
+        ├── CallbackUrlError        a text is no URL for a callback (also a ValueError)
         ├── JsonTextError           a text is not JSON; says why and where (protocol.json_text)
         ├── ProtocolError           the other process broke the frame protocol
         │   └── FrameTooLargeError  a frame announced more bytes than the receiver allows
@@ -59,6 +62,14 @@ class ConfigError(KagentError):
 
 class VaultError(ConfigError):
     """The vault cannot be used as it is; the message never contains a value of it."""
+
+
+class WebhookSecretError(VaultError):
+    """A secret that signs webhooks is malformed; the message says how, and holds no part of it."""
+
+
+class WebhookSignatureError(KagentError):
+    """A webhook is not to be trusted: answer 400, and do nothing with its body."""
 
 
 class StartupError(KagentError):

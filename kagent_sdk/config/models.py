@@ -243,6 +243,21 @@ class CallbacksConfig(Section):
     give_up_s: float = Field(
         86_400, gt=0, description="A message that could not be delivered for so long is dropped."
     )
+    max_pending_bytes: int = Field(
+        256 * MEBIBYTE,
+        ge=1024,
+        description="Messages that wait to be delivered; more tasks with a callback get 429.",
+    )
+
+    @field_validator("allow")
+    @classmethod
+    def _be_urls(cls, allow: tuple[str, ...]) -> tuple[str, ...]:
+        if allow:
+            from kagent_sdk.protocol.callback_url import parse_allowed  # noqa: PLC0415 - few have any
+
+            for entry in allow:
+                parse_allowed(entry)
+        return allow
 
 
 class LogsConfig(Section):

@@ -27,10 +27,12 @@ class Durability:
         storage: the database.
         journal: on it.
         state: on it too.
-        state: on it too.
         engine: takes no tasks before it has recovered.
         pump: told of trouble.
         on_change: called when tasks can be taken.
+
+    Attributes:
+        opened: set when the database is open.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Durability:
         self._engine = engine
         self._pump = pump
         self._on_change = on_change
+        self.opened = asyncio.Event()
         self.report: OpenReport | None = None
 
     async def run(self) -> None:
@@ -72,6 +75,7 @@ class Durability:
         if tasks:
             self._pump.log("info", "tasks_recovered", count=len(tasks))
         self._on_change()
+        self.opened.set()
         await self.state.run()
 
     def note_trouble(self, trouble: str | None) -> None:

@@ -32,7 +32,7 @@ SETTLED_AFTER_S = 1.0
 """From here on most workers are ready, and no import of the host's takes time from theirs."""
 
 FLUSH_S = 2.0
-"""For the last answers, and for the record of the end."""
+"""For the last answers, for callbacks under way, and for the record of the end."""
 
 LOG_FLUSH_S = 10.0
 """A full pipe is written in milliseconds; a machine that is busy or a slow disk may take its time, and
@@ -155,6 +155,7 @@ class Host:
                 ("watchdog", parts.watchdog.run()),
                 ("monitor", self._monitor()),
                 ("vault", parts.keeper.run()),
+                ("callbacks", self._call_back()),
                 ("sweep", server.sweep()),
             )
         ]
@@ -184,6 +185,10 @@ class Host:
             # Behind the start, and before anyone asks what is wrong: no imports during a stall.
             await asyncio.sleep(SETTLED_AFTER_S)
             await asyncio.to_thread(import_reports)
+
+    async def _call_back(self) -> None:
+        await self._parts.durability.opened.wait()
+        await self._parts.callbacks.run()
 
     async def _wait_for_stop(self) -> None:
         await self._stop_asked.wait()
@@ -217,6 +222,7 @@ class Host:
         self._parts.exits.keep_tasks()
         await self._parts.succession.stop(max(0.0, schedule.stop_until_s - self._loop.time()))
         await asyncio.wait([pool], timeout=max(0.1, schedule.flush_until_s - self._loop.time()))
+        await self._parts.callbacks.finish(self._left_s(FLUSH_S))
 
     async def _finish_tasks(self) -> ShutdownSchedule:
         schedule = self._schedule

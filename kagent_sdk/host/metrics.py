@@ -56,6 +56,7 @@ class _Page:
             _collect_state(self._status),
             _collect_requests(self._counters),
             _collect_logs(self._status),
+            _collect_outbox(self._status),
         ):
             for family in families:
                 if family.samples:
@@ -263,6 +264,28 @@ def _collect_logs(status: Status) -> Iterator[Metric]:
     ]
     text = "Records that could not be written, by what was in the way."
     yield _counter("kagent_log_lost_records", text, ("where",), lost)
+
+
+def _collect_outbox(status: Status) -> Iterator[Metric]:
+    outbox = status.outbox
+    yield _gauge(
+        "kagent_outbox_pending",
+        "Callbacks that are not delivered yet.",
+        (),
+        [((), outbox.pending)],
+    )
+    yield _gauge(
+        "kagent_outbox_oldest_seconds",
+        "Age of the oldest of them.",
+        (),
+        [((), outbox.oldest_s)],
+    )
+    yield _counter(
+        "kagent_webhooks",
+        "Attempts to deliver a callback by what came of them; dropped: messages that were given up.",
+        ("outcome",),
+        [((name,), getattr(outbox, name)) for name in ("delivered", "failed", "dropped")],
+    )
 
 
 def _gauge(name: str, text: str, labels: Sequence[str], rows: Iterable[Row]) -> Metric:

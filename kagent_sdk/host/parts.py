@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kagent_sdk.config.models import AgentConfig
+from kagent_sdk.host.callbacks import Callbacks
 from kagent_sdk.host.children import Children
 from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.durability import JOURNAL, Durability, build_journal
@@ -36,6 +37,7 @@ from kagent_sdk.host.vault import Vault
 from kagent_sdk.host.vault_keeper import VaultKeeper
 from kagent_sdk.host.watchdog import TICK_S, Watchdog
 from kagent_sdk.host.worker_kind import WorkerKind
+from kagent_sdk.journal.durable import DurableJournal
 from kagent_sdk.storage.thread import Storage
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ class HostParts:
     reloader: Reloader
     watchdog: Watchdog
     monitor: Monitor
+    callbacks: Callbacks
     service_manager: ServiceManager | None
 
     @property
@@ -97,7 +100,6 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
     directory = folder.path
     started_at = time.time()
     lifecycle = Lifecycle(started_at)
-    counters = Counters()
     pump = LogPump(
         directory / "logs" / "runtime.log", agent=config.name or "agent", config=config.logs
     )
@@ -109,10 +111,11 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
     storage = Storage(directory / JOURNAL, config.tasks.durability, on_trouble=later.note_trouble)
     state = StateKeeper(storage, directory, config, pump=pump, is_idle=later.is_idle)
     journal = build_journal(storage, config.tasks, apply_state=state.apply)
-    engine = Engine(config, journal, counters, later.kill)
+    engine = Engine(config, journal, Counters(), later.kill)
     durability = Durability(
         storage, journal, state, engine=engine, pump=pump, on_change=later.refresh
     )
+    callbacks = _callbacks(storage, journal, config, keeper, pump)
     exits = Exits(directory, pump=pump, places=lambda: _places(succession), started_at=started_at)
     files = _program_files(directory, config, keeper, pump)
     keepers = Keepers(keeper, state)
@@ -128,7 +131,7 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
     monitor = _monitor(config, engine, succession, later, pump)
     reloader = Reloader(
         succession,
-        _Configurable(folder, keeper, engine, monitor, pump),
+        _Configurable(folder, keeper, engine, monitor, callbacks, pump),
         monitor=monitor,
         pump=pump,
         service_manager=service_manager,
@@ -138,7 +141,7 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
         keeper=keeper,
         started_at=started_at,
         lifecycle=lifecycle,
-        counters=counters,
+        counters=engine.counters,
         durability=durability,
         pump=pump,
         exits=exits,
@@ -148,6 +151,7 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
         reloader=reloader,
         watchdog=watchdog,
         monitor=monitor,
+        callbacks=callbacks,
         service_manager=service_manager,
     )
 
@@ -189,6 +193,7 @@ class _Configurable:
     keeper: VaultKeeper
     engine: Engine
     monitor: Monitor
+    callbacks: Callbacks
     pump: LogPump
 
     def prepare(self, present: AgentConfig) -> Reconfiguration:
@@ -201,6 +206,7 @@ class _Configurable:
         self.monitor.configure(config.limits)
         self.pump.configure(config.logs)
         self.keeper.configure(config.secrets)
+        self.callbacks.configure(config.callbacks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +313,19 @@ def _keeper(directory: Path, config: AgentConfig, vault: Vault, pump: LogPump) -
         token_file=os.environ.get(TOKEN_FILE_VARIABLE),
         pump=pump,
     )
+
+
+def _callbacks(
+    storage: Storage,
+    journal: DurableJournal,
+    config: AgentConfig,
+    keeper: VaultKeeper,
+    pump: LogPump,
+) -> Callbacks:
+    callbacks = Callbacks(storage, config.callbacks, keeper, pump)
+    journal.listeners.append(callbacks.added)
+    keeper.listeners.append(callbacks.reconsider)
+    return callbacks
 
 
 def _pids(succession: Succession) -> list[int]:

@@ -16,6 +16,7 @@ LIVE_KEYS: frozenset[tuple[str, ...]] = frozenset(
         ("tasks",),
         ("health",),
         ("limits",),
+        ("callbacks",),
         ("shutdown",),
         ("secrets", "expose"),
         ("secrets", "required"),

@@ -59,6 +59,7 @@ def build_status(host: HostParts) -> status.Status:
             error=host.keeper.error,
         ),
         state=_state(host.state),
+        outbox=_outbox(host),
         last_exit=LastExit(host=host.exits.host, worker=host.exits.worker),
     )
 
@@ -285,6 +286,27 @@ def _capabilities(host: HostParts) -> tuple[status.CapabilityInfo, ...]:
         )
         for name, manifest in engine.dispatcher.capabilities.items()
         for counted in (host.counters.capability(name),)
+    )
+
+
+def _outbox(host: HostParts) -> status.OutboxInfo:
+    webhooks = host.callbacks.webhooks
+    if webhooks is None:
+        return status.OutboxInfo(pending=0 if host.callbacks.has_none else None)
+    stats, tally = webhooks.stats, webhooks.tally
+    return status.OutboxInfo(
+        pending=None if stats is None else stats.pending,
+        pending_bytes=None if stats is None else stats.pending_bytes,
+        oldest_s=(
+            None
+            if stats is None or stats.oldest_at is None
+            else max(0.0, time.time() - stats.oldest_at)
+        ),
+        delivered=tally.delivered,
+        failed=tally.failed,
+        dropped=None if stats is None else stats.dropped,
+        last_error=tally.last_error,
+        last_drop=None if stats is None else stats.last_drop,
     )
 
 

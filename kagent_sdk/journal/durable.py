@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 from kagent_sdk.errors import StorageError
 from kagent_sdk.journal import rows
@@ -22,6 +23,9 @@ from kagent_sdk.protocol.manifest import CapabilityManifest
 from kagent_sdk.protocol.state import Transaction
 from kagent_sdk.storage.space import shrink
 from kagent_sdk.storage.thread import Storage
+
+if TYPE_CHECKING:
+    from kagent_sdk.journal.outbox import Message
 
 MAX_RECENT = 1000
 MAX_RECENT_BYTES = 8 * 1024 * 1024
@@ -55,6 +59,9 @@ class DurableJournal:
         events: bounds of the events that are read back.
         build: makes the record of a task that was read.
         apply_state: changes the state, inside the transaction that ends a task.
+
+    Attributes:
+        listeners: told of every message that the end of a task has put into the outbox.
     """
 
     def __init__(
@@ -79,6 +86,7 @@ class DurableJournal:
         self._recent_bytes = 0
         self._recalls = 0
         self._is_pruning = False
+        self.listeners: list[Callable[[Message], None]] = []
 
     async def open(self) -> tuple[list[TaskRecord], int]:
         """Read what the host before has left.
@@ -169,18 +177,37 @@ class DurableJournal:
         if record.is_durable:
             end = rows.pack_end(record, ending)
             record.stored_bytes = end.size_bytes
-        if end is None and transaction is None:
+        message = None if record.callback_url is None else _call_back(record, ending)
+        if end is None and transaction is None and message is None:
             return None
-        return self._storage.write(partial(self._end, end=end, transaction=transaction), must=True)
+        step = partial(self._end, end=end, transaction=transaction, message=message)
+        future = self._storage.write(step, must=True)
+        if message is not None:
+            future.add_done_callback(partial(self._note_message, message))
+        return future
+
+    def _note_message(self, message: Message, future: asyncio.Future[None]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            return
+        for listener in self.listeners:
+            listener(message)
 
     def _end(
-        self, connection: sqlite3.Connection, end: rows.End | None, transaction: Transaction | None
+        self,
+        connection: sqlite3.Connection,
+        end: rows.End | None,
+        transaction: Transaction | None,
+        message: Message | None,
     ) -> None:
         # The state first: it may refuse, and nothing must be written then.
         if transaction is not None:
             self._apply_state(connection, transaction)
         if end is not None:
             rows.finish(connection, end)
+        if message is not None:
+            from kagent_sdk.journal import outbox  # noqa: PLC0415 - as in `_call_back`
+
+            outbox.add(connection, message)
 
     def ended(self, record: TaskRecord) -> None:
         """Take note that the record shows its end now."""
@@ -362,6 +389,12 @@ class DurableJournal:
         record = self._recent.pop(task_id, None)
         if record is not None:
             self._recent_bytes -= record.stored_bytes
+
+
+def _call_back(record: TaskRecord, ending: Ending) -> Message | None:
+    from kagent_sdk.journal.callbacks import callback_message  # noqa: PLC0415 - few agents have any
+
+    return callback_message(record, ending)
 
 
 def _read_manifest(row: StoredTask, document: str | None) -> CapabilityManifest:

@@ -2,7 +2,8 @@
 
 ::
 
-    {"capability": "digest", "input": …, "id"?: "…", "timeout_s"?: 30, "metadata"?: {…}}
+    {"capability": "digest", "input": …, "id"?: "…", "timeout_s"?: 30, "metadata"?: {…},
+     "callback_url"?: "https://…"}
 
 ``input`` and ``metadata`` stay the bytes that the caller sent: the worker judges the input from
 them, and the digest, the journal and the answer need no second opinion on what they say. A member
@@ -32,7 +33,7 @@ from kagent_sdk.protocol.problem import RequestError
 
 __all__ = ["Envelope", "EnvelopeError", "input_digest", "is_json", "parse_envelope"]
 
-ENVELOPE_KEYS = ("capability", "id", "input", "metadata", "timeout_s")
+ENVELOPE_KEYS = ("callback_url", "capability", "id", "input", "metadata", "timeout_s")
 _KEYS = {f'"{key}"'.encode(): key for key in ENVELOPE_KEYS}
 MAX_CAPABILITY_CHARS = 64
 MAX_TIMEOUT_S = 1e9
@@ -65,6 +66,7 @@ class Envelope:
         input: raw JSON, exactly as it was sent.
         timeout_s: above 0 and up to `MAX_TIMEOUT_S`; None for the capability's own.
         metadata: raw JSON of an object.
+        callback_url: where to tell of the task's end; a URL, but perhaps not an allowed one.
     """
 
     id: str | None
@@ -72,6 +74,7 @@ class Envelope:
     input: bytes
     timeout_s: float | None
     metadata: bytes
+    callback_url: str | None = None
 
 
 def parse_envelope(body: bytes) -> Envelope:
@@ -94,6 +97,7 @@ def parse_envelope(body: bytes) -> Envelope:
         members.get("input", NO_INPUT),
         _read_timeout(members.get("timeout_s"), wrong),
         _read_metadata(members.get("metadata"), wrong),
+        _read_callback_url(members.get("callback_url"), wrong),
     )
     if wrong:
         raise EnvelopeError(problems.invalid_request(wrong))
@@ -211,6 +215,25 @@ def _read_metadata(raw: bytes | None, wrong: list[dict[str, Any]]) -> bytes:
             message = f"must not nest deeper than {MAX_METADATA_DEPTH} levels"
             wrong.append(_wrong("metadata", message, "recursion_loop"))
     return raw
+
+
+def _read_callback_url(raw: bytes | None, wrong: list[dict[str, Any]]) -> str | None:
+    if not _is_given(raw):
+        return None
+    if not raw.startswith(b'"'):
+        wrong.append(_wrong("callback_url", "must be a string", "string_type"))
+        return None
+    from kagent_sdk.protocol.callback_url import (  # noqa: PLC0415 - few agents take one
+        CallbackUrlError,
+        parse_callback_url,
+    )
+
+    text = _read_text(raw)
+    try:
+        parse_callback_url(text)
+    except CallbackUrlError as exc:
+        wrong.append(_wrong("callback_url", str(exc), "url_parsing"))
+    return text
 
 
 def input_digest(raw: bytes) -> bytes:

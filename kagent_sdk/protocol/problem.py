@@ -45,6 +45,7 @@ class ProblemCode(StrEnum):
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     QUEUE_FULL = "queue_full"
+    OUTBOX_FULL = "outbox_full"
     STARTING = "starting"
     DRAINING = "draining"
     WORKER_DOWN = "worker_down"

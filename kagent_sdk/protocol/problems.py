@@ -47,6 +47,7 @@ _CASES: Mapping[str, tuple[int, str]] = {
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: (415, "Body is not JSON"),
     ProblemCode.INVALID_REQUEST: (422, "Request does not validate"),
     ProblemCode.QUEUE_FULL: (429, "Queue is full"),
+    ProblemCode.OUTBOX_FULL: (429, "Outbox is full"),
     ProblemCode.INTERNAL_ERROR: (500, "Internal error"),
     ProblemCode.NOT_IMPLEMENTED: (501, "Not implemented"),
     ProblemCode.STARTING: (503, "Agent takes no tasks now"),
@@ -219,6 +220,11 @@ def invalid_request(details: Sequence[Mapping[str, Any]]) -> Problem:
     return _problem(ProblemCode.INVALID_REQUEST, message, {"error": failure.as_dict()})
 
 
+def callback_refused(reason: str) -> Problem:
+    """Answer 422: a task may not have this callback."""
+    return invalid_request([{"loc": ["callback_url"], "msg": reason, "type": "callback_refused"}])
+
+
 def invalid_input(details: Sequence[Mapping[str, Any]]) -> Problem:
     """Answer 422: the input does not fit the capability; ``details`` are pydantic's."""
     message = "the input does not validate"
@@ -230,6 +236,16 @@ def queue_full(retry_after_s: float) -> Problem:
     return _problem(
         ProblemCode.QUEUE_FULL,
         "as many tasks wait as may wait; try again later",
+        headers=retry_after(retry_after_s),
+    )
+
+
+def outbox_full(retry_after_s: float) -> Problem:
+    """Answer 429: no more callbacks may wait to be delivered."""
+    return _problem(
+        ProblemCode.OUTBOX_FULL,
+        "as many callbacks wait to be delivered as may wait (callbacks.max_pending_bytes); send "
+        "the task without callback_url, or try again later",
         headers=retry_after(retry_after_s),
     )
 

@@ -271,6 +271,21 @@ class StateInfo(Part):
     problems: tuple[StateProblem, ...] = ()
 
 
+class OutboxInfo(Part):
+    """Callbacks: messages that wait to be delivered, and what became of others."""
+
+    pending: int | None = Field(None, description="Not delivered yet; they survive a restart.")
+    pending_bytes: int | None = None
+    oldest_s: float | None = Field(None, description="Age of the oldest; null when none waits.")
+    delivered: int = Field(0, description="Taken by a receiver since the start.")
+    failed: int = Field(0, description="Attempts that failed since the start.")
+    dropped: int | None = Field(None, description="Given up, in all of the journal's life.")
+    last_error: str | None = Field(
+        None, description="Why an attempt failed last, or why none is made."
+    )
+    last_drop: str | None = Field(None, description="Why a message was given up last.")
+
+
 class Status(Part):
     """The whole document."""
 
@@ -287,4 +302,5 @@ class Status(Part):
     logs: LogsInfo = LogsInfo()
     vault: VaultInfo = VaultInfo()
     state: StateInfo = StateInfo()
+    outbox: OutboxInfo = OutboxInfo()
     last_exit: LastExit = LastExit()

@@ -80,16 +80,19 @@ _VERSION_1 = (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         id TEXT NOT NULL UNIQUE,
         channel TEXT NOT NULL,
+        lane TEXT NOT NULL,
         task TEXT NOT NULL,
         kind TEXT NOT NULL,
         destination TEXT NOT NULL,
-        payload BLOB NOT NULL,
         created_at REAL NOT NULL,
         attempts INTEGER NOT NULL DEFAULT 0,
-        due_at REAL NOT NULL
+        due_at REAL,
+        payload BLOB NOT NULL
     )
     """,
-    "CREATE INDEX outbox_due ON outbox (channel, due_at)",
+    # due_at is null behind another message of the same task: what is due is in the index alone.
+    "CREATE INDEX outbox_due ON outbox (channel, lane, due_at) WHERE due_at IS NOT NULL",
+    "CREATE INDEX outbox_order ON outbox (channel, task, number)",
     # state_version: of the last change; state_bytes and state_keys: of all keys and values.
     "INSERT INTO meta VALUES ('state_version', 0), ('state_bytes', 0), ('state_keys', 0)",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import Response, StreamResponse
@@ -37,12 +37,20 @@ class Calls:
         engine: runs them.
         bodies: reads the requests.
         streams: answers callers that want events.
+        refuse_callback: says why a task may not have a callback to a URL, if it may not.
     """
 
-    def __init__(self, engine: Engine, bodies: BodyReader, streams: EventStream) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        bodies: BodyReader,
+        streams: EventStream,
+        refuse_callback: Callable[[str], Problem | None],
+    ) -> None:
         self._engine = engine
         self._bodies = bodies
         self._streams = streams
+        self._refuse_callback = refuse_callback
 
     async def call(self, request: BaseRequest, name: str) -> StreamResponse:
         """``POST /v1/capabilities/{name}``: the body is the input, the answer the output."""
@@ -96,6 +104,8 @@ class Calls:
         try:
             if is_chosen:
                 await self._engine.recall(submission.task_id)
+            if submission.callback_url is not None:
+                self._check_callback(submission, submission.callback_url)
             task = self.submit(submission)
             if task.safe is not None:
                 await asyncio.shield(task.safe)
@@ -104,6 +114,16 @@ class Calls:
         except StorageError:
             raise RequestError(problems.from_failure(journal_failure())) from None
         return task
+
+    def _check_callback(self, submission: Submission, url: str) -> None:
+        """Refuse a callback that may not be, of a task that would be taken as a new one."""
+        engine = self._engine
+        is_known = engine.journal.find(submission.task_id) is not None
+        if is_known or submission.capability not in engine.dispatcher.capabilities:
+            return
+        problem = self._refuse_callback(url)
+        if problem is not None:
+            raise RequestError(problem)
 
     def submit(self, submission: Submission) -> Task:
         """Take a task.
@@ -175,6 +195,7 @@ def submission_of(envelope: Envelope, task_id: str) -> Submission:
         timeout_s=envelope.timeout_s,
         metadata=envelope.metadata,
         kept=True,
+        callback_url=envelope.callback_url,
     )
 
 

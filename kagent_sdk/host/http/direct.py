@@ -40,6 +40,10 @@ NOT_PLAIN = ("Expect", "Content-Encoding", "Transfer-Encoding", "Idempotency-Key
 """Headers that ask for something which only the ordinary way does."""
 
 
+NOT_PLAIN_TASK = (b'"id"', b'"callback_url"', b"\\u")
+"""Bytes of a request for a task that asks for something which only the ordinary way does."""
+
+
 class Connection(Protocol):
     """Where an answer goes; one call at a time."""
 
@@ -99,9 +103,11 @@ class DirectCalls:
         return self._may_ask(message, CALL_ROUTE)
 
     def _admits_task(self, payload: StreamReader, data: bytes) -> bool:
-        # With an id of the caller's the disk must be asked first. A name cannot be written without
-        # these bytes (RFC 8259, 7: the only other escape for a letter is the one by number).
-        return payload.total_bytes <= SMALL_BYTES and b'"id"' not in data and b"\\u" not in data
+        # With an id of the caller's the disk must be asked first, and a callback's URL be judged. A
+        # name cannot be written otherwise (RFC 8259, 7: letters have no escape but that by number).
+        return payload.total_bytes <= SMALL_BYTES and not any(
+            word in data for word in NOT_PLAIN_TASK
+        )
 
     def _may_ask(self, message: RawRequestMessage, route: str) -> bool:
         try:
@@ -136,7 +142,7 @@ class DirectCalls:
 
     def _read_task(self, body: bytes) -> Submission:
         envelope = parse_envelope(body)
-        assert envelope.id is None
+        assert envelope.id is None and envelope.callback_url is None  # noqa: PT018 - of one kind
         return submission_of(envelope, self._engine.ids.new())
 
     def count(self, route: str, status: int) -> None:

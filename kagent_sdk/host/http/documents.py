@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from kagent_sdk.protocol.callback_url import MAX_URL_CHARS, URL_PATTERN
 from kagent_sdk.protocol.envelope import MAX_CAPABILITY_CHARS, MAX_TIMEOUT_S
 from kagent_sdk.protocol.headers import TASK_ID_PATTERN
 from kagent_sdk.protocol.manifest import CapabilityManifest
@@ -88,6 +89,12 @@ class TaskRequest(BaseModel):
     )
     metadata: dict[str, Any] | None = Field(
         None, description="Yours: kept with the task, given to the capability; up to 16 KiB."
+    )
+    callback_url: str | None = Field(
+        None,
+        max_length=MAX_URL_CHARS,
+        pattern=URL_PATTERN,
+        description="Told of the task's end, as a Standard Webhook; below a URL of callbacks.allow.",
     )
 
 

@@ -69,6 +69,7 @@ def openapi_document(
     description: str,
     capabilities: Sequence[CapabilityManifest],
     secured: bool,
+    calls_back: bool,
 ) -> Json:
     """Return the description of an agent's control plane.
 
@@ -78,6 +79,7 @@ def openapi_document(
         description: the agent's; may be empty.
         capabilities: those that the agent offers at the moment.
         secured: whether requests need a bearer token.
+        calls_back: whether any callback is allowed.
     """
     paths = _Paths(is_secured=secured)
     document: Json = {
@@ -96,7 +98,7 @@ def openapi_document(
             **paths.lifecycle(),
         },
         "components": {
-            "schemas": _schemas(capabilities),
+            "schemas": _schemas(capabilities, calls_back=calls_back),
             "responses": {
                 _response_name(status): _problem_response(status) for status in _PROBLEMS
             },
@@ -108,8 +110,12 @@ def openapi_document(
     return document
 
 
-def _schemas(capabilities: Iterable[CapabilityManifest]) -> Json:
+def _schemas(capabilities: Iterable[CapabilityManifest], *, calls_back: bool) -> Json:
     schemas = document_schemas()
+    if not calls_back:
+        # No URL would be taken.
+        members = schemas["TaskRequest"]["properties"]
+        members["callback_url"] = {"type": "null", "title": members["callback_url"]["title"]}
     for capability in capabilities:
         schemas |= capability_schemas(capability)
     return schemas

@@ -46,7 +46,7 @@ def build_server(host: HostParts, shut_down: Callable[[str], None]) -> HttpServe
     host.keeper.listeners.append(lambda: gatekeeper.take(host.keeper.token, time.monotonic()))
     streams = EventStream(host.engine, write_timeout_s=config.read_timeout_s)
     reports = Reports(host)
-    calls = Calls(host.engine, BodyReader(config), streams)
+    calls = Calls(host.engine, BodyReader(config), streams, host.callbacks.refuse)
     plane = ControlPlane(
         host.engine,
         calls=calls,
@@ -106,6 +106,7 @@ class Reports:
         from kagent_sdk.host.report import build_status  # noqa: PLC0415
 
         await self._host.monitor.sample_processes()
+        await self._host.callbacks.sample()
         await asyncio.to_thread(self._host.exits.wait_read, READ_WAIT_S)
         return build_status(self._host).model_dump_json().encode()
 
@@ -123,6 +124,7 @@ class Reports:
         from kagent_sdk.host.report import build_status  # noqa: PLC0415
 
         await self._host.monitor.sample_processes()
+        await self._host.callbacks.sample()
         status = build_status(self._host)
         return await asyncio.to_thread(render_metrics, self._host.counters, status), CONTENT_TYPE
 
@@ -151,5 +153,6 @@ def _describe(
         description=config.description,
         capabilities=list(capabilities.values()),
         secured=is_secured,
+        calls_back=bool(config.callbacks.allow),
     )
     return json.dumps(document).encode()

@@ -19,6 +19,7 @@ from kagent_sdk.protocol.status import (
     LifecycleInfo,
     LogsInfo,
     LoopInfo,
+    OutboxInfo,
     PressureInfo,
     PressuresInfo,
     ProcessInfo,
@@ -49,6 +50,7 @@ def make_status(**parts: Any) -> Status:
 
 FULL = make_status(
     logs=LogsInfo(lines=21, lost_lines=2, tee_lost_lines=3, dropped_events=4),
+    outbox=OutboxInfo(pending=5, oldest_s=6.5, delivered=7, failed=8, dropped=9),
     processes=(
         ProcessInfo(role="host", state="ready", pid=1, rss_bytes=37, lag_ms=1.5, fds=9, threads=3),
         ProcessInfo(
@@ -150,6 +152,11 @@ PAGE = render_metrics(make_counters(), FULL)
         ("kagent_log_lost_records_total", {"where": "disk"}, 2),
         ("kagent_log_lost_records_total", {"where": "stdout"}, 3),
         ("kagent_log_lost_records_total", {"where": "host"}, 4),
+        ("kagent_outbox_pending", {}, 5),
+        ("kagent_outbox_oldest_seconds", {}, 6.5),
+        ("kagent_webhooks_total", {"outcome": "delivered"}, 7),
+        ("kagent_webhooks_total", {"outcome": "failed"}, 8),
+        ("kagent_webhooks_total", {"outcome": "dropped"}, 9),
         ("kagent_pids", {}, 12),
         ("kagent_pids_limit", {}, 128),
         (

@@ -42,14 +42,22 @@ def fault_of(body: bytes) -> tuple[list[str | int], str]:
 def test_all_members_are_read() -> None:
     """The whole request in one place, as the documentation shows it."""
     body = b""" {"id": "order-1", "capability": "digest", "timeout_s": 30,
-        "input": {"n": 1.50, "text" : "\\u0041"}, "metadata": { "user": 7 } } """
+        "input": {"n": 1.50, "text" : "\\u0041"}, "metadata": { "user": 7 },
+        "callback_url": "https:\\/\\/hooks.example.com/kos?k=1" } """
 
     assert parse_envelope(body) == Envelope(
-        "order-1", "digest", b'{"n": 1.50, "text" : "\\u0041"}', 30.0, b'{ "user": 7 }'
+        "order-1",
+        "digest",
+        b'{"n": 1.50, "text" : "\\u0041"}',
+        30.0,
+        b'{ "user": 7 }',
+        "https://hooks.example.com/kos?k=1",
     )
 
 
-@pytest.mark.parametrize("rest", ["", ', "id": null, "timeout_s": null, "metadata": null'])
+@pytest.mark.parametrize(
+    "rest", ["", ', "id": null, "timeout_s": null, "metadata": null, "callback_url": null']
+)
 def test_what_is_left_out_has_defaults_and_null_says_the_same(rest: str) -> None:
     """Many clients send null for an optional member that is not set."""
     envelope = parse_envelope(f'{{"capability": "ping"{rest}}}'.encode())
@@ -164,6 +172,8 @@ def test_a_very_long_key_is_refused_briefly() -> None:
         ('{"capability":"a","timeout_s":1000000001}', ["timeout_s"], "less_than_equal"),
         (f'{{"capability":"a","timeout_s":0.{"1" * 500}}}', ["timeout_s"], "less_than_equal"),
         ('{"capability":"a","metadata":[]}', ["metadata"], "dict_type"),
+        ('{"capability":"a","callback_url":7}', ["callback_url"], "string_type"),
+        ('{"capability":"a","callback_url":"//a"}', ["callback_url"], "url_parsing"),
         (
             f'{{"capability":"a","metadata":{{"x":{"[" * 20}{"]" * 20}}}}}',
             ["metadata"],

@@ -54,10 +54,17 @@ ROUTES = {
 """The table of design.md, section 4, without the capabilities."""
 
 
-def describe(*capabilities: CapabilityManifest, secured: bool = False) -> dict[str, Any]:
+def describe(
+    *capabilities: CapabilityManifest, secured: bool = False, calls_back: bool = True
+) -> dict[str, Any]:
     """Return the description of an agent with these capabilities."""
     return openapi_document(
-        name="agent", version="1.2", description="", capabilities=capabilities, secured=secured
+        name="agent",
+        version="1.2",
+        description="",
+        capabilities=capabilities,
+        secured=secured,
+        calls_back=calls_back,
     )
 
 
@@ -70,9 +77,10 @@ def operations_of(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, A
     }
 
 
-def is_valid(component: str, value: object) -> bool:
+def is_valid(component: str, value: object, *, calls_back: bool = True) -> bool:
     """Judge a document by its schema in the description."""
-    schema = {"$ref": f"#/components/schemas/{component}", "components": describe()["components"]}
+    components = describe(calls_back=calls_back)["components"]
+    schema = {"$ref": f"#/components/schemas/{component}", "components": components}
     return Draft202012Validator(schema, validate_formats=True).is_valid(value)
 
 
@@ -208,6 +216,11 @@ def test_tasks_are_as_described() -> None:
         {"capability": "a", "timeout_s": True},
         {"capability": "a", "metadata": []},
         {"capability": "a", "callback_url": "x"},
+        {"capability": "a", "callback_url": None},
+        {"capability": "a", "callback_url": "https://hooks.example.com/x?y"},
+        {"capability": "a", "callback_url": "https://"},
+        {"capability": "a", "callback_url": "https://a/" + "b" * 2048},
+        {"capability": "a", "callbackUrl": None},
         {},
         [],
     ],
@@ -222,3 +235,12 @@ def test_what_the_description_allows_is_what_is_taken(body: object) -> None:
         is_taken = True
 
     assert is_valid("TaskRequest", body) is is_taken
+
+
+def test_an_agent_that_allows_no_callback_describes_none() -> None:
+    """What the description allows is taken, and here no URL is."""
+    body = {"capability": "a", "callback_url": "https://hooks.example.com/x"}
+
+    assert is_valid("TaskRequest", body)
+    assert not is_valid("TaskRequest", body, calls_back=False)
+    assert is_valid("TaskRequest", body | {"callback_url": None}, calls_back=False)
