@@ -68,10 +68,10 @@ def open_database(path: Path | None, durability: Durability, *, now_s: float) ->
         StorageError: it cannot be opened, for a reason that trying again may not meet.
     """
     if path is None:
-        connection = _connect(":memory:", durability)
+        connection = connect(":memory:", durability)
         migrate(connection)
         return Opened(connection, is_new=True, quarantined=None, lock=None)
-    lock = _lock(path)
+    lock = lock_database(path)
     try:
         return _open_locked(path, durability, lock, now_s)
     except BaseException:
@@ -107,7 +107,7 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 
 def _open_checked(path: Path, durability: Durability, *, is_suspect: bool) -> sqlite3.Connection:
-    connection = _connect(str(path), durability)
+    connection = connect(str(path), durability)
     try:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -130,7 +130,12 @@ def _damage(message: str) -> sqlite3.DatabaseError:
     return error
 
 
-def _connect(name: str, durability: Durability) -> sqlite3.Connection:
+def connect(name: str, durability: Durability) -> sqlite3.Connection:
+    """Open or make a database file as all of ours are, and nothing more.
+
+    Raises:
+        sqlite3.Error: it cannot be opened.
+    """
     connection = sqlite3.connect(
         name,
         timeout=BUSY_TIMEOUT_S,
@@ -177,8 +182,16 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _lock(path: Path) -> int:
-    """Take the lock that keeps two hosts from running the same tasks."""
+def lock_database(path: Path) -> int:
+    """Take the lock that keeps two hosts from running the same tasks; closing it gives it back.
+
+    Args:
+        path: of the database; the lock is a file beside it, which stays.
+
+    Raises:
+        StorageLockedError: another process has it.
+        StorageError: it cannot be made.
+    """
     name = path.with_name(path.name + ".lock")
     try:
         lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
