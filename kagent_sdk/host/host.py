@@ -128,6 +128,7 @@ class Host:
         if self._lifecycle.state is not LifecycleState.FAILED:
             self._lifecycle.enter(LifecycleState.DRAINING, time.time())
         self._parts.reloader.abandon()
+        self._parts.snapshots.abandon()
         self._parts.watchdog.refresh()
         self._parts.keeper.stop()
         if self._parts.service_manager is not None:
@@ -169,6 +170,7 @@ class Host:
             parts.exits.keep_tasks()
             self._end_all()
             await self._engine.aclose(self._left_s(FLUSH_S))
+            await parts.snapshots.aclose()
             await parts.durability.aclose()
 
     async def _monitor(self) -> None:

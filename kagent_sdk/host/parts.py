@@ -30,6 +30,7 @@ from kagent_sdk.host.pool import Pool
 from kagent_sdk.host.reception import Reception
 from kagent_sdk.host.reconfiguration import Reconfiguration
 from kagent_sdk.host.reloader import Reloader
+from kagent_sdk.host.snapshots import Snapshots
 from kagent_sdk.host.succession import Succession
 from kagent_sdk.host.task import Worker
 from kagent_sdk.host.vault import Vault
@@ -69,6 +70,7 @@ class HostParts:
     children: Children
     succession: Succession
     reloader: Reloader
+    snapshots: Snapshots
     watchdog: Watchdog
     monitor: Monitor
     service_manager: ServiceManager | None
@@ -130,6 +132,13 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
         pump=pump,
         service_manager=service_manager,
     )
+    snapshots = Snapshots(
+        storage,
+        directory,
+        config=lambda: succession.pool.config,
+        keeper=keeper,
+        pump=pump,
+    )
     return HostParts(
         directory=directory,
         keeper=keeper,
@@ -143,6 +152,7 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
         children=children,
         succession=succession,
         reloader=reloader,
+        snapshots=snapshots,
         watchdog=watchdog,
         monitor=monitor,
         service_manager=service_manager,

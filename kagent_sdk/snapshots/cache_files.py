@@ -77,7 +77,9 @@ class CacheFiles:
         try:
             for found, (name, is_folder) in enumerate(self._walk(top, "", 1)):
                 if found > 4 * MAX_CACHE_FILES:
-                    raise SnapshotError("runtime/cache has too much in it; make the snapshot without it")
+                    raise SnapshotError(
+                        "runtime/cache has too much in it; make the snapshot without it"
+                    )
                 if not is_folder and is_cache_path(name):
                     yield name
                 else:

@@ -69,7 +69,9 @@ class Contents:
         names = [column.name for column in self._columns["tasks"]]
         sequence, task_id, manifest = map(names.index, ("seq", "id", "manifest"))
         known: set[Value] = set()
-        open_tasks = self._select("tasks", self._columns["tasks"], "WHERE finished_at IS NULL ORDER BY seq")
+        open_tasks = self._select(
+            "tasks", self._columns["tasks"], "WHERE finished_at IS NULL ORDER BY seq"
+        )
         for row in open_tasks:
             name = str(row[task_id])
             if row[manifest] not in known:

@@ -89,7 +89,9 @@ def open_destination(text: str, directory: Path) -> Destination:
     folder = directory / path
     cache = directory / "runtime" / "cache"
     if folder == cache or cache in folder.parents:
-        raise SnapshotError("snapshots.destination must not lie in runtime/cache: it may be in them")
+        raise SnapshotError(
+            "snapshots.destination must not lie in runtime/cache: it may be in them"
+        )
     return FolderDestination(folder)
 
 

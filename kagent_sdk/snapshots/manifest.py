@@ -65,7 +65,7 @@ class Member(_Part):
 class Manifest(_Part):
     """The first member of every snapshot. It holds no value of the state and nothing of a task."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     schema_version: int = Field(ge=1, le=1_000_000, description="Of the database it was made from.")
     agent: str = Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")
     agent_version: str = Field(max_length=100)

@@ -37,6 +37,11 @@ MAX_NAME_CHARS = 100
 TABLE = "table"
 _BASE64 = ".base64"
 MAX_INTEGER = 2**53 - 1
+_FITTING: Mapping[Kind, tuple[type, ...]] = {
+    "TEXT": (str,),
+    "INTEGER": (int,),
+    "REAL": (int, float),
+}
 _is_integer = re.compile(rb"-?(?:0|[1-9][0-9]{0,15})").fullmatch
 _is_number = re.compile(
     rb"-?(?:0|[1-9][0-9]{0,308})(?:\.[0-9]{1,400})?(?:[eE][-+]?[0-9]{1,3})?"
@@ -115,8 +120,9 @@ def _member(name: str, value: bytes) -> bytes:
 
 
 def _encode_scalar(column: Column, value: Value) -> bytes:
-    fits: type | tuple[type, ...] = {"TEXT": str, "INTEGER": int, "REAL": (int, float)}[column.kind]
-    if not isinstance(value, fits) or (isinstance(value, float) and not math.isfinite(value)):
+    if not isinstance(value, _FITTING[column.kind]) or (
+        isinstance(value, float) and not math.isfinite(value)
+    ):
         raise RowError(f"has an odd value in the column {column.name}")
     return json.dumps(value).encode()
 

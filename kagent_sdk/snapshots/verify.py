@@ -35,9 +35,7 @@ def inspect(path: Path, max_bytes: int) -> Manifest:
         return archive.manifest
 
 
-def verify(
-    path: Path, max_bytes: int, on_read: OnRead = lambda _done, _all: None
-) -> Verdict:
+def verify(path: Path, max_bytes: int, on_read: OnRead = lambda _done, _all: None) -> Verdict:
     """Read all of a snapshot and check every member.
 
     Args:
@@ -50,6 +48,4 @@ def verify(
     """
     with open_archive(path, max_bytes, on_read) as archive:
         problems = Intake(archive, Nowhere()).run()
-        return Verdict(
-            archive.manifest, problems, archive.manifest.schema_version > SCHEMA_VERSION
-        )
+        return Verdict(archive.manifest, problems, archive.manifest.schema_version > SCHEMA_VERSION)
