@@ -96,7 +96,11 @@ class Contents:
     def _select(
         self, table: str, columns: Sequence[Column], rest: str, *values: Value
     ) -> Iterator[Sequence[Value]]:
-        names = ", ".join(column.name for column in columns)
+        # SQLite keeps what it is given: a text in a column of bytes is one, and reads as str.
+        names = ", ".join(
+            f"CAST({column.name} AS BLOB)" if column.kind == "BLOB" else column.name
+            for column in columns
+        )
         yield from self._connection.execute(f"SELECT {names} FROM {table} {rest}", values)  # noqa: S608 - names of the schema
 
     def _checked(self, line: Line, what: str, name: str) -> bytes:

@@ -64,7 +64,8 @@ class Archive:
         numbers = layout.read_numbers(block)
         if numbers is None or block != layout.head(MANIFEST, *numbers):
             raise SnapshotError(
-                f"the file is no snapshot: it begins with {layout.describe(block)}, not with {MANIFEST}"
+                f"the file is no snapshot: it begins with {layout.describe(block)}, and not as "
+                f"{MANIFEST} does"
             )
         size, mtime_s = numbers
         if size > MAX_MANIFEST_BYTES:

@@ -128,13 +128,12 @@ def _encode_scalar(column: Column, value: Value) -> bytes:
 
 
 def _encode_bytes(name: str, value: Value, hidden: list[bytes]) -> bytes:
-    raw = value.encode() if isinstance(value, str) else value
-    if not isinstance(raw, bytes):
+    if not isinstance(value, bytes):
         raise RowError(f"has an odd value in the column {name}")
-    if b"\n" not in raw and b"\r" not in raw and is_json(raw):
-        return _member(name, raw)
-    hidden.append(raw)
-    return _member(f"{name}{_BASE64}", b'"%b"' % base64.b64encode(raw))
+    if b"\n" not in value and b"\r" not in value and is_json(value):
+        return _member(name, value)
+    hidden.append(value)
+    return _member(f"{name}{_BASE64}", b'"%b"' % base64.b64encode(value))
 
 
 def split(line: bytes) -> dict[str, bytes]:
