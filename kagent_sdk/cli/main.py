@@ -49,6 +49,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "logs": Entry("logs", "Show what the agent has written to its log."),
         "health": Entry("health", "Say by the exit code whether the agent is healthy."),
     },
+    "Keep": {
+        "snapshot": Entry("snapshot", "Keep state and open tasks in a file, and restore them."),
+    },
     "About": {
         "version": Entry("version", "Print the versions of kagent-sdk and Python."),
     },

@@ -46,9 +46,9 @@ class Durability:
         on_change: Callable[[], None],
     ) -> None:
         self.storage = storage
-        self._journal = journal
+        self.journal = journal
         self.state = state
-        self._engine = engine
+        self.engine = engine
         self._pump = pump
         self._on_change = on_change
         self.opened = asyncio.Event()
@@ -69,9 +69,9 @@ class Durability:
                 detail="the journal was damaged: it is put aside, its tasks are not known any more",
             )
         await self.state.open(report)
-        records, last_sequence = await self._journal.open()
+        records, last_sequence = await self.journal.open()
         tasks = [record for record in records if isinstance(record, Task)]
-        self._engine.recover(tasks, last_sequence)
+        self.engine.recover(tasks, last_sequence)
         if tasks:
             self._pump.log("info", "tasks_recovered", count=len(tasks))
         self._on_change()

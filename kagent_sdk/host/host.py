@@ -131,6 +131,7 @@ class Host:
         if self._lifecycle.state is not LifecycleState.FAILED:
             self._lifecycle.enter(LifecycleState.DRAINING, time.time())
         self._parts.reloader.abandon()
+        self._parts.snapshots.abandon()
         self._parts.watchdog.refresh()
         self._parts.keeper.stop()
         if self._parts.service_manager is not None:
@@ -174,8 +175,8 @@ class Host:
             parts.exits.keep_tasks()
             self._end_all()
             await self._engine.aclose(self._left_s(FLUSH_S))
-            await self._export_state()
-            await parts.durability.aclose(self._left_s(FLUSH_S))
+            await parts.snapshots.aclose()
+            await parts.durability.aclose(self._left_s(STATE_FLUSH_S))
 
     async def _monitor(self) -> None:
         from kagent_sdk.host.http.setup import import_reports  # noqa: PLC0415 - as in `_listen`
@@ -255,14 +256,6 @@ class Host:
         for connection in [*dispatcher.connections, *dispatcher.retiring]:
             self._engine.lose(connection, "shutdown", may_run_again=False)
         self._engine.abandon_queue(gone)
-
-    async def _export_state(self) -> None:
-        """Leave a readable file behind; the database has the state in any case."""
-        try:
-            async with asyncio.timeout(self._left_s(STATE_FLUSH_S)):
-                await self._parts.state.export_now()
-        except TimeoutError:
-            self._pump.log("warning", "state_export_cut_off")
 
     async def _close(self, server: HttpServer) -> None:
         try:

@@ -31,13 +31,13 @@ from kagent_sdk.host.reception import Keepers, Reception
 from kagent_sdk.host.reconfiguration import Reconfiguration
 from kagent_sdk.host.reloader import Reloader
 from kagent_sdk.host.state_keeper import StateKeeper
+from kagent_sdk.host.snapshots import Snapshots
 from kagent_sdk.host.succession import Succession
 from kagent_sdk.host.task import Worker
 from kagent_sdk.host.vault import Vault
 from kagent_sdk.host.vault_keeper import VaultKeeper
 from kagent_sdk.host.watchdog import TICK_S, Watchdog
 from kagent_sdk.host.worker_kind import WorkerKind
-from kagent_sdk.journal.durable import DurableJournal
 from kagent_sdk.storage.thread import Storage
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class HostParts:
     children: Children
     succession: Succession
     reloader: Reloader
+    snapshots: Snapshots
     watchdog: Watchdog
     monitor: Monitor
     callbacks: Callbacks
@@ -108,17 +109,12 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
     children = Children()
 
     later = _Later()
-    storage = Storage(directory / JOURNAL, config.tasks.durability, on_trouble=later.note_trouble)
-    state = StateKeeper(storage, directory, config, pump=pump, is_idle=later.is_idle)
-    journal = build_journal(storage, config.tasks, apply_state=state.apply)
-    engine = Engine(config, journal, Counters(), later.kill)
-    durability = Durability(
-        storage, journal, state, engine=engine, pump=pump, on_change=later.refresh
-    )
-    callbacks = _callbacks(storage, journal, config, keeper, pump)
+    durability = _durability(directory, config, pump, later)
+    engine = durability.engine
+    callbacks = _callbacks(durability, config, keeper, pump)
     exits = Exits(directory, pump=pump, places=lambda: _places(succession), started_at=started_at)
     files = _program_files(directory, config, keeper, pump)
-    keepers = Keepers(keeper, state)
+    keepers = Keepers(keeper, durability.state)
     pools = PoolBuilder(
         directory, engine, children, pump, keepers, exits, files, clock, later.refresh
     )
@@ -126,7 +122,6 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
     keeper.listeners.append(succession.share_secrets)
     watchdog = Watchdog(succession, lifecycle=lifecycle, engine=engine, pump=pump, clock=clock)
     later.succession, later.watchdog, later.durability = succession, watchdog, durability
-    later.engine = engine
     service_manager = _service_manager(pump, lifecycle, watchdog.health)
     monitor = _monitor(config, engine, succession, later, pump)
     reloader = Reloader(
@@ -135,6 +130,13 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
         monitor=monitor,
         pump=pump,
         service_manager=service_manager,
+    )
+    snapshots = Snapshots(
+        durability.storage,
+        directory,
+        config=lambda: succession.pool.config,
+        keeper=keeper,
+        pump=pump,
     )
     return HostParts(
         directory=directory,
@@ -149,6 +151,7 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
         children=children,
         succession=succession,
         reloader=reloader,
+        snapshots=snapshots,
         watchdog=watchdog,
         monitor=monitor,
         callbacks=callbacks,
@@ -166,10 +169,9 @@ class _Later:
     succession: Succession
     watchdog: Watchdog
     durability: Durability
-    engine: Engine
 
     def is_idle(self) -> bool:
-        return self.engine.dispatcher.is_idle
+        return self.durability.engine.dispatcher.is_idle
 
     def kill(self, worker: Worker, reason: str) -> None:
         self.succession.kill(worker, reason)
@@ -315,15 +317,19 @@ def _keeper(directory: Path, config: AgentConfig, vault: Vault, pump: LogPump) -
     )
 
 
+def _durability(directory: Path, config: AgentConfig, pump: LogPump, later: _Later) -> Durability:
+    storage = Storage(directory / JOURNAL, config.tasks.durability, on_trouble=later.note_trouble)
+    state = StateKeeper(storage, directory, config, pump=pump, is_idle=later.is_idle)
+    journal = build_journal(storage, config.tasks, apply_state=state.apply)
+    engine = Engine(config, journal, Counters(), later.kill)
+    return Durability(storage, journal, state, engine=engine, pump=pump, on_change=later.refresh)
+
+
 def _callbacks(
-    storage: Storage,
-    journal: DurableJournal,
-    config: AgentConfig,
-    keeper: VaultKeeper,
-    pump: LogPump,
+    durability: Durability, config: AgentConfig, keeper: VaultKeeper, pump: LogPump
 ) -> Callbacks:
-    callbacks = Callbacks(storage, config.callbacks, keeper, pump)
-    journal.listeners.append(callbacks.added)
+    callbacks = Callbacks(durability.storage, config.callbacks, keeper, pump)
+    durability.journal.listeners.append(callbacks.added)
     keeper.listeners.append(callbacks.reconsider)
     return callbacks
 

@@ -46,6 +46,7 @@ def build_status(host: HostParts) -> status.Status:
         ),
         workers=_workers(host),
         reload=build_reload(host),
+        snapshots=build_snapshots(host),
         logs=status.LogsInfo(
             level=host.config.logs.level,
             file="logs/runtime.log",
@@ -96,6 +97,22 @@ def build_reload(host: HostParts) -> status.ReloadInfo:
         generation=host.pool.generation,
         retiring=host.succession.retiring,
         last=None if last is None else _reload_outcome(last),
+    )
+
+
+def build_snapshots(host: HostParts) -> status.SnapshotsInfo:
+    """Return the part about snapshots, which ``POST /v1/snapshots`` may answer with too."""
+    outcome = host.snapshots.last
+    last = None
+    if outcome is not None and outcome.made is not None:
+        last = status.SnapshotInfo(
+            name=outcome.made.name,
+            created_at=outcome.made.manifest.created_at,
+            size_bytes=outcome.made.size_bytes,
+            took_s=outcome.took_s,
+        )
+    return status.SnapshotsInfo(
+        running=host.snapshots.is_running, last=last, last_error=host.snapshots.last_error
     )
 
 

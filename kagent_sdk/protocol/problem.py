@@ -51,7 +51,8 @@ class ProblemCode(StrEnum):
     WORKER_DOWN = "worker_down"
     MEMORY = "memory"
     RELOAD_FAILED = "reload_failed"
-    NOT_IMPLEMENTED = "not_implemented"
+    SNAPSHOT_RUNNING = "snapshot_running"
+    SNAPSHOT_FAILED = "snapshot_failed"
     INTERNAL_ERROR = "internal_error"
 
 

@@ -43,13 +43,14 @@ _CASES: Mapping[str, tuple[int, str]] = {
     ProblemCode.REQUEST_TIMEOUT: (408, "Request took too long to arrive"),
     ProblemCode.ID_CONFLICT: (409, "Id belongs to another task"),
     ProblemCode.RELOAD_FAILED: (409, "Reload failed"),
+    ProblemCode.SNAPSHOT_RUNNING: (409, "A snapshot is being made"),
     ProblemCode.BODY_TOO_LARGE: (413, "Body is too large"),
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: (415, "Body is not JSON"),
     ProblemCode.INVALID_REQUEST: (422, "Request does not validate"),
     ProblemCode.QUEUE_FULL: (429, "Queue is full"),
     ProblemCode.OUTBOX_FULL: (429, "Outbox is full"),
     ProblemCode.INTERNAL_ERROR: (500, "Internal error"),
-    ProblemCode.NOT_IMPLEMENTED: (501, "Not implemented"),
+    ProblemCode.SNAPSHOT_FAILED: (500, "Snapshot failed"),
     ProblemCode.STARTING: (503, "Agent takes no tasks now"),
     ProblemCode.DRAINING: (503, "Agent takes no tasks now"),
     ProblemCode.WORKER_DOWN: (503, "Agent takes no tasks now"),
@@ -194,6 +195,14 @@ def reload_failed(reason: str) -> Problem:
     )
 
 
+def snapshot_running() -> Problem:
+    """Answer 409: one snapshot is made at a time."""
+    return _problem(
+        ProblemCode.SNAPSHOT_RUNNING,
+        "a snapshot is being made; GET /status tells when it is done",
+    )
+
+
 def body_too_large(limit_bytes: int) -> Problem:
     """Answer 413: the body is over ``http.max_body_bytes``."""
     return _problem(
@@ -255,9 +264,9 @@ def internal_error() -> Problem:
     return _problem(ProblemCode.INTERNAL_ERROR, "the agent's log says what went wrong")
 
 
-def not_implemented(what: str) -> Problem:
-    """Answer 501: the route is reserved for something that this version does not do."""
-    return _problem(ProblemCode.NOT_IMPLEMENTED, f"{what} is not available in this version")
+def snapshot_failed(reason: str) -> Problem:
+    """Answer 500: a snapshot could not be made; nothing is left of it."""
+    return _problem(ProblemCode.SNAPSHOT_FAILED, reason)
 
 
 def starting(retry_after_s: float) -> Problem:

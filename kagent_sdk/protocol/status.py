@@ -216,6 +216,25 @@ class ReloadInfo(Part):
     last: ReloadOutcome | None = Field(None, description="null before the first reload.")
 
 
+class SnapshotInfo(Part):
+    """A snapshot that was made."""
+
+    name: str
+    created_at: AwareDatetime = Field(description="The moment that it shows.")
+    size_bytes: int
+    took_s: float
+
+
+class SnapshotsInfo(Part):
+    """Snapshots, since the host started."""
+
+    running: bool = Field(default=False, description="One is being made.")
+    last: SnapshotInfo | None = Field(None, description="The last one that was made.")
+    last_error: str | None = Field(
+        None, description="Why the last attempt made none; null when it did."
+    )
+
+
 class LogsInfo(Part):
     """Logging."""
 
@@ -299,6 +318,7 @@ class Status(Part):
     loops: tuple[LoopInfo, ...] = ()
     workers: WorkersInfo = WorkersInfo()
     reload: ReloadInfo = ReloadInfo()
+    snapshots: SnapshotsInfo = SnapshotsInfo()
     logs: LogsInfo = LogsInfo()
     vault: VaultInfo = VaultInfo()
     state: StateInfo = StateInfo()

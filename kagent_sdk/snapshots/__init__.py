@@ -1,1 +1,1 @@
-"""Snapshots: the agent's state and open tasks in one archive, and back."""
+"""Snapshots: the state and the open tasks of an agent in one file, made while it serves."""

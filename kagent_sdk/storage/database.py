@@ -86,7 +86,7 @@ def open_database(path: Path | None, durability: Durability, *, now_s: float) ->
         connection = _connect(":memory:")
         migrate(connection)
         return Opened(connection, is_new=True, quarantined=None, lock=None)
-    lock = _lock(path)
+    lock = lock_database(path)
     try:
         return _open_locked(path, durability, lock, now_s)
     except sqlite3.Error as exc:
@@ -268,6 +268,21 @@ def _connect(name: str) -> sqlite3.Connection:
     return connection
 
 
+def connect(name: str, durability: Durability) -> sqlite3.Connection:
+    """Make an empty database as all of ours are, and nothing more.
+
+    Raises:
+        sqlite3.Error: it cannot be made.
+    """
+    connection = _connect(name)
+    try:
+        _configure(connection, durability, is_empty=True)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def _configure(connection: sqlite3.Connection, durability: Durability, *, is_empty: bool) -> None:
     if is_empty:
         # Lets the file shrink again, page by page; without effect once there are tables.
@@ -277,8 +292,16 @@ def _configure(connection: sqlite3.Connection, durability: Durability, *, is_emp
     connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
 
 
-def _lock(path: Path) -> int:
-    """Take the lock that keeps two hosts from running the same tasks."""
+def lock_database(path: Path) -> int:
+    """Take the lock that keeps two hosts from running the same tasks; closing it gives it back.
+
+    Args:
+        path: of the database; the lock is a file beside it, which stays.
+
+    Raises:
+        StorageLockedError: another process has it.
+        StorageError: it cannot be made.
+    """
     name = path.with_name(path.name + ".lock")
     try:
         lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

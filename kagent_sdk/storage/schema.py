@@ -103,8 +103,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 
-def migrate(connection: sqlite3.Connection) -> int:
-    """Bring a database to `SCHEMA_VERSION` in one transaction, and return what it was before.
+def migrate(connection: sqlite3.Connection, *, to: int = SCHEMA_VERSION) -> int:
+    """Bring a database to a version in one transaction, and return what it was before.
+
+    Args:
+        connection: in autocommit mode.
+        to: the version; one that the database has passed already leaves it as it is.
 
     Raises:
         StorageVersionError: it was written by a newer release.
@@ -113,15 +117,15 @@ def migrate(connection: sqlite3.Connection) -> int:
     (before,) = connection.execute("PRAGMA user_version").fetchone()
     if before > SCHEMA_VERSION:
         raise StorageVersionError(before, SCHEMA_VERSION)
-    if before == SCHEMA_VERSION:
+    if before >= to:
         return int(before)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for statements in MIGRATIONS[before:]:
+        for statements in MIGRATIONS[before:to]:
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute(f"PRAGMA user_version = {to}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

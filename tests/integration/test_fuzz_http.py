@@ -29,7 +29,7 @@ from tests.integration.wire import (
 pytestmark = pytest.mark.timeout(120 * mischief.ROUNDS)
 
 CLOSE: Header = ("Connection", "close")
-BY_DESIGN = frozenset({501, 503, 504})
+BY_DESIGN = frozenset({503, 504})
 """The answers over 499 that a caller alone can bring about; 502 would be a dead worker."""
 
 ENVIRONMENT = {

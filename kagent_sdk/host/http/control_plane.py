@@ -38,6 +38,7 @@ class Probes:
         shut_down: begins a shutdown and returns at once.
         reload: begins a reload, or joins the one that is due; done with its outcome.
         reload_status: the part of ``/status`` about reloads as JSON.
+        snapshot: answers a request for a snapshot.
     """
 
     health: Callable[[], Health]
@@ -48,6 +49,7 @@ class Probes:
     shut_down: Callable[[], None]
     reload: Callable[[], asyncio.Future[Outcome]]
     reload_status: Callable[[], Awaitable[bytes]]
+    snapshot: Callable[[BaseRequest], Awaitable[Response]]
 
 
 class ControlPlane:
@@ -97,7 +99,7 @@ class ControlPlane:
             ("POST", "/v1/tasks/{id}/cancel", self._tasks.cancel),
             ("POST", "/v1/shutdown", self._shutdown),
             ("POST", "/v1/reload", self._reload),
-            ("POST", "/v1/snapshots", self._snapshots),
+            ("POST", "/v1/snapshots", self._probes.snapshot),
         ):
             router.add(method, path, handler)
         return router
@@ -178,9 +180,6 @@ class ControlPlane:
         if not outcome.is_completed:
             raise RequestError(problems.reload_failed(outcome.reason))
         return json_response(document)
-
-    async def _snapshots(self, request: BaseRequest) -> Response:
-        return problem_response(problems.not_implemented("a snapshot"))
 
 
 def _probe(*, is_ok: bool, word: str, detail: str = "", stack: str | None = None) -> Response:

@@ -17,6 +17,7 @@ from kagent_sdk.protocol.envelope import MAX_CAPABILITY_CHARS, MAX_TIMEOUT_S
 from kagent_sdk.protocol.headers import TASK_ID_PATTERN
 from kagent_sdk.protocol.manifest import CapabilityManifest
 from kagent_sdk.protocol.tasks import TaskState
+from kagent_sdk.snapshots.manifest import Manifest
 
 TaskId = Annotated[str, Field(pattern=TASK_ID_PATTERN)]
 
@@ -132,6 +133,25 @@ class ShutdownDocument(Document):
     """The shutdown has begun."""
 
     lifecycle: Literal["draining"]
+
+
+class SnapshotRequest(BaseModel):
+    """What ``POST /v1/snapshots`` takes; no body at all will do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cache: bool | None = Field(
+        None,
+        description="Put the files of runtime/cache in; null: as snapshots.include_cache says.",
+    )
+
+
+class SnapshotDocument(Document):
+    """A snapshot that was made."""
+
+    name: str = Field(description="Under snapshots.destination.")
+    size_bytes: int = Field(ge=0, description="As it is stored.")
+    manifest: Manifest
 
 
 class ProblemDocument(Document):

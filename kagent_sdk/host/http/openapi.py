@@ -40,13 +40,12 @@ _PROBLEMS: dict[str, tuple[str, dict[str, tuple[str, Json]]]] = {
     "403": ("The request comes from a web page, or by a foreign host name.", {}),
     "404": ("There is no such task or capability.", {}),
     "408": ("The request took too long to arrive.", {}),
-    "409": ("The id belongs to another task, the task was canceled, or the reload failed.", {}),
+    "409": ("The id is taken, the task canceled, the reload failed, or a snapshot under way.", {}),
     "413": ("The body is over http.max_body_bytes.", {}),
     "415": ("The body is not announced as JSON.", {}),
     "422": ("The body does not validate; error.details says where.", {}),
     "429": ("The queue is full.", _RETRY_AFTER),
-    "500": ("The capability, or the agent, failed.", {}),
-    "501": ("This version of the agent cannot do that.", {}),
+    "500": ("The capability, the snapshot, or the agent, failed.", {}),
     "502": ("The worker crashed, or another agent could not be reached.", {}),
     "503": (
         "The agent takes no tasks now: it starts, drains, or is short of memory.",
@@ -178,9 +177,7 @@ class _Paths:
                 "post": self._operation("shutDown", "Finish the tasks and exit.", accepted, ())
             },
             "/v1/reload": {"post": self._reload()},
-            "/v1/snapshots": {
-                "post": self._operation("takeSnapshot", "Not implemented yet.", {}, ("501",))
-            },
+            "/v1/snapshots": {"post": self._snapshot()},
         }
 
     def _reload(self) -> Json:
@@ -201,6 +198,29 @@ class _Paths:
             ("409", "503"),
         )
         operation["parameters"] = [_PREFER]
+        return operation
+
+    def _snapshot(self) -> Json:
+        location = {"Location": ("Where to look for the outcome.", _TEXT)}
+        answers = {
+            "201": {
+                "description": "It is made.",
+                "content": _json(ref("SnapshotDocument")),
+            },
+            "202": {
+                "description": "It is being made: respond-async was asked for, or wait is over.",
+                "headers": _headers(location),
+                "content": _json(ref("SnapshotsInfo")),
+            },
+        }
+        operation = self._operation(
+            "takeSnapshot",
+            "Put the state and the open tasks into a file, while the agent serves.",
+            answers,
+            (*_WITH_BODY, "409", "422", "429", "503"),
+        )
+        operation["parameters"] = [_PREFER]
+        operation["requestBody"] = {"required": False, "content": _json(ref("SnapshotRequest"))}
         return operation
 
     def _operation(

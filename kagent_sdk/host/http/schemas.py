@@ -25,11 +25,12 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     documents.ProbeDocument,
     documents.ProblemDocument,
     documents.ShutdownDocument,
+    documents.SnapshotDocument,
     documents.TaskDocument,
     documents.TaskListDocument,
     Status,
 )
-_REQUESTS: tuple[type[BaseModel], ...] = (documents.TaskRequest,)
+_REQUESTS: tuple[type[BaseModel], ...] = (documents.SnapshotRequest, documents.TaskRequest)
 
 # Keywords whose value is data, in which "$ref" would mean nothing.
 _DATA_KEYWORDS = frozenset({"const", "default", "enum", "example", "examples"})

@@ -15,6 +15,7 @@ from kagent_sdk.host.http.calls import Calls
 from kagent_sdk.host.http.control_plane import ControlPlane, Probes
 from kagent_sdk.host.http.direct import DirectCalls
 from kagent_sdk.host.http.server import HttpServer
+from kagent_sdk.host.http.snapshots import SnapshotRoute
 from kagent_sdk.host.http.streams import EventStream
 from kagent_sdk.host.http.tasks import Tasks
 from kagent_sdk.host.processes import in_container
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from kagent_sdk.config.models import AgentConfig, HttpConfig
     from kagent_sdk.host.parts import HostParts
     from kagent_sdk.protocol.manifest import CapabilityManifest
+    from kagent_sdk.snapshots.creation import Made
 
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - only with a token, or where the config says so
 LOOPBACK = "127.0.0.1"
@@ -47,6 +49,13 @@ def build_server(host: HostParts, shut_down: Callable[[str], None]) -> HttpServe
     streams = EventStream(host.engine, write_timeout_s=config.read_timeout_s)
     reports = Reports(host)
     calls = Calls(host.engine, BodyReader(config), streams, host.callbacks.refuse)
+    snapshots = SnapshotRoute(
+        host.snapshots,
+        host.lifecycle,
+        config,
+        status=reports.snapshots,
+        describe=reports.snapshot,
+    )
     plane = ControlPlane(
         host.engine,
         calls=calls,
@@ -60,6 +69,7 @@ def build_server(host: HostParts, shut_down: Callable[[str], None]) -> HttpServe
             shut_down=lambda: shut_down("POST /v1/shutdown"),
             reload=lambda: host.reloader.ask("POST /v1/reload"),
             reload_status=reports.reload,
+            snapshot=snapshots.create,
         ),
         gatekeeper=gatekeeper,
         pump=host.pump,
@@ -117,6 +127,17 @@ class Reports:
 
         return build_reload(self._host).model_dump_json().encode()
 
+    async def snapshots(self) -> bytes:
+        """Return the part of ``/status`` about snapshots as JSON."""
+        await asyncio.to_thread(import_reports)
+        from kagent_sdk.host.report import build_snapshots  # noqa: PLC0415
+
+        return build_snapshots(self._host).model_dump_json().encode()
+
+    async def snapshot(self, made: Made) -> bytes:
+        """Return a snapshot that was made as JSON."""
+        return await asyncio.to_thread(_describe_snapshot, made)
+
     async def metrics(self) -> tuple[bytes, str]:
         """Return ``/metrics`` and its content type."""
         await asyncio.to_thread(import_reports)
@@ -140,6 +161,13 @@ class Reports:
             self._described = capabilities, config, text
             return text
         return known[2]
+
+
+def _describe_snapshot(made: Made) -> bytes:
+    from kagent_sdk.host.http.documents import SnapshotDocument  # noqa: PLC0415
+
+    document = SnapshotDocument(name=made.name, size_bytes=made.size_bytes, manifest=made.manifest)
+    return document.model_dump_json().encode()
 
 
 def _describe(
