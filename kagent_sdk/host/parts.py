@@ -30,8 +30,8 @@ from kagent_sdk.host.pool import Pool
 from kagent_sdk.host.reception import Keepers, Reception
 from kagent_sdk.host.reconfiguration import Reconfiguration
 from kagent_sdk.host.reloader import Reloader
-from kagent_sdk.host.state_keeper import StateKeeper
 from kagent_sdk.host.snapshots import Snapshots
+from kagent_sdk.host.state_keeper import StateKeeper
 from kagent_sdk.host.succession import Succession
 from kagent_sdk.host.task import Worker
 from kagent_sdk.host.vault import Vault
@@ -131,13 +131,6 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
         pump=pump,
         service_manager=service_manager,
     )
-    snapshots = Snapshots(
-        durability.storage,
-        directory,
-        config=lambda: succession.pool.config,
-        keeper=keeper,
-        pump=pump,
-    )
     return HostParts(
         directory=directory,
         keeper=keeper,
@@ -151,7 +144,7 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
         children=children,
         succession=succession,
         reloader=reloader,
-        snapshots=snapshots,
+        snapshots=_snapshots(directory, durability, succession, keeper, pump),
         watchdog=watchdog,
         monitor=monitor,
         callbacks=callbacks,
@@ -323,6 +316,22 @@ def _durability(directory: Path, config: AgentConfig, pump: LogPump, later: _Lat
     journal = build_journal(storage, config.tasks, apply_state=state.apply)
     engine = Engine(config, journal, Counters(), later.kill)
     return Durability(storage, journal, state, engine=engine, pump=pump, on_change=later.refresh)
+
+
+def _snapshots(
+    directory: Path,
+    durability: Durability,
+    succession: Succession,
+    keeper: VaultKeeper,
+    pump: LogPump,
+) -> Snapshots:
+    return Snapshots(
+        durability.storage,
+        directory,
+        config=lambda: succession.pool.config,
+        keeper=keeper,
+        pump=pump,
+    )
 
 
 def _callbacks(
