@@ -30,6 +30,9 @@ READY_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 40.0
 POLL_S = 0.02
 
+_JOB_NOTICE = re.compile(r"^bash: line \d+: +\d+ Killed .*\n", re.MULTILINE)
+"""What bash says, at some later command, of an agent that a page has killed."""
+
 _WRITTEN_ADDRESS = re.compile(r"\b(?:localhost|127\.0\.0\.1):8080\b")
 
 
@@ -95,7 +98,7 @@ class PageShell:
             self._wait_ready()
         if self._address:
             output = output.replace(self._address, "127.0.0.1:8080")
-        return self._status, output
+        return self._status, _JOB_NOTICE.sub("", output)
 
     def _stop_agents(self) -> int:
         stop = 'for job in $(jobs -p); do kill "$job"; wait "$job" || exit; done'
