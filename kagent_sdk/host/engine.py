@@ -247,25 +247,29 @@ class Engine:
         """Go on with the tasks that the host before has left, the oldest first."""
         self.is_recovered = True
         self._sequence = max(self._sequence, last_sequence)
-        now = time.time()
+        running = [task for task in tasks if task.state is TaskState.WORKING]
         for task in tasks:
-            was_running = task.state is TaskState.WORKING
-            self.counters.submitted(task.capability.name)
-            if task.events is not None:
-                task.events.restart()
-            if task.capability.streams or task.events is not None:
-                self.events.open(task)
-            if task.expires_at is not None:
-                self._set_clock(task, max(0.0, task.expires_at - now))
-            if was_running and not self._may_repeat(task):
-                self.fail(task, interrupted_failure())
-            elif was_running:
+            self._take_up(task)
+            if task.state is not TaskState.WORKING:
+                self.dispatcher.enqueue(task)
+        # To the front one by one, and so the first of them last.
+        for task in reversed(running):
+            if self._may_repeat(task):
                 self._run_again(task)
             else:
-                self.dispatcher.enqueue(task)
+                self.fail(task, interrupted_failure())
         if self.dispatcher.capabilities:
             self._refit_queue()
         self.dispatcher.settle()
+
+    def _take_up(self, task: Task) -> None:
+        self.counters.submitted(task.capability.name)
+        if task.events is not None:
+            task.events.restart()
+        if task.capability.streams or task.events is not None:
+            self.events.open(task)
+        if task.expires_at is not None:
+            self._set_clock(task, max(0.0, task.expires_at - time.time()))
 
     # Ends
 
@@ -414,7 +418,7 @@ class Engine:
     def declare(self, manifests: dict[str, CapabilityManifest]) -> None:
         """Take over the capabilities of the present workers; what waits for others has failed."""
         self.journal.declare(manifests.values())
-        if manifests == self.dispatcher.capabilities:
+        if manifests and manifests == self.dispatcher.capabilities:
             return
         self.dispatcher.capabilities = manifests
         self.counters.declare(manifests)

@@ -29,6 +29,10 @@ LIVE_KEYS: frozenset[tuple[str, ...]] = frozenset(
 not named here keeps its value until a restart: so a new key is never silently without effect."""
 
 
+FIXED_KEYS: frozenset[tuple[str, ...]] = frozenset({("tasks", "durability")})
+"""Keys in those sections that keep their value all the same: the database is open already."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reconfiguration:
     """What becomes of a configuration that was read anew.
@@ -71,6 +75,8 @@ def reconfigure(present: AgentConfig, wanted: AgentConfig) -> Reconfiguration:
 
 def is_live(path: tuple[str, ...]) -> bool:
     """Say whether a key can change while the agent runs."""
+    if path in FIXED_KEYS:
+        return False
     return any(path[:length] in LIVE_KEYS for length in range(1, len(path) + 1))
 
 

@@ -112,3 +112,12 @@ def test_another_program_may_follow_a_program() -> None:
 
     assert plan.config.worker.command == ("serve", "--v2")
     assert plan.needs_restart == ()
+
+
+def test_durability_needs_a_restart_unlike_the_rest_of_its_section() -> None:
+    """The database is open: an agent that claims another durability would lie."""
+    plan = reconfigure(config_of(), config_of(tasks={"max_queue": 6, "durability": "none"}))
+
+    assert plan.config.tasks.durability == "process"
+    assert plan.changed == ("tasks.max_queue",)
+    assert plan.needs_restart == ("tasks.durability",)
