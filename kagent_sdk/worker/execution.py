@@ -25,7 +25,7 @@ from kagent_sdk.worker.events import EventStream
 from kagent_sdk.worker.failures import describe, is_expected
 from kagent_sdk.worker.progress import ProgressReport, check_progress
 from kagent_sdk.worker.services import Services
-from kagent_sdk.worker.state import TaskState
+from kagent_sdk.worker.state import TaskTransaction
 from kagent_sdk.worker.tracebacks import print_exception
 from kagent_sdk.worker.turns import DONE
 
@@ -69,7 +69,7 @@ class Execution(ABC):
         self._flag: Flag | None = None
         self._events: EventStream | None = None
         self._progress: ProgressReport | None = None
-        self._state: TaskState | None = None
+        self._state: TaskTransaction | None = None
         self.job: asyncio.Task[None] | None = None
 
     # What the host asks; in the loop's thread.
@@ -183,11 +183,11 @@ class Execution(ABC):
                 )
             return self._progress
 
-    def _make_state(self) -> TaskState:
+    def _make_state(self) -> TaskTransaction:
         services = self._services
         with services.lock:
             if self._state is None:
-                self._state = TaskState(services.state, self._number, self._run.task_id)
+                self._state = TaskTransaction(services.state, self._number, self._run.task_id)
                 if self._is_done:
                     self._state.close()
             return self._state
@@ -221,7 +221,7 @@ class Execution(ABC):
         services.connection.send(kind, self._number, payload)
         del services.running[self._number]
 
-    def _commit(self, state: TaskState, kind: int) -> None:
+    def _commit(self, state: TaskTransaction, kind: int) -> None:
         """Send what the task has changed right before its RESULT: the host commits both as one."""
         if kind == RESULT and state.sealed is not None:
             self._services.connection.send(COMMIT, self._number, state.sealed)

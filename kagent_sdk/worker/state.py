@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from itertools import count
@@ -39,6 +40,7 @@ class StateRequests:
         self._numbers = count(1)
         self._open: dict[int, tuple[Future[Answer], object]] = {}
         self._closed = Event()
+        self._pid = os.getpid()
 
     def send(self, owner: object, payload: bytes) -> Future[Answer]:
         """Send a request at once.
@@ -52,6 +54,10 @@ class StateRequests:
         """
         if self._closed.is_set():
             raise _gone()
+        if os.getpid() != self._pid:
+            raise StateError(
+                "the state belongs to the worker: a process that it has forked has none"
+            )
         if len(self._open) >= MAX_OPEN:
             raise StateError(f"{MAX_OPEN} requests about the state wait for an answer already")
         number = next(self._numbers)
@@ -120,7 +126,7 @@ class StateLine:
         return self._requests.send(self._owner, payload)
 
 
-class TaskState:
+class TaskTransaction:
     """The state as one attempt of a task has it: one transaction, committed with its result.
 
     Args:

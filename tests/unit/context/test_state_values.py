@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, field_serializer, field_validator
 
 from kagent_sdk.context.state_values import adapter_of, check_ttl, dump, is_same, load
 from kagent_sdk.errors import StateValueError
+from kagent_sdk.protocol.json_text import SMALL_BYTES, is_json
 from kagent_sdk.protocol.state import MAX_TTL_S, MAX_VALUE_BYTES
 
 JSON = st.recursive(
@@ -133,6 +134,22 @@ def test_what_could_not_be_read_again_is_refused(value: Any) -> None:
 
     assert "hunter2" not in str(caught.value)
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("depth", range(190, 204))
+@pytest.mark.parametrize("inner", [[], {}, list(range(40)), ['"' * 50]], ids=range(4))
+@pytest.mark.parametrize("filler", ["", "x" * SMALL_BYTES])
+def test_what_is_written_is_json_to_the_host(depth: int, inner: Any, filler: str) -> None:
+    """It would take the worker for broken, and end it with all its tasks."""
+    value = [filler, inner]
+    for _ in range(depth - 2):
+        value = [value]
+    try:
+        raw = dump("k", value)
+    except StateValueError:
+        assert depth > 195
+    else:
+        assert is_json(raw)
 
 
 def test_a_type_that_is_unknown_is_named() -> None:

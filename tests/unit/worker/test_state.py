@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -157,6 +158,15 @@ async def test_when_the_host_is_gone_so_is_the_state() -> None:
     with pytest.raises(StateError, match="the host is gone"):
         await waiting
     with pytest.raises(StateError, match="the host is gone"):
+        bench.state.get("a")
+
+
+async def test_a_process_that_was_forked_has_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a copy of the worker's memory, and nobody would ever answer it."""
+    bench = StateBench()
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+
+    with pytest.raises(StateError, match="the state belongs to the worker"):
         bench.state.get("a")
 
 
