@@ -215,9 +215,12 @@ async def test_a_segfault_leaves_a_stack_on_stderr(tmp_path: Path) -> None:
 
 
 async def test_the_worker_imports_only_what_it_needs(tmp_path: Path) -> None:
-    """Memory and start-up are budgets; structlog comes with the first line that is logged."""
+    """Start-up is a budget: structlog comes with the first logged line, the state with its first use."""
     body = """
-    HEAVY = ("aiohttp", "yaml", "click", "rich", "psutil", "structlog", "prometheus_client")
+    HEAVY = (
+        "aiohttp", "yaml", "click", "rich", "psutil", "sqlite3", "structlog", "prometheus_client",
+        "kagent_sdk.context.state", "kagent_sdk.protocol.state",
+    )
 
     @agent.capability
     async def imported() -> list[str]:
