@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from kagent_sdk.cli.screens.style import BAD, QUIET, WARN
+from kagent_sdk.cli.screens.style import BAD, QUIET, WARN, styled
 from kagent_sdk.cli.text import clean_line, format_age, format_bytes
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ def state_lines(state: StateInfo, now: datetime) -> list[Text]:
     """Return what there is of the state; nothing for an agent that has none."""
     lines = [_totals(state, now)] if state.version else []
     if state.export_error is not None:
-        lines.append(Text(clean_line(state.export_error, limit_chars=MAX_LINE_CHARS), BAD))
+        lines.append(styled(clean_line(state.export_error, limit_chars=MAX_LINE_CHARS), BAD))
     for problem in state.problems:
-        line = Text(clean_line(problem.file), BAD)
+        line = styled(clean_line(problem.file), BAD)
         line.append(f"  {format_age(problem.at.isoformat(), now)}: ", QUIET)
         lines.append(line.append(clean_line(problem.reason, limit_chars=MAX_LINE_CHARS), BAD))
     return lines

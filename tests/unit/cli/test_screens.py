@@ -374,6 +374,46 @@ def test_no_end_lets_escapes_through() -> None:
     assert "\x1b" not in "".join(told_ends(last_exit={"host": host}))
 
 
+def told_state(**state: Any) -> list[str]:
+    """Return what the screen says of the state."""
+    text = shown(status_screen(status(state=state), NOW, width=80), 120)
+    return [line.strip() for line in text.partition("\nstate\n")[2].splitlines() if line]
+
+
+def test_the_state_is_a_line() -> None:
+    """How full it is, and how old the file is that a person can read."""
+    known = {"keys": 12, "used_bytes": 2048, "quota_bytes": 1 << 20, "version": 7}
+
+    assert told_state() == [], "an agent without a state is not asked for one"
+    assert told_state(**known) == ["12 keys, 2.0 KiB of 1.0 MiB  not exported yet"]
+    assert told_state(keys=1, used_bytes=2, version=1, exported_at=ago(5)) == [
+        "1 key, 2 B  exported 5 s ago"
+    ]
+
+
+def test_what_is_wrong_with_the_state_s_files_is_told() -> None:
+    """In red: somebody should look."""
+    state = {
+        "version": 1,
+        "export_error": "No space left on device",
+        "problems": [
+            {"file": "memory_store.json.corrupt-1", "at": ago(61), "reason": f"torn{EVIL}"}
+        ],
+    }
+
+    lines = told_state(**state)
+    assert lines[1:] == [
+        "No space left on device",
+        "memory_store.json.corrupt-1  1 min 01 s ago: torn\\x1b]0;owned\\x07\\x1b[2J",
+    ]
+    coloured = shown(status_screen(status(state=state), NOW, width=80), 120, colour=True)
+    assert "\x1b[31mmemory_store.json.corrupt-1" in coloured
+    full = {"version": 1, "used_bytes": 95, "quota_bytes": 100}
+    assert "\x1b[33m95 B" in shown(
+        status_screen(status(state=full), NOW, width=80), 120, colour=True
+    )
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_no_column_of_the_status_is_cut(width: int) -> None:
     """Half a number is worse than none."""

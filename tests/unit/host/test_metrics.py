@@ -24,6 +24,7 @@ from kagent_sdk.protocol.status import (
     PressuresInfo,
     ProcessInfo,
     ResourcesInfo,
+    StateInfo,
     Status,
     TasksInfo,
 )
@@ -49,6 +50,7 @@ def make_status(**parts: Any) -> Status:
 
 
 FULL = make_status(
+    state=StateInfo(keys=3, used_bytes=120, quota_bytes=4096),
     logs=LogsInfo(lines=21, lost_lines=2, tee_lost_lines=3, dropped_events=4),
     outbox=OutboxInfo(pending=5, oldest_s=6.5, delivered=7, failed=8, dropped=9),
     processes=(
@@ -148,6 +150,9 @@ PAGE = render_metrics(make_counters(), FULL)
         ("kagent_cpu_usage_seconds_total", {}, 9.5),
         ("kagent_cpu_throttled_seconds_total", {}, 0.25),
         ("kagent_cpu_throttled_periods_total", {}, 7),
+        ("kagent_state_keys", {}, 3),
+        ("kagent_state_bytes", {}, 120),
+        ("kagent_state_quota_bytes", {}, 4096),
         ("kagent_log_records_total", {}, 21),
         ("kagent_log_lost_records_total", {"where": "disk"}, 2),
         ("kagent_log_lost_records_total", {"where": "stdout"}, 3),
