@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.agents import RunningAgent, running_agent
+from tests.agents import Answer, RunningAgent, running_agent
+from tests.integration.auditing import read_books
+from tests.integration.conftest import copy_ledger
 from tests.integration.orders import read_marks
 from tests.integration.restarts import (
     doomed_agent,
@@ -236,6 +239,46 @@ def test_tasks_that_wait_at_a_shutdown_run_after_the_next_start(
         assert (ran["state"], ran["attempt"]) == ("completed", 1)
         assert (waited["state"], waited["output"]) == ("completed", "later")
         assert waited["attempt"] == 1
+
+
+def test_a_task_that_a_shutdown_cuts_short_runs_again(subject: Path) -> None:
+    """Its caller is told that the task is accepted, and no more, and finds it at the next host."""
+    answers: list[Answer] = []
+    env = {"AGENT_SHUTDOWN__GRACE_S": "2"}
+    with running_agent(subject, env=env) as agent:
+        body = {"id": "cut", "capability": "retried_wait_for", "input": {"name": "go"}}
+        caller = threading.Thread(target=lambda: answers.append(agent.post("/v1/tasks", body)))
+        caller.start()
+        wait_until(lambda: agent.get("/v1/tasks/cut").status == 200)
+        wait_working(agent, "cut")
+        assert agent.stop() == 0
+        caller.join()
+
+    with running_agent(subject) as agent:
+        let_go(agent, "go")
+        task = read(agent, "cut", wait_s=30)
+        assert [(answer.status, answer.json()["state"]) for answer in answers] == [
+            (202, "submitted")
+        ]
+        assert (task["state"], task["output"]) == ("completed", 2)
+
+
+def test_the_state_after_a_kill_is_that_of_the_tasks_that_ended(tmp_path: Path) -> None:
+    """A task's changes are there with its result, and those of a task that was cut off are not."""
+    ledger = copy_ledger(tmp_path)
+    counted = {"counter": "c", "pause_s": 0, "hold_s": 0}
+    with doomed_agent(ledger) as agent:
+        for number in (1, 2):
+            token = f"done-{number}"
+            run(agent, token, "count", {"token": token, **counted})
+        submit(agent, "cut", "charge", {"token": "cut", "pause_s": 60})
+        wait_until(lambda: "cut" in (ledger / "runtime" / "data" / "marks").read_text())
+
+    with running_agent(ledger) as agent:
+        assert read(agent, "cut")["error"]["code"] == "interrupted"
+        third = json.loads(run(agent, "third", "count", {"token": "third", **counted}))
+        assert third["output"]["number"] == 3
+    assert read_books(ledger).state == {"counter/c": 3}
 
 
 def _first_events(agent: RunningAgent, id: str, items: int) -> list[tuple[int, str, Any]]:
