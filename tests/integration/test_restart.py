@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +283,67 @@ def test_the_state_after_a_kill_is_that_of_the_tasks_that_ended(tmp_path: Path) 
         third = json.loads(run(agent, "third", "count", {"token": "third", **counted}))
         assert third["output"]["number"] == 3
     assert read_books(ledger).state == {"counter/c": 3}
+
+
+def test_nothing_is_acknowledged_before_it_is_on_disk(subject: Path) -> None:
+    """The disk stands still, the host dies: a caller with a 202 in hand would have lost its task."""
+    answers: list[int] = []
+    with doomed_agent(subject) as agent, _no_writes(subject):
+        callers = [
+            threading.Thread(target=_collect, args=(answers, agent, body, head))
+            for body, head in (
+                ({"id": "waits", "capability": "echo", "input": {"text": "x"}}, {}),
+                (
+                    {"id": "async", "capability": "echo", "input": {"text": "x"}},
+                    {"Prefer": "respond-async"},
+                ),
+            )
+        ]
+        for caller in callers:
+            caller.start()
+        wait_until(lambda: bool(agent.status()["tasks"]["submitted"] == len(callers)))
+        assert agent.stop(signal.SIGKILL) == -signal.SIGKILL
+        for caller in callers:
+            caller.join()
+
+    with running_agent(subject) as agent:
+        assert answers == [0, 0]
+        assert agent.get("/v1/tasks").json()["tasks"] == []
+
+
+def test_no_result_is_shown_before_it_is_on_disk(subject: Path) -> None:
+    """What one caller has read must not come out otherwise for the next one."""
+    with doomed_agent(subject) as agent:
+        submit(agent, "again", "retried_wait_for", {"name": "go"})
+        wait_working(agent, "again")
+        with _no_writes(subject):
+            let_go(agent, "go")
+            wait_until(lambda: bool(agent.status()["tasks"]["working"] == 0))
+            assert read(agent, "again")["state"] == "working"
+            assert agent.stop(signal.SIGKILL) == -signal.SIGKILL
+
+    with running_agent(subject) as agent:
+        task = read(agent, "again", wait_s=30)
+        assert (task["state"], task["output"]) == ("completed", 2)
+
+
+@contextmanager
+def _no_writes(directory: Path) -> Iterator[None]:
+    """Keep the host from writing to its journal, as a disk that stands still does."""
+    journal = directory / "runtime" / "journal.db"
+    with closing(sqlite3.connect(journal, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def _collect(
+    answers: list[int], agent: RunningAgent, body: object, headers: dict[str, str]
+) -> None:
+    """Create a task; note the status of the answer, 0 when the connection breaks."""
+    try:
+        answers.append(agent.post("/v1/tasks", body, headers=headers).status)
+    except (OSError, HTTPException):
+        answers.append(0)
 
 
 def _first_events(agent: RunningAgent, id: str, items: int) -> list[tuple[int, str, Any]]:
