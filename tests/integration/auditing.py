@@ -18,9 +18,6 @@ CRASH_CODES = frozenset({"interrupted", "worker_crashed"})
 MAX_ATTEMPTS = {"charge": 1, "fragile": 2}
 """Of those that no conflict can have run again."""
 
-CONFLICTING = frozenset({*COUNTING, "transfer", "statement", "refuse"})
-"""Capabilities that write keys which others write too: their tasks may lose a conflict."""
-
 MAY_FAIL = {
     "count": frozenset({"timeout", "canceled"}),
     "count_in_thread": frozenset({"timeout", "canceled"}),
@@ -217,25 +214,17 @@ class Audit:
         }
 
     def hits(self) -> int:
-        """Return how many attempts a kill has ended, by the marks of the workers that died."""
-        dead = {pid for kill in self._kills for pid in kill.pids}
+        """Return how many attempts a kill has ended: those that neither the end nor a conflict did."""
         cut = 0
         for token, task in self._ends.items():
-            marks = self._marks.get(token, [])
             was_last_cut = task["error"] is not None and task["error"]["code"] in CRASH_CODES
-            ended = marks if was_last_cut else marks[:-1]
-            cut += sum(mark.pid in dead for mark in ended)
+            ended = len(self._marks.get(token, [])) - (not was_last_cut)
+            cut += max(0, ended - self._books.tasks[token]["conflicts"])
         return cut
 
     def conflicts(self) -> int:
-        """Return how many attempts were run again although their worker was not killed."""
-        dead = {pid for kill in self._kills for pid in kill.pids}
-        return sum(
-            mark.pid not in dead
-            for token, task in self._ends.items()
-            if task["capability"] in CONFLICTING
-            for mark in self._marks.get(token, [])[:-1]
-        )
+        """Return how many attempts were done over because others had changed the state."""
+        return sum(row["conflicts"] for row in self._books.tasks.values())
 
     def describe(self) -> str:
         """Say in numbers what the run was."""

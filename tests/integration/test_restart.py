@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.agents import RunningAgent, running_agent
+from tests.agents import Answer, RunningAgent, running_agent
+from tests.integration.auditing import read_books
+from tests.integration.conftest import copy_ledger
 from tests.integration.orders import read_marks
 from tests.integration.restarts import (
     doomed_agent,
@@ -236,6 +243,107 @@ def test_tasks_that_wait_at_a_shutdown_run_after_the_next_start(
         assert (ran["state"], ran["attempt"]) == ("completed", 1)
         assert (waited["state"], waited["output"]) == ("completed", "later")
         assert waited["attempt"] == 1
+
+
+def test_a_task_that_a_shutdown_cuts_short_runs_again(subject: Path) -> None:
+    """Its caller is told that the task is accepted, and no more, and finds it at the next host."""
+    answers: list[Answer] = []
+    env = {"AGENT_SHUTDOWN__GRACE_S": "2"}
+    with running_agent(subject, env=env) as agent:
+        body = {"id": "cut", "capability": "retried_wait_for", "input": {"name": "go"}}
+        caller = threading.Thread(target=lambda: answers.append(agent.post("/v1/tasks", body)))
+        caller.start()
+        wait_until(lambda: agent.get("/v1/tasks/cut").status == 200)
+        wait_working(agent, "cut")
+        assert agent.stop() == 0
+        caller.join()
+
+    with running_agent(subject) as agent:
+        let_go(agent, "go")
+        task = read(agent, "cut", wait_s=30)
+        assert [(answer.status, answer.json()["state"]) for answer in answers] == [
+            (202, "submitted")
+        ]
+        assert (task["state"], task["output"]) == ("completed", 2)
+
+
+def test_the_state_after_a_kill_is_that_of_the_tasks_that_ended(tmp_path: Path) -> None:
+    """A task's changes are there with its result, and those of a task that was cut off are not."""
+    ledger = copy_ledger(tmp_path)
+    counted = {"counter": "c", "pause_s": 0, "hold_s": 0}
+    with doomed_agent(ledger) as agent:
+        for number in (1, 2):
+            token = f"done-{number}"
+            run(agent, token, "count", {"token": token, **counted})
+        submit(agent, "cut", "charge", {"token": "cut", "pause_s": 60})
+        wait_until(lambda: "cut" in (ledger / "runtime" / "data" / "marks").read_text())
+
+    with running_agent(ledger) as agent:
+        assert read(agent, "cut")["error"]["code"] == "interrupted"
+        third = json.loads(run(agent, "third", "count", {"token": "third", **counted}))
+        assert third["output"]["number"] == 3
+    assert read_books(ledger).state == {"counter/c": 3}
+
+
+def test_nothing_is_acknowledged_before_it_is_on_disk(subject: Path) -> None:
+    """The disk stands still, the host dies: a caller with a 202 in hand would have lost its task."""
+    answers: list[int] = []
+    with doomed_agent(subject) as agent, _no_writes(subject):
+        callers = [
+            threading.Thread(target=_collect, args=(answers, agent, body, head))
+            for body, head in (
+                ({"id": "waits", "capability": "echo", "input": {"text": "x"}}, {}),
+                (
+                    {"id": "async", "capability": "echo", "input": {"text": "x"}},
+                    {"Prefer": "respond-async"},
+                ),
+            )
+        ]
+        for caller in callers:
+            caller.start()
+        wait_until(lambda: bool(agent.status()["tasks"]["submitted"] == len(callers)))
+        assert agent.stop(signal.SIGKILL) == -signal.SIGKILL
+        for caller in callers:
+            caller.join()
+
+    with running_agent(subject) as agent:
+        assert answers == [0, 0]
+        assert agent.get("/v1/tasks").json()["tasks"] == []
+
+
+def test_no_result_is_shown_before_it_is_on_disk(subject: Path) -> None:
+    """What one caller has read must not come out otherwise for the next one."""
+    with doomed_agent(subject) as agent:
+        submit(agent, "again", "retried_wait_for", {"name": "go"})
+        wait_working(agent, "again")
+        with _no_writes(subject):
+            let_go(agent, "go")
+            wait_until(lambda: bool(agent.status()["tasks"]["working"] == 0))
+            assert read(agent, "again")["state"] == "working"
+            assert agent.stop(signal.SIGKILL) == -signal.SIGKILL
+
+    with running_agent(subject) as agent:
+        task = read(agent, "again", wait_s=30)
+        assert (task["state"], task["output"]) == ("completed", 2)
+
+
+@contextmanager
+def _no_writes(directory: Path) -> Iterator[None]:
+    """Keep the host from writing to its journal, as a disk that stands still does."""
+    journal = directory / "runtime" / "journal.db"
+    with closing(sqlite3.connect(journal, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def _collect(
+    answers: list[int], agent: RunningAgent, body: object, headers: dict[str, str]
+) -> None:
+    """Create a task; note the status of the answer, 0 when the connection breaks."""
+    try:
+        answers.append(agent.post("/v1/tasks", body, headers=headers).status)
+    except (OSError, HTTPException):
+        answers.append(0)
 
 
 def _first_events(agent: RunningAgent, id: str, items: int) -> list[tuple[int, str, Any]]:
