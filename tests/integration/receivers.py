@@ -110,8 +110,6 @@ class Receiver:
             def do_POST(self) -> None:
                 receiver._answer(self)
 
-            do_GET = do_POST
-
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 """Say nothing."""
 

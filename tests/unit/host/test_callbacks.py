@@ -42,6 +42,11 @@ def is_loaded(callbacks: Callbacks) -> bool:
     return callbacks.webhooks is not None
 
 
+def knows_of_none(callbacks: Callbacks) -> bool:
+    """Whether the outbox was found empty."""
+    return callbacks.has_none
+
+
 def stats_of(callbacks: Callbacks) -> outbox.Stats | None:
     """Return what the part that delivers knows of the outbox."""
     assert callbacks.webhooks is not None
@@ -68,7 +73,7 @@ async def test_without_a_reason_nothing_is_loaded(storage: Storage) -> None:
     callbacks = make(storage, CallbacksConfig())
     job = asyncio.create_task(callbacks.run())
     async with asyncio.timeout(20):
-        while not callbacks.has_none:  # noqa: ASYNC110 - the storage's thread
+        while not knows_of_none(callbacks):  # noqa: ASYNC110 - the storage's thread
             await asyncio.sleep(0.002)
     callbacks.reconsider()
     await callbacks.sample()
@@ -101,7 +106,7 @@ async def test_a_message_is_a_reason(storage: Storage) -> None:
     callbacks = make(storage, CallbacksConfig())
     job = asyncio.create_task(callbacks.run())
     async with asyncio.timeout(20):
-        while not callbacks.has_none:  # noqa: ASYNC110 - the storage's thread
+        while not knows_of_none(callbacks):  # noqa: ASYNC110 - the storage's thread
             await asyncio.sleep(0.002)
     callbacks.added(MESSAGE)
 
