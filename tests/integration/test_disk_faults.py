@@ -225,28 +225,36 @@ def test_a_death_in_the_middle_of_a_call_loses_nothing(disk: FaultyDisk, subject
     """The host dies between two halves of a write, and the next one answers as it would have."""
     dice = random.Random(0)  # noqa: S311 -- the same tree gets the same verdict
     answers: dict[str, bytes] = {}
-    environment = disk.environment | {"AGENT_TASKS__DURABILITY": "power"}
     for life in range(DEATHS):
-        disk.heal()
-        agent = start_agent(subject, env=environment)
-        try:
-            agent.wait_ready()
-            assert_kept(agent, answers)
-            callers = Callers(agent, f"life{life}")
-            disk.arm(Fault.KILL, Call.WRITE | Call.SYNC, skip=int(dice.expovariate(1 / 100)))
-            with callers.calling():
-                assert agent.wait() == -signal.SIGKILL
-            assert disk.injected == 1
-            answers |= callers.answers
-            wait_until(lambda: not agent.processes())
-        finally:
-            agent.kill()
-    disk.heal()
+        answers |= live_and_die(
+            subject, disk, f"life{life}", answers, skip=int(dice.expovariate(0.01))
+        )
 
     with running_agent(subject) as agent:
         assert_kept(agent, answers)
         assert answers
     check_integrity(subject)
+
+
+def live_and_die(
+    subject: Path, disk: FaultyDisk, name: str, kept: Mapping[str, bytes], *, skip: int
+) -> dict[str, bytes]:
+    """Run an agent until a call on its database kills it; return what it answered."""
+    environment = disk.environment | {"AGENT_TASKS__DURABILITY": "power"}
+    agent = start_agent(subject, env=environment)
+    try:
+        agent.wait_ready()
+        assert_kept(agent, kept)
+        callers = Callers(agent, name)
+        disk.arm(Fault.KILL, Call.WRITE | Call.SYNC, skip=skip)
+        with callers.calling():
+            assert agent.wait() == -signal.SIGKILL
+        assert disk.injected == 1
+        disk.heal()
+        wait_until(lambda: not agent.processes())
+    finally:
+        agent.kill()
+    return callers.answers
 
 
 def test_a_start_on_a_full_disk_says_so_and_changes_nothing(
