@@ -15,7 +15,9 @@ from kagent_sdk.storage.faults import is_damage
 from kagent_sdk.storage.groups import GroupError, Work, roll_back, transact
 
 MAX_GROUP = 256
-"""Operations in one transaction: bounds how long the first of them waits for the last."""
+"""A transaction takes no more once it has so many: bounds how long the first waits for the last.
+
+All operations of one turn of the loop stay together."""
 
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 5.0

@@ -43,6 +43,7 @@ class Call(IntFlag):
     CREATE = 16
     RENAME = 32  # by its new name
     READ = 64
+    LINK = 128  # a second name
 
 
 class Fault(IntEnum):

@@ -21,7 +21,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum call { WRITE = 1, GROW = 2, SYNC = 4, TRUNCATE = 8, CREATE = 16, RENAME = 32, READ = 64 };
+enum call { WRITE = 1, GROW = 2, SYNC = 4, TRUNCATE = 8, CREATE = 16, RENAME = 32, READ = 64, LINK = 128 };
 
 enum action { PASS, FAIL, SHORTEN, TEAR, KILL };
 
@@ -171,6 +171,16 @@ int rename(const char *from, const char *to) {
 int renameat(int from_folder, const char *from, int to_folder, const char *to) {
   REAL(renameat)
   return fails(judge(to, RENAME)) ? -1 : real(from_folder, from, to_folder, to);
+}
+
+int link(const char *from, const char *to) {
+  REAL(link)
+  return fails(judge(to, LINK)) ? -1 : real(from, to);
+}
+
+int linkat(int from_folder, const char *from, int to_folder, const char *to, int flags) {
+  REAL(linkat)
+  return fails(judge(to, LINK)) ? -1 : real(from_folder, from, to_folder, to, flags);
 }
 
 /* A file that exists is opened as ever: that needs no space. */
