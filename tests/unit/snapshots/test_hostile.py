@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -63,12 +64,13 @@ def doubled() -> bytes:
     return forge(members=[state, state, tasks])
 
 
+@functools.cache
 def bomb() -> bytes:
-    """Return a file of some hundred bytes that unpacks to a gigabyte."""
+    """Return a file of some kilobytes that unpacks to four times what is allowed."""
     out = io.BytesIO()
     compressor = zstandard.ZstdCompressor(write_checksum=True)
-    with compressor.stream_writer(out, size=1 << 30, closefd=False) as writer:
-        for _ in range(1 << 10):
+    with compressor.stream_writer(out, size=1 << 28, closefd=False) as writer:
+        for _ in range(1 << 8):
             writer.write(bytes(1 << 20))
     return out.getvalue()
 
