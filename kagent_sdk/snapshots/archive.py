@@ -42,8 +42,7 @@ def write_archive(spool: Spool, manifest: Manifest, out: BinaryIO, *, max_bytes:
     out.write(frame.compress(first))
     for member, chunks in spool.replay():
         out.write(frame.compress(layout.head(member.name, member.size_bytes, mtime_s)))
-        for chunk in chunks:
-            out.write(frame.compress(chunk))
+        out.writelines(map(frame.compress, chunks))
         out.write(frame.compress(layout.padding(member.size_bytes)))
     out.write(frame.compress(layout.END) + frame.flush())
 

@@ -87,7 +87,7 @@ def test_a_snapshot_is_for_its_owner_alone(database: Path, tmp_path: Path) -> No
     assert [path.name for path in (tmp_path / "kept").iterdir()] == [made.name]
 
 
-def test_writes_of_later_are_not_in_it(database: Path, tmp_path: Path) -> None:
+def test_writes_of_later_are_not_in_it(database: Path) -> None:
     """A cut through one moment: a task's end and what it changed in the state are both in or not."""
     with viewing(database) as connection:
         change(database, "UPDATE state SET value = x'3432' WHERE key = 'counter'")

@@ -69,9 +69,14 @@ def test_what_is_kept_is_given_back(destination: Destination, size: int, tmp_pat
 
 def test_what_is_not_kept_is_gone(destination: Destination, tmp_path: Path) -> None:
     """A snapshot that failed in the middle takes no room."""
-    with pytest.raises(RuntimeError), destination.partial() as (file, _path):
-        file.write(b"half")
-        raise RuntimeError
+
+    def fail() -> None:
+        with destination.partial() as (file, _path):
+            file.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
 
     assert destination.list() == []
     assert not list(tmp_path.rglob(".partial-*"))

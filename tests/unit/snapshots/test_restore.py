@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kagent_sdk.errors import SnapshotError
 from kagent_sdk.snapshots.restore import major_of, restore
 from kagent_sdk.storage.database import lock_database, open_database
-from kagent_sdk.storage.schema import MIGRATIONS, SCHEMA_VERSION, migrate
+from kagent_sdk.storage.schema import MIGRATIONS, SCHEMA_VERSION
 from tests.unit.snapshots import samples
 from tests.unit.snapshots.samples import NOW_S, make_snapshot, target_of
 
@@ -212,7 +212,7 @@ def test_a_journal_that_appears_meanwhile_is_left_alone(
     """A host came and went while the snapshot was read."""
 
     def come_and_go(_path: Path) -> None:
-        samples.open_database(fresh / "runtime" / "journal.db", "process", now_s=NOW_S).close()
+        open_database(fresh / "runtime" / "journal.db", "process", now_s=NOW_S).close()
 
     monkeypatch.setattr("kagent_sdk.snapshots.restore._sync_file", come_and_go)
     with pytest.raises(SnapshotError, match="was made meanwhile"):
@@ -229,7 +229,7 @@ def test_a_journal_that_appears_meanwhile_is_left_alone(
     ],
 )
 def test_another_agent_or_version_needs_force(
-    snapshot: Path, fresh: Path, changes: dict[str, str], said: str
+    snapshot: Path, fresh: Path, changes: dict[str, Any], said: str
 ) -> None:
     """A state that another code has written may mean something else."""
     with pytest.raises(SnapshotError, match=said):
@@ -279,15 +279,14 @@ def test_a_lock_that_cannot_be_taken_is_told(snapshot: Path, fresh: Path) -> Non
 
 
 @pytest.fixture
-def newer_schema(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def newer_schema(monkeypatch: pytest.MonkeyPatch) -> int:
     """Pretend that the next release has added a column."""
     step = ("ALTER TABLE tasks ADD COLUMN priority INTEGER NOT NULL DEFAULT 5",)
     version = SCHEMA_VERSION + 1
     monkeypatch.setattr("kagent_sdk.storage.schema.MIGRATIONS", (*MIGRATIONS, step))
     for module in ("storage.schema", "snapshots.intake", "snapshots.restore", "snapshots.verify"):
         monkeypatch.setattr(f"kagent_sdk.{module}.SCHEMA_VERSION", version)
-    monkeypatch.setattr(migrate, "__kwdefaults__", {"to": version})
-    yield version
+    return version
 
 
 def test_a_snapshot_of_an_older_schema_is_migrated(
