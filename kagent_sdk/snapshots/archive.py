@@ -37,14 +37,14 @@ def write_archive(spool: Spool, manifest: Manifest, out: BinaryIO, *, max_bytes:
             f"the snapshot would unpack to {size} bytes, over snapshots.max_bytes ({max_bytes})"
         )
     compressor = ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True)
-    with compressor.stream_writer(out, size=size, closefd=False) as tar:
-        tar.write(layout.head(MANIFEST, len(text), mtime_s) + text + layout.padding(len(text)))
-        for member, chunks in spool.replay():
-            tar.write(layout.head(member.name, member.size_bytes, mtime_s))
-            for chunk in chunks:
-                tar.write(chunk)
-            tar.write(layout.padding(member.size_bytes))
-        tar.write(layout.END)
+    frame = compressor.compressobj(size=size)
+    first = layout.head(MANIFEST, len(text), mtime_s) + text + layout.padding(len(text))
+    out.write(frame.compress(first))
+    for member, chunks in spool.replay():
+        out.write(frame.compress(layout.head(member.name, member.size_bytes, mtime_s)))
+        out.writelines(map(frame.compress, chunks))
+        out.write(frame.compress(layout.padding(member.size_bytes)))
+    out.write(frame.compress(layout.END) + frame.flush())
 
 
 def _room(name: str, size_bytes: int, mtime_s: int) -> int:

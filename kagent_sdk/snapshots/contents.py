@@ -101,7 +101,10 @@ class Contents:
             f"CAST({column.name} AS BLOB)" if column.kind == "BLOB" else column.name
             for column in columns
         )
-        yield from self._connection.execute(f"SELECT {names} FROM {table} {rest}", values)  # noqa: S608 - names of the schema
+        rows = self._connection.execute(f"SELECT {names} FROM {table} {rest}", values)  # noqa: S608 - names of the schema
+        # Not `yield from`: that would close the cursor of a connection that may be closed already.
+        for row in rows:  # noqa: UP028
+            yield row
 
     def _checked(self, line: Line, what: str, name: str) -> bytes:
         if any(map(self._finds_secret, (line.text, *line.hidden))):

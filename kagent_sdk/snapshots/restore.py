@@ -166,7 +166,10 @@ def _unpack(archive: Archive, staging: Path) -> None:
         sqlite3.Error, OSError: the disk does not take it.
     """
     manifest = archive.manifest
-    with closing(connect(str(staging / DATABASE), "power")) as connection:
+    database = staging / DATABASE
+    # SQLite gives a log beside it the same permissions (sqlite.org/wal.html).
+    database.touch(mode=0o600, exist_ok=False)
+    with closing(connect(str(database), "power")) as connection:
         migrate(connection, to=manifest.schema_version)
         connection.execute("BEGIN")
         sink = _Sink(connection, manifest.schema_version, staging / "cache")
@@ -184,7 +187,7 @@ def _unpack(archive: Archive, staging: Path) -> None:
         connection.execute("COMMIT")
         migrate(connection)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    _sync_file(staging / DATABASE)
+    _sync_file(database)
 
 
 def _put_in_place(staging: Path, target: Target, now_s: float) -> tuple[str, ...]:

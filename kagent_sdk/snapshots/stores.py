@@ -113,7 +113,7 @@ class StoreDestination:
 
         try:
             yield
-        except NotFoundError as exc:
+        except (FileNotFoundError, NotFoundError) as exc:
             what = f"snapshot {name}" if name else "such bucket"
             raise SnapshotError(f"there is no {what} in snapshots.destination") from exc
         except BaseError as exc:
@@ -122,7 +122,8 @@ class StoreDestination:
                 f"snapshots.destination ({urlsplit(self._url).scheme}) failed: {type(exc).__name__}"
             ) from exc
         except OSError as exc:
-            raise SnapshotError(f"snapshots.destination failed: {exc.strerror}") from exc
+            reason = exc.strerror or type(exc).__name__
+            raise SnapshotError(f"snapshots.destination failed: {reason}") from exc
 
 
 def open_store(url: str) -> ObjectStore:

@@ -103,12 +103,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 
-def migrate(connection: sqlite3.Connection, *, to: int = SCHEMA_VERSION) -> int:
+def migrate(connection: sqlite3.Connection, *, to: int | None = None) -> int:
     """Bring a database to a version in one transaction, and return what it was before.
 
     Args:
         connection: in autocommit mode.
-        to: the version; one that the database has passed already leaves it as it is.
+        to: the version, `SCHEMA_VERSION` if None; one that the database has passed already leaves
+            it as it is.
 
     Raises:
         StorageVersionError: it was written by a newer release.
@@ -117,7 +118,8 @@ def migrate(connection: sqlite3.Connection, *, to: int = SCHEMA_VERSION) -> int:
     (before,) = connection.execute("PRAGMA user_version").fetchone()
     if before > SCHEMA_VERSION:
         raise StorageVersionError(before, SCHEMA_VERSION)
-    if before >= to:
+    version = SCHEMA_VERSION if to is None else to
+    if before >= version:
         return int(before)
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -125,7 +127,7 @@ def migrate(connection: sqlite3.Connection, *, to: int = SCHEMA_VERSION) -> int:
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {to}")
+        connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

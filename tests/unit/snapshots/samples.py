@@ -17,7 +17,8 @@ from kagent_sdk.snapshots import layout
 from kagent_sdk.snapshots.creation import Made, Order, create
 from kagent_sdk.snapshots.destination import FolderDestination
 from kagent_sdk.snapshots.restore import Target
-from kagent_sdk.storage.database import open_database, open_reader
+from kagent_sdk.storage.database import open_database
+from kagent_sdk.storage.views import open_reader
 
 NOW_S = 1_800_000_000.5
 CREATED_AT = "2027-01-15T08:00:00Z"
