@@ -132,6 +132,13 @@ def log_of(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
+def log_bytes(path: Path) -> int:
+    """Return how long the write-ahead log of a database is; 0 when that cannot be told."""
+    with suppress(OSError):
+        return log_of(path).stat().st_size
+    return 0
+
+
 def _refuse_all_but_files(path: Path) -> None:
     """Refuse links, folders and devices: SQLite would follow the first and fail on the others.
 
@@ -150,19 +157,18 @@ def _refuse_all_but_files(path: Path) -> None:
 def _put_orphan_aside(path: Path, now_s: float) -> Path | None:
     """Save a log whose database is gone or empty: SQLite deletes it (sqlite.org/tempfiles.html)."""
     log = log_of(path)
-    if size_bytes(path) or not size_bytes(log):
+    if _size_bytes(path) or not _size_bytes(log):
         return None
     return put_aside(log, now_s)
 
 
 def _is_small_and_crashed(path: Path) -> bool:
     """Tell whether the last host left its log behind, and little enough to read it all."""
-    log_bytes = size_bytes(log_of(path))
-    return log_bytes > 0 and log_bytes + size_bytes(path) <= CHECK_AFTER_CRASH_BYTES
+    left_bytes = _size_bytes(log_of(path))
+    return left_bytes > 0 and left_bytes + _size_bytes(path) <= CHECK_AFTER_CRASH_BYTES
 
 
-def size_bytes(path: Path) -> int:
-    """Return how long a file is; 0 when there is none."""
+def _size_bytes(path: Path) -> int:
     with suppress(FileNotFoundError):
         return path.stat().st_size
     return 0
@@ -185,7 +191,7 @@ def _open_checked(
     Raises:
         sqlite3.Error: `is_damage` tells whether the file is to blame.
     """
-    if 0 < size_bytes(path) < SMALLEST_DATABASE_BYTES:
+    if 0 < _size_bytes(path) < SMALLEST_DATABASE_BYTES:
         raise _damage("it is too short")  # SQLite takes it for an empty one, and overwrites it
     connection = _connect(str(path))
     try:

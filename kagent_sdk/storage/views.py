@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kagent_sdk.errors import StorageError
-from kagent_sdk.storage.database import BUSY_TIMEOUT_S, log_of, size_bytes
+from kagent_sdk.storage.database import BUSY_TIMEOUT_S, log_bytes
 
 VIEW_GROWTH_BYTES = 512 * 1024 * 1024
 """What the write-ahead log may grow by while someone looks at an older moment: it cannot be
@@ -53,7 +53,7 @@ def bounded_reader(path: Path) -> Iterator[sqlite3.Connection]:
     """
     connection = open_reader(path)
     try:
-        grew_too_far = _growth_check(log_of(path))
+        grew_too_far = _growth_check(path)
         connection.set_progress_handler(grew_too_far, CHECK_EVERY_STEPS)
         yield connection
     except sqlite3.OperationalError as exc:
@@ -67,6 +67,6 @@ def bounded_reader(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-def _growth_check(log: Path) -> Callable[[], bool]:
-    limit_bytes = size_bytes(log) + VIEW_GROWTH_BYTES
-    return lambda: size_bytes(log) > limit_bytes
+def _growth_check(path: Path) -> Callable[[], bool]:
+    limit_bytes = log_bytes(path) + VIEW_GROWTH_BYTES
+    return lambda: log_bytes(path) > limit_bytes

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from kagent_sdk.errors import StorageError
-from kagent_sdk.storage.database import log_of, size_bytes, suspect_mark
+from kagent_sdk.storage.database import log_bytes, suspect_mark
 from kagent_sdk.storage.faults import is_damage
 from kagent_sdk.storage.groups import GroupError, Work, roll_back, transact
 
@@ -201,7 +201,7 @@ class Writer:
 
     def _folds_log(self) -> bool:
         """Tell whether a log that has grown large can be folded: SQLite itself keeps silent."""
-        if self._path is None or size_bytes(log_of(self._path)) < LOG_ALARM_BYTES:
+        if self._path is None or log_bytes(self._path) < LOG_ALARM_BYTES:
             return True
         try:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()

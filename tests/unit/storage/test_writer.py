@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kagent_sdk.errors import StorageError
-from kagent_sdk.storage import database
+from kagent_sdk.storage import database, writer
 from kagent_sdk.storage.database import suspect_mark
+from kagent_sdk.storage.groups import Work
 from kagent_sdk.storage.thread import Storage
+from kagent_sdk.storage.writer import Writer
 from tests.unit.storage.databases import (
     NOW_S,
     Gate,
@@ -259,6 +262,48 @@ async def test_damage_in_memory_leaves_no_mark(tmp_path: Path) -> None:
 
 def _note(done: list[int], number: int, _work: object) -> None:
     done.append(number)
+
+
+class StubbornLog(sqlite3.Connection):
+    """A connection whose log cannot be folded into the file while `is_stubborn`."""
+
+    is_stubborn = True
+
+    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        """Execute; a checkpoint fails as on a disk that errs."""
+        if self.is_stubborn and sql.startswith("PRAGMA wal_checkpoint"):
+            raise disk_fault(sqlite3.SQLITE_IOERR, "disk I/O error")
+        return super().execute(sql, *arguments)
+
+
+async def test_a_log_that_only_grows_is_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits go on where checkpoints fail, and SQLite says nothing until the disk is full."""
+    monkeypatch.setattr(writer, "LOG_ALARM_BYTES", 1)
+    path = tmp_path / "journal.db"
+    with opened(path):
+        pass
+    heard: list[str | None] = []
+    connection = sqlite3.connect(path, isolation_level=None, factory=StubbornLog)
+    with closing(connection):
+        subject = Writer(
+            connection, path, tell=lambda _works: None, on_trouble=heard.append, clock=lambda: NOW_S
+        )
+        for number in range(writer.LOOK_EVERY_GROUPS):
+            assert heard == []
+            subject.take([_work(put(f"{number:04}"))], is_last=False)
+        assert heard == ["the journal cannot be written or read: disk I/O error"]
+        subject.take([_work(put("taken"))], is_last=False)
+        assert len(heard) == 1
+
+        connection.is_stubborn = False
+        subject.take([_work(put("well"))], is_last=False)
+    assert heard[1:] == [None]
+
+
+def _work(operation: Callable[[sqlite3.Connection], None]) -> Work:
+    return Work(operation, asyncio.get_running_loop().create_future())
 
 
 @contextmanager
