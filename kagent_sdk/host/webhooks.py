@@ -270,13 +270,13 @@ class Webhooks:
         limits = RetryLimits(config.retry_max_s, config.give_up_s)
         began = self._loop.time()
         age_s = self._clock() - message.created_at
-        lane_failures = self._lanes.failures(message.lane)
-        if lane_failures and age_s >= limits.give_up_s:
+        if self._lanes.is_failing(message.lane) and age_s >= limits.give_up_s:
             # Too old, and nothing arrives there: do not wait for one timeout more for each.
             reason = f"not delivered within {limits.give_up_s:g} s: nothing arrives there"
             verdict = Verdict(Action.DROP, reason=reason)
         else:
             answer = await self._send(message)
+            lane_failures = self._lanes.failures(message.lane)
             attempt = Attempt(answer, message.attempts, lane_failures, age_s)
             verdict = judge(attempt, limits, random.random)
             self._note_answer(message, answer, verdict)

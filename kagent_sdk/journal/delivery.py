@@ -1,9 +1,9 @@
 """What to do with a message after it was sent, and when to send again. Pure: clock and chance come in.
 
 An answer of 2xx is the acknowledgement. 410 says that nobody wants it any more. A network error, 408,
-425, 429 and 5xx tell of the receiver, not of the message: its whole lane waits. Everything else (a
-redirect, a path that is not there, a signature that is not taken) is somebody's mistake, which may
-be put right: it is tried again seldom.
+425, 429 and 5xx pass: the message waits, and when several in a row fail so, or the receiver asks for
+it, its whole lane does. Everything else (a redirect, a path that is not there, a signature that is
+not taken) is somebody's mistake, which may be put right: it is tried again seldom.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ MAX_DOUBLINGS = 60
 
 LANE_PLACES = 4
 """Of a receiver that answers: half of all deliveries under way, so that no one has all of them."""
+
+LANE_PATIENCE = 4
+"""Failures in a row after which it is the receiver that fails, and not only these messages."""
 
 _TRANSIENT = frozenset({408, 425, 429})
 
@@ -127,9 +130,11 @@ def judge(attempt: Attempt, limits: RetryLimits, random: Callable[[], float]) ->
         # Between half the longest wait and all of it: seldom, and not all at the same time.
         return Verdict(Action.POSTPONE, wait_s=limits.max_s * (0.5 + 0.5 * random()))
     asked_s = min(answer.retry_after_s or 0.0, limits.max_s)
-    failures = max(attempt.failures, attempt.lane_failures)
-    wait_s = max(asked_s, backoff_s(failures, limits.max_s, random))
-    lane_wait_s = max(asked_s, backoff_s(attempt.lane_failures, limits.max_s, random))
+    over = attempt.lane_failures + 1 - LANE_PATIENCE
+    lane_wait_s = asked_s
+    if over >= 0:
+        lane_wait_s = max(asked_s, backoff_s(over, limits.max_s, random))
+    wait_s = max(asked_s, backoff_s(max(attempt.failures, over), limits.max_s, random))
     return Verdict(Action.POSTPONE, wait_s=wait_s, lane_wait_s=lane_wait_s)
 
 
@@ -180,8 +185,8 @@ class _Lane:
 class Lanes:
     """How the lanes of a channel are: which of them may be sent to, and how much at a time.
 
-    One that fails gets one message at a time, after a wait, until it takes one. Lanes that are as
-    good as new are forgotten: the table has no more rows than there are lanes in trouble or in use.
+    One that has failed `LANE_PATIENCE` times in a row gets one message at a time, after a wait, until
+    it takes one. Lanes that are as good as new are forgotten: the table has no more rows than there are lanes in trouble or in use.
     Times are of a clock that is never set, such as the event loop's.
     """
 
@@ -201,8 +206,8 @@ class Lanes:
         return min(waiting, default=None)
 
     def is_failing(self, name: str) -> bool:
-        """Whether nothing has arrived there since something failed."""
-        return name in self._lanes and self._lanes[name].failures > 0
+        """Whether it fails, and not only some of its messages."""
+        return self.failures(name) >= LANE_PATIENCE
 
     def failures(self, name: str) -> int:
         """Return how often it failed since it last took anything."""
@@ -244,4 +249,4 @@ class Lanes:
 def _places(lane: _Lane, now_s: float) -> int:
     if lane.not_before > now_s:
         return 0
-    return (1 if lane.failures else LANE_PLACES) - lane.under_way
+    return (1 if lane.failures >= LANE_PATIENCE else LANE_PLACES) - lane.under_way

@@ -342,7 +342,7 @@ def test_the_same_id_keeps_its_first_callback(folder: Path, receiver: Receiver) 
             "no key webhook_secret (callbacks.secret in config.yaml)",
         ),
         (
-            allowing("https://a.example", AGENT_CALLBACKS__SECRET="hook.key"),
+            allowing("https://a.example", AGENT_CALLBACKS__SECRET="hook.key"),  # noqa: S106 - a name
             {"hook": {"key": "hunter2"}},
             "https://a.example/x",
             "hook.key is unfit",

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kagent_sdk.journal.delivery import (
+    LANE_PATIENCE,
     LANE_PLACES,
     Action,
     Answer,
@@ -51,12 +52,16 @@ def test_a_receiver_that_is_gone_is_not_asked_again() -> None:
 
 
 @pytest.mark.parametrize("answer", [Answer(error="refused"), *map(Answer, (408, 425, 429, 503))])
-def test_a_receiver_in_trouble_is_asked_again_soon_and_its_lane_waits(answer: Answer) -> None:
-    """It is the receiver that has failed, not this message."""
+def test_a_receiver_in_trouble_is_asked_again_soon(answer: Answer) -> None:
+    """The first failures may be these messages' own; then it is the receiver, and all wait."""
     assert is_transient(answer)
-    assert verdict_on(answer) == Verdict(Action.POSTPONE, wait_s=1.0, lane_wait_s=1.0)
-    assert verdict_on(answer, failures=3, lane_failures=1) == Verdict(
-        Action.POSTPONE, wait_s=8.0, lane_wait_s=2.0
+    assert verdict_on(answer) == Verdict(Action.POSTPONE, wait_s=1.0)
+    assert verdict_on(answer, failures=3, lane_failures=2) == Verdict(Action.POSTPONE, wait_s=8.0)
+    assert verdict_on(answer, lane_failures=3) == Verdict(
+        Action.POSTPONE, wait_s=1.0, lane_wait_s=1.0
+    )
+    assert verdict_on(answer, failures=1, lane_failures=6) == Verdict(
+        Action.POSTPONE, wait_s=8.0, lane_wait_s=8.0
     )
     assert verdict_on(answer, failures=1, lane_failures=500).wait_s == LIMITS.max_s
 
@@ -88,7 +93,9 @@ def test_what_a_receiver_asks_for_is_honoured_within_bounds(asked_s: float, wait
     """Else a receiver could switch its messages off by one header, or be asked too soon."""
     verdict = verdict_on(Answer(429, retry_after_s=asked_s))
 
-    assert verdict == Verdict(Action.POSTPONE, wait_s=wait_s, lane_wait_s=wait_s)
+    assert verdict.wait_s == wait_s
+    assert verdict.lane_wait_s == min(asked_s, 300.0)
+    assert verdict_on(Answer(429, retry_after_s=asked_s), lane_failures=3).lane_wait_s == wait_s
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1))
@@ -143,10 +150,13 @@ def test_a_failing_lane_waits_and_then_gets_one_at_a_time() -> None:
     """A receiver that comes back is not buried."""
     lanes = Lanes()
     lanes.begin("a")
-    lanes.failed("a", 5.0)
+    for number in range(LANE_PATIENCE):
+        assert not lanes.is_failing("a")
+        assert lanes.room(0.0)("a") == LANE_PLACES - 1
+        lanes.failed("a", 5.0 if number == LANE_PATIENCE - 1 else 0.0)
     lanes.end("a")
 
-    assert lanes.failures("a") == 1
+    assert lanes.is_failing("a")
     assert lanes.room(4.9)("a") == 0
     assert lanes.next_at(4.9) == 5.0
     assert lanes.room(5.0)("a") == 1
