@@ -29,7 +29,7 @@ from pathlib import Path
 
 from kagent_sdk.errors import StateFileError
 from kagent_sdk.protocol.state import KEY_RULE, MAX_VALUE_BYTES, is_key
-from kagent_sdk.state.text_window import TextWindow
+from kagent_sdk.state.text_window import TextWindow, read_string
 
 FORMAT = 1
 HEAD = "$kagent"
@@ -181,6 +181,8 @@ def _check_item(key: str, value: bytes) -> None:
 def _scalar(value: bytes) -> object:
     if len(value) > _MAX_HEAD_BYTES or value[:1] in (b"[", b"{"):
         raise StateFileError(f'"{HEAD}" has a member that is no short text or number')
+    if value[:1] == b'"':
+        return read_string(value)
     parsed: object = json.loads(value)
     return parsed
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import FileIO
+from json.encoder import encode_basestring
 from pathlib import Path
 
 from kagent_sdk.errors import StateFileError
@@ -199,18 +200,15 @@ def _text(connection: sqlite3.Connection, agent: str, now_s: float) -> Iterator[
         f'{{\n  "{HEAD}": {{\n    "format": {FORMAT},\n    "agent": {json.dumps(agent)},\n'
         f'    "exported_at": "{format_time(now_s)}",\n    "{EXPIRES}": {{'
     ).encode()
-    separator = b"\n      "
+    separator = "\n      "
     for key, expires_at in connection.execute(_ENDS, (now_s,)):
-        yield separator + _quoted(key) + f': "{format_time(expires_at)}"'.encode()
-        separator = b",\n      "
-    yield b"}\n  }" if separator[0:1] == b"\n" else b"\n    }\n  }"
+        yield f'{separator}{encode_basestring(key)}: "{format_time(expires_at)}"'.encode()
+        separator = ",\n      "
+    yield b"}\n  }" if separator.startswith("\n") else b"\n    }\n  }"
     for key, value in connection.execute(_LINES, (now_s,)):
-        yield b",\n  " + _quoted(key) + b": " + one_line(value)
+        yield f",\n  {encode_basestring(key)}: ".encode()
+        yield one_line(value)
     yield b"\n}\n"
-
-
-def _quoted(key: str) -> bytes:
-    return json.dumps(key, ensure_ascii=False).encode()
 
 
 def _write_text(file: FileIO, pieces: Iterator[bytes], is_abandoned: Callable[[], bool]) -> str:

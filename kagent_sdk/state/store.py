@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from kagent_sdk.errors import StateConflictError, StateQuotaError
 from kagent_sdk.protocol.state import MAX_PAGE_BYTES, MAX_PAGE_ITEMS, Item, Page, Transaction, Write
 
-SWEEP_KEYS = 500
+SWEEP_KEYS = 200
 """Expired keys that go in one transaction: few enough to hold nobody up."""
 
 MAX_NAMED_KEYS = 100

@@ -290,6 +290,24 @@ async def test_a_state_in_memory_is_exported_too(tmp_path: Path) -> None:
         assert rig.log.find("state_imported")[0]["keys"] == 1
 
 
+async def test_a_database_that_is_closed_is_no_end_of_the_keeper(tmp_path: Path) -> None:
+    """Whoever owns the database tells of its trouble; the keeper waits for better times."""
+    rig = Rig(tmp_path, "process", 3600.0)
+    await rig.keeper.open(await rig.storage.open())
+    await rig.put("a", b"1")
+    await rig.storage.aclose()
+    job = asyncio.create_task(rig.keeper.run())
+    async with asyncio.timeout(DEADLINE_S):
+        while not rig.log.find("state_export_failed"):
+            await rig.log.told.wait()
+            rig.log.told.clear()
+
+    assert rig.keeper.error == "the state cannot be read: the journal is not open"
+    assert not job.done()
+    job.cancel()
+    await asyncio.gather(job, return_exceptions=True)
+
+
 # Start
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kagent_sdk.errors import StateFileError
 from kagent_sdk.protocol.state import MAX_VALUE_BYTES, is_key
-from kagent_sdk.state import text_window
+from kagent_sdk.state import memory_file, text_window
 from kagent_sdk.state.memory_file import FileLimits, check_memory_file, identify, open_memory_file
 
 LIMITS = FileLimits("hello", 1 << 20)
@@ -144,6 +144,46 @@ def test_places_are_right_far_down_in_a_large_file(
     one_line = b"{" + b" " * 5 + b", ".join(b'"%04d": 1.5' % n for n in range(200))
     with pytest.raises(StateFileError, match="line 1, column 2607: a string is expected"):
         check_memory_file(write(tmp_path, one_line + b", 5}"), LIMITS)
+
+
+def test_white_space_behind_the_object_may_be_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is walked over in pieces, and what stands behind it is found."""
+    monkeypatch.setattr(text_window, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(text_window, "MEMBER_BYTES", 60)
+
+    check_memory_file(write(tmp_path, b'{"a": 1}' + b"\n" * 1000), LIMITS)
+    with pytest.raises(StateFileError, match="line 1001, column 1: something follows"):
+        check_memory_file(write(tmp_path, b'{"a": 1}' + b"\n" * 1000 + b"{"), LIMITS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"a": 1, "b": 2, "c": 3}',
+        b'{"$kagent": {"format": 1, "expires": {"a": "2026-11-24T18:00:00Z", '
+        b'"b": "2026-11-24T18:00:00Z", "c": "2026-11-24T18:00:00Z"}}}',
+    ],
+)
+def test_the_number_of_keys_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    """Each takes memory while the file is read, expired or not."""
+    file = write(tmp_path, content)
+    monkeypatch.setattr(memory_file, "MAX_KEYS", 3)
+    check_memory_file(file, LIMITS)
+    monkeypatch.setattr(memory_file, "MAX_KEYS", 2)
+    with pytest.raises(StateFileError, match="more than 2 keys"):
+        check_memory_file(file, LIMITS)
+
+
+@pytest.mark.parametrize("read_it", [check_memory_file, identify])
+def test_a_file_that_fails_while_it_is_read_is_refused(read_it: object) -> None:
+    """A bad sector; here the one regular file that every Linux has and nobody can read from."""
+    assert callable(read_it)
+    with pytest.raises(StateFileError, match="cannot be read: Input/output error"):
+        read_it(Path("/proc/self/mem"), LIMITS)
 
 
 @settings(max_examples=60, deadline=None)
