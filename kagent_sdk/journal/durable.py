@@ -16,12 +16,13 @@ from kagent_sdk.journal import rows
 from kagent_sdk.journal.events import Event, EventLog
 from kagent_sdk.journal.memory import MemoryJournal
 from kagent_sdk.journal.port import Page, Query
+from kagent_sdk.journal.pruning import Pruner
 from kagent_sdk.journal.record import Ending, TaskRecord
 from kagent_sdk.journal.retention import Retention
 from kagent_sdk.journal.rows import StoredTask
 from kagent_sdk.protocol.manifest import CapabilityManifest
 from kagent_sdk.protocol.state import Transaction
-from kagent_sdk.storage.space import shrink
+from kagent_sdk.storage.groups import Operation
 from kagent_sdk.storage.thread import Storage
 
 if TYPE_CHECKING:
@@ -33,9 +34,6 @@ MAX_RECENT_BYTES = 8 * 1024 * 1024
 
 TRIM_EVERY = 256
 """Events of a task between two removals of those that nobody can replay any more."""
-
-SHRINK_PAGES = 256
-"""Pages (1 MiB) that are given back at a time: what waits behind that must not wait for long."""
 
 Build = Callable[[StoredTask, CapabilityManifest], TaskRecord]
 ApplyState = Callable[[sqlite3.Connection, Transaction], int]
@@ -85,7 +83,7 @@ class DurableJournal:
         self._recent: OrderedDict[str, TaskRecord] = OrderedDict()
         self._recent_bytes = 0
         self._recalls = 0
-        self._is_pruning = False
+        self._pruner = Pruner(storage, retention, self._note_gone)
         self.listeners: list[Callable[[Message], None]] = []
 
     async def open(self) -> tuple[list[TaskRecord], int]:
@@ -105,7 +103,7 @@ class DurableJournal:
         self._retention.finished_bytes += totals.finished_bytes
         for row in await self._storage.read(rows.read_open):
             self._open[row.id] = await self._revive(row)
-        self._shrink()  # the host before may have been stopped in the middle of it
+        self._pruner.shrink()  # the host before may have been stopped in the middle of it
         return list(self._open.values()), totals.last_sequence
 
     def declare(self, manifests: Iterable[CapabilityManifest]) -> None:
@@ -130,7 +128,7 @@ class DurableJournal:
             return None
         self._open[record.id] = record
         row = rows.pack(record, self._manifests[record.capability.name][1])
-        future = self._storage.write(partial(rows.insert, row=row))
+        future = self._storage.write(rows.INSERT.row(row))
         future.add_done_callback(partial(self._note_accepted, record.id))
         return future
 
@@ -180,7 +178,11 @@ class DurableJournal:
         message = None if record.callback_url is None else _call_back(record, ending)
         if end is None and transaction is None and message is None:
             return None
-        step = partial(self._end, end=end, transaction=transaction, message=message)
+        step: Operation[None] = partial(
+            self._end, end=end, transaction=transaction, message=message
+        )
+        if end is not None and transaction is None and message is None:
+            step = rows.FINISH.row(end)  # with those of other tasks
         future = self._storage.write(step, must=True)
         if message is not None:
             future.add_done_callback(partial(self._note_message, message))
@@ -203,7 +205,7 @@ class DurableJournal:
         if transaction is not None:
             self._apply_state(connection, transaction)
         if end is not None:
-            rows.finish(connection, end)
+            rows.FINISH.write(connection, (end,))
         if message is not None:
             from kagent_sdk.journal import outbox  # noqa: PLC0415 - as in `_call_back`
 
@@ -219,7 +221,7 @@ class DurableJournal:
         self._retention.finished += 1
         self._retention.finished_bytes += record.stored_bytes
         if self._retention.is_over:
-            self._prune(0.0)
+            self._pruner.prune()
 
     def find(self, task_id: str) -> TaskRecord | None:
         """Return a task that is open, or that ended a short while ago."""
@@ -289,7 +291,7 @@ class DurableJournal:
         """Let go of finished tasks past their retention, some at a time."""
         self._memory.expire(now_s)
         if self._storage.is_open:
-            self._prune(now_s - self._retention.age_s)
+            self._pruner.prune(now_s - self._retention.age_s)
 
     def configure(self, *, retention_s: float, retention_count: int, retention_bytes: int) -> None:
         """Change how long, how many, and how many bytes of finished tasks stay."""
@@ -310,36 +312,9 @@ class DurableJournal:
         """Roughly how many bytes the finished ones hold."""
         return self._retention.finished_bytes + self._memory.kept_bytes
 
-    def _prune(self, finished_before: float) -> None:
-        if self._is_pruning:
-            return
-        self._is_pruning = True
-        count, size_bytes = self._retention.excess
-        prune = partial(
-            rows.prune, finished_before=finished_before, count=count, size_bytes=size_bytes
-        )
-        self._storage.write(prune).add_done_callback(self._note_pruned)
-
-    def _note_pruned(self, future: asyncio.Future[tuple[list[str], int]]) -> None:
-        self._is_pruning = False
-        if future.cancelled() or future.exception() is not None:
-            return  # told as trouble by the storage; the next turn tries again
-        gone, freed = future.result()
-        self._retention.finished -= len(gone)
-        self._retention.finished_bytes -= freed
+    def _note_gone(self, gone: list[str]) -> None:
         for task_id in gone:
             self._drop_recent(task_id)
-        if gone:
-            self._shrink()
-
-    def _shrink(self) -> None:
-        """Give the disk back what was removed, a little at a time."""
-        left = self._storage.write(partial(shrink, max_pages=SHRINK_PAGES))
-        left.add_done_callback(self._note_shrunk)
-
-    def _note_shrunk(self, left: asyncio.Future[int]) -> None:
-        if not left.cancelled() and left.exception() is None and left.result():
-            self._shrink()
 
     async def _revive(self, row: StoredTask) -> TaskRecord:
         """Make the record of a row, with its events."""

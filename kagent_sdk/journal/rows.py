@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from kagent_sdk.journal.events import Event
 from kagent_sdk.journal.record import Ending, TaskRecord
 from kagent_sdk.protocol.tasks import TaskFailure, TaskState
+from kagent_sdk.storage.bulk import Bulk
 
 MAX_PRUNED = 1000
 """Tasks that one operation removes: the ones that wait behind it must not wait for long."""
@@ -112,10 +113,8 @@ def unpack(row: StoredTask, record: TaskRecord) -> None:
         record.ending = Ending(record.state, row.finished_at, record.output, record.failure)
 
 
-def insert(connection: sqlite3.Connection, row: StoredTask) -> None:
-    """Keep a new task."""
-    marks = ",".join("?" * len(row))
-    connection.execute(f"INSERT INTO tasks ({_COLUMNS}) VALUES ({marks})", row)  # noqa: S608
+INSERT = Bulk(f"INSERT INTO tasks ({_COLUMNS}) VALUES ", len(StoredTask._fields))  # noqa: S608 - our own names
+"""Keeps new tasks."""
 
 
 def declare(connection: sqlite3.Connection, manifests: Iterable[tuple[str, str]]) -> None:
@@ -140,7 +139,7 @@ def requeue(connection: sqlite3.Connection, seq: int, attempt: int, conflicts: i
 
 
 class End(NamedTuple):
-    """What the end of a task changes in its row, in the order of `finish`."""
+    """What the end of a task changes in its row, in the order of `FINISH`."""
 
     state: str
     finished_at: float
@@ -171,13 +170,15 @@ def pack_end(record: TaskRecord, ending: Ending) -> End:
     )
 
 
-def finish(connection: sqlite3.Connection, end: End) -> None:
-    """Keep a task's end."""
-    connection.execute(
-        "UPDATE tasks SET state = ?, finished_at = ?, attempt = ?, size_bytes = ?, failure = ?, "
-        "progress = ?, output = ? WHERE seq = ?",
-        end,
-    )
+FINISH = Bulk(
+    "WITH ends(state, finished_at, attempt, size_bytes, failure, progress, output, seq) AS (VALUES ",
+    len(End._fields),
+    ") UPDATE tasks SET state = ends.state, finished_at = ends.finished_at, "
+    "attempt = ends.attempt, size_bytes = ends.size_bytes, failure = ends.failure, "
+    "progress = ends.progress, output = ends.output FROM ends WHERE tasks.seq = ends.seq",
+    is_last=True,
+)
+"""Keeps the ends of tasks."""
 
 
 def add_event(connection: sqlite3.Connection, seq: int, attempt: int, event: Event) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from kagent_sdk.errors import StorageError
+from kagent_sdk.storage.bulk import MAX_ROWS, Bulk, BulkRow
 from kagent_sdk.storage.faults import is_fault, primary_code
 
 T = TypeVar("T")
@@ -69,12 +70,16 @@ def transact(connection: sqlite3.Connection, group: Sequence[Work]) -> None:
 
 
 def _perform_all(connection: sqlite3.Connection, group: Sequence[Work]) -> bool:
-    """Run operations one after the other, and tell whether there is something to commit.
+    """Run operations, and tell whether there is something to commit.
 
     Raises:
         GroupError: one of them, and the others with it, must be undone.
     """
-    for work in group:
+    for works in arrange(group):
+        if len(works) > 1:
+            _perform_bulk(connection, works)
+            continue
+        (work,) = works
         wrote = _perform(connection, work)
         if work.error is None and connection.in_transaction:
             continue
@@ -84,6 +89,48 @@ def _perform_all(connection: sqlite3.Connection, group: Sequence[Work]) -> bool:
         if wrote or not connection.in_transaction:
             raise GroupError(None)
     return True
+
+
+def arrange(group: Sequence[Work]) -> Iterator[Sequence[Work]]:
+    """Put operations in their order; those of several that come together are of one `Bulk`.
+
+    Rows that come first, other writes as they came, rows that come last, and what reads: it sees all
+    that was written before it was asked for, and what came later too.
+    """
+    bulks: dict[Bulk, list[Work]] = {}
+    writes: list[Work] = []
+    reads: list[Work] = []
+    for work in group:
+        if type(work.operation) is BulkRow:
+            bulks.setdefault(work.operation.bulk, []).append(work)
+        else:
+            (reads if work.is_read else writes).append(work)
+    yield from _chunks(works for bulk, works in bulks.items() if not bulk.is_last)
+    yield from ((work,) for work in writes)
+    yield from _chunks(works for bulk, works in bulks.items() if bulk.is_last)
+    yield from ((work,) for work in reads)
+
+
+def _chunks(bulks: Iterator[list[Work]]) -> Iterator[Sequence[Work]]:
+    for works in bulks:
+        for start in range(0, len(works), MAX_ROWS):
+            yield works[start : start + MAX_ROWS]
+
+
+def _perform_bulk(connection: sqlite3.Connection, works: Sequence[Work]) -> None:
+    """Write many rows at once.
+
+    Raises:
+        GroupError: they, and the others of the group with them, must be undone.
+    """
+    operations = [work.operation for work in works if isinstance(work.operation, BulkRow)]
+    try:
+        operations[0].bulk.write(connection, [operation.values for operation in operations])
+    except sqlite3.Error as error:
+        # One of the rows may be to blame: then each is tried by itself.
+        raise GroupError(error if is_fault(error) else None) from error
+    for work in works:
+        work.outcome = work.error = None
 
 
 def _begin(connection: sqlite3.Connection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 
-def shrink(connection: sqlite3.Connection, max_pages: int) -> int:
+def shrink(connection: sqlite3.Connection, max_pages: int, spare_share: int | None = None) -> int:
     """Give back free pages at the end of the file; an operation that writes, small by its limit.
 
     The file itself gets shorter at the next checkpoint.
@@ -13,12 +13,17 @@ def shrink(connection: sqlite3.Connection, max_pages: int) -> int:
     Args:
         connection: in a transaction or not.
         max_pages: how many pages at most; each may mean that another page is moved.
+        spare_share: leave this part of the file (one in so many pages) free; None: nothing.
 
     Returns:
-        How many free pages are left for the next call.
+        How many pages are left for the next call.
     """
     assert max_pages > 0, "0 means all of them to SQLite, and takes as long"
     (left,) = connection.execute("PRAGMA freelist_count").fetchone()
+    if spare_share is not None:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        # What goes makes the file smaller too, and so what may be spared of it.
+        left = max(0, left * spare_share - pages) // (spare_share - 1)
     for _ in range(min(left, max_pages)):
         # One at a time: the module stops a statement that gives rows without columns at the first.
         connection.execute("PRAGMA incremental_vacuum(1)")
