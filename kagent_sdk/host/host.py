@@ -151,7 +151,6 @@ class Host:
             for name, job in (
                 ("pool", parts.succession.run(processes)),
                 ("journal", parts.durability.run()),
-                ("state", parts.state.run()),
                 ("reloader", parts.reloader.run()),
                 ("watchdog", parts.watchdog.run()),
                 ("monitor", self._monitor()),

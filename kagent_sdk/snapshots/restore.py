@@ -23,6 +23,7 @@ from kagent_sdk.snapshots.intake import Intake, columns_of
 from kagent_sdk.snapshots.manifest import Manifest
 from kagent_sdk.snapshots.reading import Archive, OnRead, open_archive
 from kagent_sdk.snapshots.rows import Value
+from kagent_sdk.state.file_record import write_origin
 from kagent_sdk.storage.database import SIDE_FILES, connect, lock_database
 from kagent_sdk.storage.quarantine import free_name, sync_folder
 from kagent_sdk.storage.schema import SCHEMA_VERSION, migrate
@@ -184,6 +185,8 @@ def _unpack(archive: Archive, staging: Path) -> None:
                 (manifest.state_keys, "state_keys"),
             ],
         )
+        # Or a memory_store.json that lies there would be taken for the state of an agent without one.
+        write_origin(connection, "snapshot")
         connection.execute("COMMIT")
         migrate(connection)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

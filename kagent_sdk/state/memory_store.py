@@ -37,8 +37,9 @@ _WRITE_BYTES = 1024 * 1024
 _LINES = "SELECT key, value FROM state WHERE expires_at IS NULL OR expires_at > ? ORDER BY key"
 _ENDS = "SELECT key, expires_at FROM state WHERE expires_at > ? ORDER BY key"
 _EDITED = (
-    "changed by hand since the agent wrote it, which it does not read while it has its database; to "
-    f"use it stop the agent, move journal.db away and rename this file to {NAME}"
+    "not what the agent wrote last (somebody has edited it, or a snapshot was restored), and not read, "
+    "for the database is the state; to use it all the same stop the agent, move journal.db away and "
+    f"rename this file to {NAME}"
 )
 
 

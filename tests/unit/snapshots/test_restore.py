@@ -12,6 +12,9 @@ import pytest
 
 from kagent_sdk.errors import SnapshotError
 from kagent_sdk.snapshots.restore import major_of, restore
+from kagent_sdk.state.memory_file import FileLimits
+from kagent_sdk.state.memory_store import MemoryStore
+from kagent_sdk.state.recovery import DATABASE, recover
 from kagent_sdk.storage.database import lock_database, open_database
 from kagent_sdk.storage.schema import MIGRATIONS, SCHEMA_VERSION
 from tests.unit.snapshots import samples
@@ -22,7 +25,7 @@ ROWS = (
     "SELECT * FROM manifests",
     "SELECT * FROM tasks WHERE finished_at IS NULL ORDER BY seq",
     "SELECT * FROM events ORDER BY task, id",
-    "SELECT * FROM meta ORDER BY name",
+    "SELECT * FROM meta WHERE name <> 'state_origin' ORDER BY name",
 )
 
 
@@ -55,6 +58,21 @@ def rows_of(database: Path) -> list[list[tuple[object, ...]]]:
         ]
     finally:
         opened.close()
+
+
+def test_a_file_that_lies_there_is_not_mixed_in(snapshot: Path, fresh: Path) -> None:
+    """The restored state is that of the snapshot, also where that is none."""
+    runtime = fresh / "runtime"
+    restore(snapshot, target_of(fresh), NOW_S)
+    (runtime / "memory_store.json").write_text('{"mine": 1}')
+    with closing(sqlite3.connect(runtime / "journal.db", isolation_level=None)) as connection:
+        connection.execute("DELETE FROM state")
+        connection.execute("UPDATE meta SET value = 0 WHERE name = 'state_version'")
+        files = MemoryStore(runtime, FileLimits("hello", 1 << 20))
+        recovery = recover(connection, files, now_s=NOW_S, quarantined_database=None)
+
+        assert recovery.origin == DATABASE
+        assert connection.execute("SELECT count(*) FROM state").fetchone() == (0,)
 
 
 def test_everything_is_there_again(snapshot: Path, fresh: Path, tmp_path: Path) -> None:
