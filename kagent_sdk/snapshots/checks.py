@@ -144,9 +144,8 @@ def _check_texts(row: Mapping[str, Value]) -> None:
 
 
 def _check_numbers(row: Mapping[str, Value]) -> None:
-    for name in ("attempt", "conflicts"):
-        if name in row:
-            _check_count(row, name)
+    _check_count(row, "attempt")
+    _check_count(row, "conflicts")
     size = row["size_bytes"]
     if not isinstance(size, int) or size < 0:
         raise RowError("has an odd value in the column size_bytes")

@@ -122,6 +122,10 @@ def _summary(status: Status) -> RenderableType:
     pressure = _pressure(status.resources.pressure)
     if pressure:
         rows.append(("pressure", pressure))
+    if status.snapshots.last_error:
+        rows.append(
+            ("snapshot", styled(f"not made: {clean_line(status.snapshots.last_error)}", BAD))
+        )
     if status.vault.error:
         rows.append(("vault", styled(f"not reloaded: {clean_line(status.vault.error)}", BAD)))
     reload = _reload(status.reload)

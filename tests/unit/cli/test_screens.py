@@ -474,3 +474,14 @@ def test_a_failed_reload_stands_out_and_no_reload_is_not_mentioned() -> None:
     assert "needs a restart: http.port · generation 3" in text
     assert "\x1b" not in text
     assert "reload" not in shown(status_screen(status(), NOW, width=80))
+
+
+def test_a_snapshot_that_was_not_made_stands_out() -> None:
+    """A backup that fails every night must not go unseen."""
+    assert "snapshot" not in shown(status_screen(status(), NOW, width=80))
+
+    screen = shown(
+        status_screen(status(snapshots={"last_error": f"disk full{EVIL}"}), NOW, width=80)
+    )
+    assert "not made: disk full" in screen
+    assert "\x1b" not in screen

@@ -347,6 +347,12 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "a task without an input": (lambda: task(input=None), "lacks the column input"),
     "metadata that is a list": (lambda: task(metadata=[]), "metadata that is no JSON object"),
     "progress that is none": (lambda: task(progress="[2, null]"), "column progress"),
+    "progress of one": (lambda: task(progress="[1]"), "column progress"),
+    "progress that is no JSON": (lambda: task(progress="["), "column progress"),
+    "a capability of many megabytes": (
+        lambda: tasks({**MANIFEST_ROW, "document": "{" + " " * (5 << 20) + "}"}),
+        "a capability that is too large",
+    ),
     "too many attempts": (lambda: task(attempt=10**9), "column attempt"),
     "a negative size": (lambda: task(size_bytes=-1), "column size_bytes"),
     "a negative time": (lambda: task(deadline_at=-1), "column deadline_at"),
