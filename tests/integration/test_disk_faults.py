@@ -25,7 +25,7 @@ from tests.integration.restarts import let_go, read, run, submit, wait_working
 from tests.integration.vitals import answered_probes
 from tests.integration.waiting import wait_until
 
-DEATHS = 40 if os.environ.get("KOS_TEST_LONG") == "1" else 2
+DEATHS = 25 if os.environ.get("KOS_TEST_LONG") == "1" else 2
 CALLERS = 4
 SOME = 30
 

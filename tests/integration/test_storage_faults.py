@@ -22,7 +22,7 @@ from tests.integration.faulty_disk import Call, Fault, FaultyDisk
 from tests.integration.log_files import mounted_tmpfs
 from tests.integration.waiting import wait_until
 
-DEATHS = 150 if os.environ.get("KOS_TEST_LONG") == "1" else 5
+DEATHS = 100 if os.environ.get("KOS_TEST_LONG") == "1" else 5
 
 SOME = 60
 """Writes that are enough to call it running; a checkpoint comes about every hundred of them."""
