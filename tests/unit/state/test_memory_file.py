@@ -162,8 +162,10 @@ def test_white_space_behind_the_object_may_be_long(
     "content",
     [
         b'{"a": 1, "b": 2, "c": 3}',
-        b'{"$kagent": {"format": 1, "expires": {"a": "2026-11-24T18:00:00Z", '
-        b'"b": "2026-11-24T18:00:00Z", "c": "2026-11-24T18:00:00Z"}}}',
+        (
+            b'{"$kagent": {"format": 1, "expires": {"a": "2026-11-24T18:00:00Z", '
+            b'"b": "2026-11-24T18:00:00Z", "c": "2026-11-24T18:00:00Z"}}}'
+        ),
     ],
 )
 def test_the_number_of_keys_is_bounded(
