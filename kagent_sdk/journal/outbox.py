@@ -112,7 +112,11 @@ def add(connection: sqlite3.Connection, message: Message) -> bool:
             message.payload,
         ),
     )
-    return cursor.rowcount == 1
+    if cursor.rowcount != 1:
+        return False
+    _count(connection, message.channel, "pending", 1)
+    _count(connection, message.channel, "bytes", len(message.payload))
+    return True
 
 
 def due(
@@ -201,10 +205,7 @@ def drop(connection: sqlite3.Connection, message_id: str, reason: str) -> bool:
     channel = _remove(connection, message_id)
     if channel is None:
         return False
-    connection.execute(
-        "INSERT INTO meta VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1",
-        (f"outbox_{channel}_dropped",),
-    )
+    _count(connection, channel, "dropped", 1)
     connection.execute(
         "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         (f"outbox_{channel}_last_drop", reason[:MAX_REASON_CHARS]),
@@ -214,18 +215,28 @@ def drop(connection: sqlite3.Connection, message_id: str, reason: str) -> bool:
 
 def _remove(connection: sqlite3.Connection, message_id: str) -> str | None:
     """Remove a message, let the next one of its task into sight, and return the channel."""
-    row: tuple[str, str] | None = connection.execute(
-        "SELECT channel, task FROM outbox WHERE id = ?", (message_id,)
+    row: tuple[str, str, int] | None = connection.execute(
+        "SELECT channel, task, length(payload) FROM outbox WHERE id = ?", (message_id,)
     ).fetchone()
     if row is None:
         return None
+    channel, task, size = row
     connection.execute("DELETE FROM outbox WHERE id = ?", (message_id,))
     connection.execute(
         "UPDATE outbox SET due_at = created_at WHERE due_at IS NULL AND number = "
         "(SELECT min(number) FROM outbox WHERE channel = ? AND task = ?)",
-        row,
+        (channel, task),
     )
-    return row[0]
+    _count(connection, channel, "pending", -1)
+    _count(connection, channel, "bytes", -size)
+    return channel
+
+
+def _count(connection: sqlite3.Connection, channel: str, name: str, difference: int) -> None:
+    connection.execute(
+        "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2",
+        (f"outbox_{channel}_{name}", difference),
+    )
 
 
 def postpone(connection: sqlite3.Connection, message_id: str, due_at: float) -> bool:
@@ -248,16 +259,14 @@ def advance(connection: sqlite3.Connection, channel: Channel, latest_at: float) 
 
 
 def stats(connection: sqlite3.Connection, channel: Channel) -> Stats:
-    """Return what a channel holds; the cost grows with that."""
-    pending, size, oldest_at = connection.execute(
-        "SELECT count(*), coalesce(sum(length(payload)), 0), min(created_at) "
-        "FROM outbox WHERE channel = ?",
-        (channel,),
+    """Return what a channel holds; how much that is makes no difference."""
+    (oldest_at,) = connection.execute(
+        "SELECT min(created_at) FROM outbox WHERE channel = ?", (channel,)
     ).fetchone()
     return Stats(
-        pending,
-        size,
-        oldest_at,
+        pending=int(_read_meta(connection, f"outbox_{channel}_pending") or 0),
+        pending_bytes=int(_read_meta(connection, f"outbox_{channel}_bytes") or 0),
+        oldest_at=oldest_at,
         dropped=int(_read_meta(connection, f"outbox_{channel}_dropped") or 0),
         last_drop=_read_meta(connection, f"outbox_{channel}_last_drop"),
     )

@@ -93,6 +93,7 @@ _VERSION_1 = (
     # due_at is null behind another message of the same task: what is due is in the index alone.
     "CREATE INDEX outbox_due ON outbox (channel, lane, due_at) WHERE due_at IS NOT NULL",
     "CREATE INDEX outbox_order ON outbox (channel, task, number)",
+    "CREATE INDEX outbox_age ON outbox (channel, created_at)",
     # state_version: of the last change; state_bytes and state_keys: of all keys and values.
     "INSERT INTO meta VALUES ('state_version', 0), ('state_bytes', 0), ('state_keys', 0)",
 )

@@ -75,6 +75,7 @@ CREATE INDEX finished_tasks ON tasks (finished_at, size_bytes) WHERE finished_at
 CREATE INDEX state_expiry ON state (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX outbox_due ON outbox (channel, lane, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX outbox_order ON outbox (channel, task, number);
+CREATE INDEX outbox_age ON outbox (channel, created_at);
 DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('outbox',1);
 COMMIT;
