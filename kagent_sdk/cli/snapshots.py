@@ -13,8 +13,9 @@ from kagent_sdk.cli.location import show_path
 from kagent_sdk.cli.text import clean, clean_line, nearest
 from kagent_sdk.config import load_config
 from kagent_sdk.errors import SnapshotError
-from kagent_sdk.snapshots.destination import Destination, Stored, open_destination
+from kagent_sdk.snapshots.destination import open_destination
 from kagent_sdk.snapshots.naming import parse_name
+from kagent_sdk.snapshots.port import Destination, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

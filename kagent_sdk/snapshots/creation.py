@@ -17,9 +17,9 @@ from kagent_sdk.errors import SnapshotError
 from kagent_sdk.snapshots.archive import write_archive
 from kagent_sdk.snapshots.cache_files import CacheFiles
 from kagent_sdk.snapshots.contents import Contents, FindsSecret
-from kagent_sdk.snapshots.destination import Destination
 from kagent_sdk.snapshots.manifest import STATE, TASKS, Manifest
 from kagent_sdk.snapshots.naming import RANDOM_BYTES, make_name
+from kagent_sdk.snapshots.port import Destination
 from kagent_sdk.snapshots.spool import Check, Spool
 from kagent_sdk.storage.schema import SCHEMA_VERSION
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from kagent_sdk.errors import SnapshotError
-from kagent_sdk.snapshots.destination import MAX_LISTED, OnBytes, Stored, open_partial
 from kagent_sdk.snapshots.naming import parse_name
+from kagent_sdk.snapshots.partials import open_partial
+from kagent_sdk.snapshots.port import MAX_LISTED, OnBytes, Stored
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from kagent_sdk.snapshots.destination import Stored
     from kagent_sdk.snapshots.manifest import Manifest
+    from kagent_sdk.snapshots.port import Stored
     from kagent_sdk.snapshots.verify import Verdict
 
 MAX_SHOWN_FILES = 20

@@ -13,12 +13,8 @@ from obstore.exceptions import GenericError
 from obstore.store import MemoryStore
 
 from kagent_sdk.errors import SnapshotError
-from kagent_sdk.snapshots.destination import (
-    Destination,
-    FolderDestination,
-    Stored,
-    open_destination,
-)
+from kagent_sdk.snapshots.destination import FolderDestination, open_destination
+from kagent_sdk.snapshots.port import Destination, Stored
 from kagent_sdk.snapshots.stores import PIECE_BYTES, StoreDestination, open_store
 
 NAME = "ada-20260131T235959Z-0a1b2c3d.tar.zst"
