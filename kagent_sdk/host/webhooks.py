@@ -209,13 +209,16 @@ class Webhooks:
         places = MAX_UNDER_WAY - len(self._under_way)
         if places <= 0 or self._is_stopping:
             return math.inf  # the end of a delivery is a change
-        now_s = self._clock()
+        # One moment for all: a lane that may be sent to again while the database is read is neither
+        # among those that have room nor among those that wait, if each is asked at its own time.
+        now_s, loop_s = self._clock(), self._loop.time()
+        lane_at = self._lanes.next_at(loop_s)
         look = partial(
             outbox.due,
             channel=CHANNEL,
             now_s=now_s,
             limit=places,
-            room=self._lanes.room(self._loop.time()),
+            room=self._lanes.room(loop_s),
             skip=frozenset(self._under_way),
         )
         try:
@@ -226,14 +229,12 @@ class Webhooks:
             return math.inf  # a change of the vault or the configuration is one
         for message in found.messages:
             self._begin(message)
-        return self._wait_s(found.next_at, now_s)
-
-    def _wait_s(self, next_at: float | None, now_s: float) -> float:
-        lane_at = self._lanes.next_at(self._loop.time())
-        waits = [] if lane_at is None else [lane_at - self._loop.time()]
-        if next_at is not None:
-            waits.append(next_at - now_s)
-        return min(LOOK_EVERY_S, max(0.0, min(waits))) if waits else math.inf
+        waits = [LOOK_EVERY_S]
+        if lane_at is not None:
+            waits.append(lane_at - self._loop.time())
+        if found.next_at is not None:
+            waits.append(found.next_at - now_s)
+        return max(0.0, min(waits)) if len(waits) > 1 else math.inf
 
     def _can_sign(self) -> bool:
         try:
