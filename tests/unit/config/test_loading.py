@@ -22,6 +22,7 @@ NOTHING: Mapping[str, str] = {}
 ARGV = "should be a program and its arguments"
 FOR_COMMANDS = "watchdog_s is for worker.command; the entrypoint has heartbeat_s"
 INSIDE = "should be a file inside the agent's folder, such as entrypoint.py"
+NO_QUERY = "must not hold a query (?): what is allowed ends with the path"
 NOT_CLOSED = "did not find expected ',' or ']' while parsing a flow sequence from line 1 on"
 
 
@@ -234,6 +235,10 @@ def test_the_variable_names_the_file(folder: Path) -> None:
         (
             "worker:\n  command: ['']",
             f'config.yaml:2: worker.command: {ARGV}, such as ["sh", "serve.sh"]',
+        ),
+        (
+            'callbacks:\n  allow: ["https://a/?x"]',
+            f"config.yaml:2: callbacks.allow: {NO_QUERY}",
         ),
         (
             "worker: {watchdog_s: 3}",
