@@ -307,7 +307,9 @@ def test_nothing_is_acknowledged_before_it_is_on_disk(subject: Path) -> None:
             caller.join()
 
     with running_agent(subject) as agent:
-        assert answers == [0, 0]
+        # A write that waits too long for its turn is refused, and that is no promise either.
+        assert set(answers) <= {0, 503}
+        assert len(answers) == len(callers)
         assert agent.get("/v1/tasks").json()["tasks"] == []
 
 
