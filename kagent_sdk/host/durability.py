@@ -71,7 +71,7 @@ class Durability:
         await self.state.open(report)
         records, last_sequence = await self.journal.open()
         tasks = [record for record in records if isinstance(record, Task)]
-        self.engine.recover(tasks, last_sequence)
+        await self.engine.recover(tasks, last_sequence)
         if tasks:
             self._pump.log("info", "tasks_recovered", count=len(tasks))
         self._on_change()

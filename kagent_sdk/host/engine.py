@@ -37,6 +37,9 @@ from kagent_sdk.protocol.tasks import TaskFailure, TaskState
 MAX_CONFLICTS = 100
 """In a row. One of the tasks that conflict always gets through, so this takes a hundred others."""
 
+RECOVERY_S = 5.0
+"""What the disk gets for the ends of tasks that a restart ends, before the agent goes on without."""
+
 
 class RefusedError(Exception):
     """A task is not taken now; carries why."""
@@ -243,24 +246,31 @@ class Engine:
             self._ends.leave(task)
         self.dispatcher.settle()
 
-    def recover(self, tasks: Sequence[Task], last_sequence: int) -> None:
-        """Go on with the tasks that the host before has left, the oldest first."""
-        self.is_recovered = True
+    async def recover(self, tasks: Sequence[Task], last_sequence: int) -> None:
+        """Go on with the tasks that the host before has left, the oldest first.
+
+        Returns when those that end here and now have ended on disk: until then nobody is told of any.
+        """
         self._sequence = max(self._sequence, last_sequence)
-        running = [task for task in tasks if task.state is TaskState.WORKING]
+        running: list[Task] = []
         for task in tasks:
             self._take_up(task)
-            if task.state is not TaskState.WORKING:
+            if task.expires_at is not None and task.clock_s == math.inf:
+                self.fail(task, timeout_failure(task.timeout_s))
+            elif task.state is not TaskState.WORKING:
                 self.dispatcher.enqueue(task)
-        # To the front one by one, and so the first of them last.
-        for task in reversed(running):
-            if self._may_repeat(task):
-                self._run_again(task)
+            elif self._may_repeat(task):
+                running.append(task)
             else:
                 self.fail(task, interrupted_failure())
+        # To the front one by one, and so the first of them last.
+        for task in reversed(running):
+            self._run_again(task)
         if self.dispatcher.capabilities:
             self._refit_queue()
         self.dispatcher.settle()
+        await self._ends.wait(RECOVERY_S)
+        self.is_recovered = True
 
     def _take_up(self, task: Task) -> None:
         self.counters.submitted(task.capability.name)
@@ -268,8 +278,9 @@ class Engine:
             task.events.restart()
         if task.capability.streams or task.events is not None:
             self.events.open(task)
-        if task.expires_at is not None:
-            self._set_clock(task, max(0.0, task.expires_at - time.time()))
+        left_s = 0.0 if task.expires_at is None else task.expires_at - time.time()
+        if left_s > 0:
+            self._set_clock(task, left_s)
 
     # Ends
 

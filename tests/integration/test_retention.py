@@ -38,4 +38,4 @@ def _is_shrunk(journal: Path) -> bool:
     with closing(connect_reader(journal)) as connection:
         (unused,) = connection.execute("PRAGMA freelist_count").fetchone()
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        return bool(unused * SPARE_SHARE <= pages)
+        return bool((unused - 1) * SPARE_SHARE < pages)

@@ -24,7 +24,7 @@ async def test_a_task_that_ends_before_its_start_is_on_disk_tells_one_story(tmp_
     await storage.open()
     engine = Engine(AgentConfig(), journal, Counters(), lambda _worker, _reason: None)
     await journal.open()
-    engine.recover([], 0)
+    await engine.recover([], 0)
     engine.gate = None
     worker = WorkerConnection(
         limit_bytes=1, places=1, handlers={}, on_room=lambda: None, on_lost=lambda *_: None
