@@ -134,7 +134,9 @@ class Endings:
         self._dispatcher.settle()
 
     async def wait(self, within_s: float) -> None:
-        """Wait for the ends that are decided, for so long at most."""
+        """Wait for the ends that are being decided, and for the disk to take them so long at most."""
+        while checks := [end for end in self._pending if isinstance(end, asyncio.Task)]:
+            await asyncio.wait(checks)
         if self._pending:
             await asyncio.wait(self._pending, timeout=within_s)
 

@@ -224,7 +224,9 @@ async def test_the_worker_imports_only_what_it_needs(tmp_path: Path) -> None:
 
     @agent.capability
     async def imported() -> list[str]:
-        return [name for name in HEAVY if name in sys.modules]
+        # Where coverage is measured, coverage itself has imported the database.
+        heavy = set(HEAVY) - ({"sqlite3"} if "coverage" in sys.modules else set())
+        return [name for name in heavy if name in sys.modules]
 
     @agent.capability
     async def log(ctx: TaskContext) -> None:
