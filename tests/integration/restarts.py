@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import urllib.request
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,18 @@ def read(agent: RunningAgent, id: str, *, wait_s: int = 0) -> Any:
 
 
 def wait_working(agent: RunningAgent, id: str) -> None:
-    """Wait until a task runs."""
-    wait_until(lambda: bool(read(agent, id)["state"] == "working"))
+    """Wait until a task runs, and the journal knows of the attempt if it knows of the task."""
+    journal = agent.directory / "runtime" / "journal.db"
+
+    def is_noted() -> bool:
+        shown = read(agent, id)
+        if shown["state"] != "working" or not journal.exists():
+            return bool(shown["state"] == "working")
+        with closing(sqlite3.connect(f"{journal.as_uri()}?mode=ro", uri=True)) as connection:
+            rows = connection.execute("SELECT attempt FROM tasks WHERE id = ?", (id,)).fetchall()
+        return rows in ([], [(shown["attempt"],)])
+
+    wait_until(is_noted)
 
 
 def read_events(agent: RunningAgent, id: str, *, after: int = 0) -> list[tuple[int, str, Any]]:
