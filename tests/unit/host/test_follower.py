@@ -112,3 +112,16 @@ async def test_an_event_id_from_the_future_waits_for_new_events() -> None:
     publish(log, followers, 1)
 
     assert [event.id for event in await reader.next_batch()] == [3]
+
+
+async def test_readers_of_a_log_that_is_cut_are_let_go() -> None:
+    """The next host goes on with the task: whoever waits for this one would wait for ever."""
+    log, followers, _ = build()
+    reader = followers.follow()
+    waiting = asyncio.create_task(reader.next_batch())
+    await asyncio.sleep(0)
+    log.cut()
+    followers.wake()
+
+    assert await waiting == []
+    assert reader.is_at_end

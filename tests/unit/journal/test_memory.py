@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from kagent_sdk.journal.memory import MemoryJournal
+from kagent_sdk.journal.port import Query
 from kagent_sdk.journal.record import RECORD_OVERHEAD_BYTES, TaskRecord
 from kagent_sdk.protocol.manifest import CapabilityManifest
 from kagent_sdk.protocol.tasks import TaskFailure, TaskState
@@ -120,3 +121,31 @@ def test_the_document_has_the_contracts_members() -> None:
         "metadata": {"m": 1},
     }
     assert "output" not in json.loads(record.document(with_output=False))
+
+
+async def test_pages_show_the_newest_first() -> None:
+    """A person who pages through the tasks sees each of them once."""
+    journal = make_journal()
+    keep(journal, *(make_record(f"t{number}", finished_at=1.0) for number in range(5)))
+    journal.accepted(make_record("open"))
+
+    first = await journal.page(Query(limit=2))
+    assert [record.id for record in first.records] == ["open", "t4"]
+    assert first.following == "t4"
+    rest = await journal.page(Query(limit=10, after="t4"))
+    assert [record.id for record in rest.records] == ["t3", "t2", "t1", "t0"]
+    assert rest.following is None
+    waiting = await journal.page(Query(state=TaskState.SUBMITTED))
+    assert [record.id for record in waiting.records] == ["open"]
+    assert (await journal.page(Query(capability="other"))).records == []
+    assert (await journal.page(Query(after="nobody"))).records == []
+
+
+async def test_a_task_is_recalled_from_memory() -> None:
+    """There is no other place to look at."""
+    journal = make_journal()
+    record = make_record("t1")
+    journal.accepted(record)
+
+    assert await journal.recall("t1") is record
+    assert await journal.recall("t2") is None
