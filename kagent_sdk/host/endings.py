@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from kagent_sdk.host.deadlines import Deadlines
 from kagent_sdk.host.dispatcher import Dispatcher
 from kagent_sdk.host.event_flow import EventFlow
 from kagent_sdk.host.task import LEFT, Task
-from kagent_sdk.host.task_failures import quota_failure
+from kagent_sdk.host.task_failures import journal_failure, quota_failure
 from kagent_sdk.journal.port import Journal
 from kagent_sdk.journal.record import Ending
 from kagent_sdk.protocol.tasks import TaskFailure, TaskState
@@ -80,8 +81,15 @@ class Endings:
             _reopen(task)
             self.on_quota(task, quota_failure(error))
         else:
-            _reopen(task)
-            self.leave(task)  # the journal closes: the next host finds the task as it was
+            self._give_up(task)
+
+    def _give_up(self, task: Task) -> None:
+        """The journal was closed before: the next host finds the task as it was, if it knows of it."""
+        _reopen(task)
+        if task.is_durable:
+            self.leave(task)
+        else:
+            self.show(task, Ending(TaskState.FAILED, time.time(), failure=journal_failure()))
 
     def show(self, task: Task, ending: Ending) -> None:
         """Show how a task ended, to everyone: it is as safe as it will be."""

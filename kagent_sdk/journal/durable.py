@@ -387,5 +387,6 @@ def _forget(future: asyncio.Future[None]) -> None:
 
 
 def _retrieve(future: asyncio.Future[None]) -> None:
-    if not future.cancelled() and isinstance(future.exception(), StorageError):
-        return
+    error = None if future.cancelled() else future.exception()
+    if error is not None and not isinstance(error, StorageError):
+        raise error  # a fault of ours: the loop tells of it
