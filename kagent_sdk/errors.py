@@ -10,6 +10,8 @@
         │       └── WebhookSecretError  a secret that signs webhooks is malformed
         ├── WebhookSignatureError   a webhook does not come from who it says, or not just now
         ├── StartupError            the agent cannot start for another reason (exit code 3)
+        │   └── SandboxError        a control of the sandbox cannot be applied
+        ├── PolicyError             a sandbox policy cannot be meant (also a ValueError)
         ├── CrashLoopError          the worker keeps crashing (exit code 75)
         ├── ReloadError             the new workers did not come up; the old ones go on
         ├── SecretMissingError      the agent has no such secret (also a KeyError)
@@ -76,6 +78,24 @@ class StartupError(KagentError):
     """The agent cannot start: a port that is taken, a folder that is not writable, and the like."""
 
     exit_code = 3
+
+
+class SandboxError(StartupError):
+    """A control of the sandbox cannot be applied, and the policy does not do without it.
+
+    Attributes:
+        control: its name in `kagent_sdk.sandbox.controls.Control`.
+        way_out: how to get it, in a sentence.
+    """
+
+    def __init__(self, control: str, message: str, way_out: str) -> None:
+        super().__init__(f"sandbox: {control}: {message}; {way_out}")
+        self.control = control
+        self.way_out = way_out
+
+
+class PolicyError(KagentError, ValueError):
+    """A sandbox policy cannot be meant as it stands; the message names the entry and the reason."""
 
 
 class CrashLoopError(KagentError):

@@ -5,18 +5,13 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-MEBIBYTE = 1024 * 1024
+from kagent_sdk.config.sandbox import SandboxConfig
+from kagent_sdk.config.section import MEBIBYTE, Section
 
 MAX_THREADS = 64
 """faulthandler writes the stacks of 100 threads at most, the main one last: it must be there."""
-
-
-class Section(BaseModel):
-    """A part of the configuration: frozen, and strict about unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class WorkerConfig(Section):
@@ -47,6 +42,16 @@ class WorkerConfig(Section):
         max_length=1000,
         description="Any program and its arguments, to run in place of the entrypoint; "
         "its folder is the agent's.",
+    )
+    user: Literal["agent", "keep"] = Field(
+        "agent",
+        description="Started by root, host and worker become user and group 1000; keep: stay root, "
+        "without capabilities.",
+    )
+    isolation: Literal["process", "bwrap"] = Field(
+        "process",
+        description="process: by the kernel's own means; bwrap: in namespaces made by bubblewrap "
+        "as well, without a network interface.",
     )
     notify: bool = Field(
         default=True,
@@ -302,6 +307,7 @@ class AgentConfig(Section):
     state: StateConfig = StateConfig()
     snapshots: SnapshotsConfig = SnapshotsConfig()
     callbacks: CallbacksConfig = CallbacksConfig()
+    sandbox: SandboxConfig = SandboxConfig()
     logs: LogsConfig = LogsConfig()
 
     @field_validator("entrypoint")
