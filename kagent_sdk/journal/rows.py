@@ -21,7 +21,7 @@ MAX_PRUNED = 1000
 
 _COLUMNS = (
     "seq, id, manifest, capability, state, attempt, conflicts, created_at, started_at, "
-    "finished_at, deadline_at, timeout_s, size_bytes, digest, trace_id, traceparent, "
+    "finished_at, deadline_at, timeout_s, size_bytes, trace_id, traceparent, "
     "callback_url, failure, progress, metadata, output, input"
 )
 
@@ -42,7 +42,6 @@ class StoredTask(NamedTuple):
     deadline_at: float | None
     timeout_s: float | None
     size_bytes: int
-    digest: bytes
     trace_id: str | None
     traceparent: str
     callback_url: str | None
@@ -77,7 +76,6 @@ def pack(record: TaskRecord, manifest: str) -> StoredTask:
         record.expires_at,
         None if record.expires_at is None else record.timeout_s,
         record.size_bytes,
-        record.digest,
         record.trace_id,
         record.traceparent,
         record.callback_url,
@@ -98,7 +96,6 @@ def unpack(row: StoredTask, record: TaskRecord) -> None:
     record.expires_at = row.deadline_at
     if row.timeout_s is not None:
         record.timeout_s = row.timeout_s
-    record.digest = row.digest
     record.stored_bytes = row.size_bytes
     record.trace_id, record.traceparent = row.trace_id, row.traceparent
     record.callback_url = row.callback_url

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from kagent_sdk.errors import StorageError
 from kagent_sdk.storage.bulk import MAX_ROWS, Bulk, BulkRow
 from kagent_sdk.storage.faults import is_fault, primary_code
+from kagent_sdk.storage.receipt import Receipt
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
@@ -27,11 +28,28 @@ class Work:
     """
 
     operation: Operation[Any]
-    future: asyncio.Future[Any]
+    future: asyncio.Future[Any] | Receipt
     is_read: bool = False
     must: bool = False
     outcome: Any = None
     error: BaseException | None = None
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether it only reads, for somebody who does not wait any more."""
+        return self.is_read and isinstance(self.future, asyncio.Future) and self.future.cancelled()
+
+    def settle(self) -> None:
+        """Tell whoever waits what became of it; in the loop."""
+        future = self.future
+        if isinstance(future, Receipt):
+            future.settle(self.error)
+        elif future.done():
+            return  # cancelled by whoever waited
+        elif self.error is not None:
+            future.set_exception(self.error)
+        else:
+            future.set_result(self.outcome)
 
 
 class GroupError(Exception):
