@@ -60,9 +60,31 @@ class Totals(NamedTuple):
     last_sequence: int
 
 
-def pack(record: TaskRecord, manifest: str) -> StoredTask:
+class NewTask(NamedTuple):
+    """A row of ``tasks`` for a task that has not ended, without what it cannot have."""
+
+    seq: int
+    id: str
+    manifest: str
+    capability: str
+    state: str
+    attempt: int
+    conflicts: int
+    created_at: float
+    started_at: float | None
+    deadline_at: float | None
+    timeout_s: float | None
+    size_bytes: int
+    trace_id: str | None
+    traceparent: str
+    callback_url: str | None
+    metadata: bytes
+    input: bytes
+
+
+def pack(record: TaskRecord, manifest: str) -> NewTask:
     """Return the row of a task that is new."""
-    return StoredTask(
+    return NewTask(
         record.sequence,
         record.id,
         manifest,
@@ -72,17 +94,13 @@ def pack(record: TaskRecord, manifest: str) -> StoredTask:
         record.conflicts,
         record.created_at,
         record.started_at,
-        None,
         record.expires_at,
         None if record.expires_at is None else record.timeout_s,
         record.size_bytes,
         record.trace_id,
         record.traceparent,
         record.callback_url,
-        None,
-        None,
         record.metadata,
-        None,
         record.input,
     )
 
@@ -110,7 +128,10 @@ def unpack(row: StoredTask, record: TaskRecord) -> None:
         record.ending = Ending(record.state, row.finished_at, record.output, record.failure)
 
 
-INSERT = Bulk(f"INSERT INTO tasks ({_COLUMNS}) VALUES ", len(StoredTask._fields))  # noqa: S608 - our own names
+INSERT = Bulk(
+    f"INSERT INTO tasks ({', '.join(NewTask._fields)}) VALUES ",  # noqa: S608 - our own names
+    len(NewTask._fields),
+)
 """Keeps new tasks."""
 
 

@@ -79,21 +79,32 @@ def transact(connection: sqlite3.Connection, group: Sequence[Work]) -> None:
         for work in group:
             _perform(connection, work)
         return
+    arranged = list(arrange(group))
+    if len(arranged) == 1 and type(group[0].operation) is BulkRow:
+        # One statement is a transaction of its own: two less to wait for the interpreter's lock.
+        roll_back(connection)
+        if len(group) > 1:
+            _perform_bulk(connection, group)
+        else:
+            _perform(connection, group[0])
+        return
     _begin(connection)
     try:
-        if _perform_all(connection, group):
+        if _perform_all(connection, group, arranged):
             _commit(connection)
     finally:
         roll_back(connection)
 
 
-def _perform_all(connection: sqlite3.Connection, group: Sequence[Work]) -> bool:
+def _perform_all(
+    connection: sqlite3.Connection, group: Sequence[Work], arranged: Sequence[Sequence[Work]]
+) -> bool:
     """Run operations, and tell whether there is something to commit.
 
     Raises:
         GroupError: one of them, and the others with it, must be undone.
     """
-    for works in arrange(group):
+    for works in arranged:
         if len(works) > 1:
             _perform_bulk(connection, works)
             continue
