@@ -133,6 +133,8 @@ class Watchdog:
             return
         if verdict in CALM:
             place.was_asked_for_stacks = False
+            if verdict is Verdict.ALIVE and connection is not None and connection.is_stalled:
+                pool.reception.recover(place)
             return
         if not place.was_asked_for_stacks:
             place.was_asked_for_stacks = True
