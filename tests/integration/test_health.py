@@ -94,7 +94,7 @@ def test_probes_answer_while_the_worker_does_not(subject: Path, capability: str)
 def test_a_start_that_hangs_is_told_and_tried_again(subject: Path) -> None:
     """An import that never ends is shown with its stack."""
     (subject / "entrypoint.py").write_text("import time\ntime.sleep(1000)\n")
-    env = {"AGENT_WORKER__START_TIMEOUT_S": "1", "AGENT_WORKER__CRASH_LIMIT": "2"}
+    env = {"AGENT_WORKER__START_TIMEOUT_S": "4", "AGENT_WORKER__CRASH_LIMIT": "2"}
 
     agent = start_agent(subject, env=env)
 
