@@ -216,7 +216,7 @@ class RunningAgent:
             self.process.send_signal(signal_number)
         return self.wait(deadline_s)
 
-    def assert_nothing_left(self, deadline_s: float = 2.0) -> None:
+    def assert_nothing_left(self, deadline_s: float = 10.0) -> None:
         """Fail if a process of the agent or its ``runtime/host.json`` is still there."""
         give_up_at = time.monotonic() + deadline_s
         while (left := self.processes()) and time.monotonic() < give_up_at:

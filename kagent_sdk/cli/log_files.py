@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 LOG_FILE = Path("logs", "runtime.log")
 
@@ -149,26 +150,29 @@ class LogFiles:
         return False
 
     def _open_newer(self, known: BinaryIO | None) -> list[BinaryIO]:
-        """Open the files that came after one, all if None; the newest first."""
-        opened: list[BinaryIO] = []
-        seen = set() if known is None else {_identity(os.fstat(known.fileno()))}
+        """Open the files that came after one, all if None; the newest first.
+
+        The names are read again behind it: where a rotation came between, the files would be
+        missing or in another order.
+        """
+        names = self._names()
+        while True:
+            opened = _open_until(known, names)
+            names, before = self._names(), names
+            if names == before:
+                return opened
+            for file in opened:
+                file.close()
+
+    def _names(self) -> list[tuple[Path, tuple[int, int]]]:
+        """Return the names of all log files and which files they are, the newest first."""
+        found = []
         for path in self._paths():
-            try:
-                file = path.open("rb")
-            except FileNotFoundError:
-                continue
-            identity = _identity(os.fstat(file.fileno()))
-            if identity in seen:
-                file.close()  # it was renamed while we looked, or is the one that is known
-                if known is not None and identity == _identity(os.fstat(known.fileno())):
-                    break
-                continue
-            seen.add(identity)
-            opened.append(file)
-        return opened
+            with suppress(FileNotFoundError):
+                found.append((path, _identity(path.stat())))
+        return found
 
     def _paths(self) -> Iterator[Path]:
-        """Return the names of all log files, the newest first."""
         yield self._path
         rotated = self._path.parent.glob(f"{self._path.name}.*")
         numbers = [path.suffix[1:] for path in rotated]
@@ -179,6 +183,20 @@ class LogFiles:
     def _close_older(self) -> None:
         while len(self._files) > 1:
             self._files.popleft().close()
+
+
+def _open_until(
+    known: BinaryIO | None, names: Iterable[tuple[Path, tuple[int, int]]]
+) -> list[BinaryIO]:
+    """Open files in this order, up to the one that is known."""
+    end = None if known is None else _identity(os.fstat(known.fileno()))
+    opened: list[BinaryIO] = []
+    for path, identity in names:
+        if identity == end:
+            break
+        with suppress(FileNotFoundError):
+            opened.append(path.open("rb"))
+    return opened
 
 
 def _skip_to_last(file: BinaryIO, count: int) -> None:

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from kagent_sdk.errors import StateConflictError, StateQuotaError
 from kagent_sdk.host.counters import Counters
@@ -50,7 +49,9 @@ class Endings:
         self._journal = journal
         self._counters = counters
         self._deadlines = deadlines
-        self._pending: set[asyncio.Future[None]] = set()
+        self._checks: set[asyncio.Task[None]] = set()
+        self._unwritten = 0
+        self._waiter: asyncio.Future[None] | None = None
         self.on_conflict: Callable[[Task], None] | None = None
         self.on_quota: Callable[[Task, TaskFailure], None] | None = None
 
@@ -67,14 +68,23 @@ class Endings:
         if pending is None:
             self.show(task, ending)
         else:
-            pending.add_done_callback(partial(self._note, task, ending))
-            self.expect(pending)
+            self._unwritten += 1
+            self._dispatcher.ending += 1
+            pending.tell(partial(self._note, task, ending))
 
-    def _note(self, task: Task, ending: Ending, pending: asyncio.Future[None]) -> None:
-        error = None if pending.cancelled() else pending.exception()
-        if error is None and not pending.cancelled():
+    def _note(self, task: Task, ending: Ending, error: BaseException | None) -> None:
+        self._unwritten -= 1
+        self._dispatcher.ending -= 1
+        if not self._unwritten and self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        if error is None:
             self.show(task, ending)
-        elif isinstance(error, StateConflictError) and self.on_conflict is not None:
+            return
+        self._undo(task, error)
+        self._dispatcher.settle()
+
+    def _undo(self, task: Task, error: BaseException) -> None:
+        if isinstance(error, StateConflictError) and self.on_conflict is not None:
             _reopen(task)
             self.on_conflict(task)
         elif isinstance(error, StateQuotaError) and self.on_quota is not None:
@@ -130,23 +140,24 @@ class Endings:
             task.followers.wake()
         task.wake()
 
-    def expect(self, end: asyncio.Future[Any]) -> None:
+    def expect(self, check: asyncio.Task[None]) -> None:
         """Count a job that brings a task to its end: the agent is not idle before."""
-        self._pending.add(end)
+        self._checks.add(check)
         self._dispatcher.ending += 1
-        end.add_done_callback(self._discard)
+        check.add_done_callback(self._discard)
 
-    def _discard(self, end: asyncio.Future[Any]) -> None:
-        self._pending.discard(end)
+    def _discard(self, check: asyncio.Task[None]) -> None:
+        self._checks.discard(check)
         self._dispatcher.ending -= 1
         self._dispatcher.settle()
 
     async def wait(self, within_s: float) -> None:
         """Wait for the ends that are being decided, and for the disk to take them so long at most."""
-        while checks := [end for end in self._pending if isinstance(end, asyncio.Task)]:
-            await asyncio.wait(checks)
-        if self._pending:
-            await asyncio.wait(self._pending, timeout=within_s)
+        while self._checks:
+            await asyncio.wait(self._checks)
+        if self._unwritten:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._waiter], timeout=within_s)
 
 
 def _reopen(task: Task) -> None:

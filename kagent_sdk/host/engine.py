@@ -30,7 +30,7 @@ from kagent_sdk.host.task_failures import (
 from kagent_sdk.host.worker_connection import WorkerConnection
 from kagent_sdk.journal.port import Journal
 from kagent_sdk.journal.record import Ending
-from kagent_sdk.protocol.envelope import input_digest
+from kagent_sdk.protocol.envelope import is_same_input
 from kagent_sdk.protocol.headers import TaskIds
 from kagent_sdk.protocol.manifest import CapabilityManifest
 from kagent_sdk.protocol.tasks import TaskFailure, TaskState
@@ -119,10 +119,8 @@ class Engine:
             if self.gate is not None and not dispatcher.capabilities:
                 raise RefusedError(self.gate)
             raise UnknownCapabilityError(submission.capability)
-        digest = b""
         if submission.kept:
-            digest = input_digest(submission.input)
-            known = self._known(submission, digest)
+            known = self._known(submission)
             if known is not None:
                 return known
         connection = dispatcher.free_connection(manifest.name)
@@ -139,7 +137,7 @@ class Engine:
         if refusal is not None:
             self.counters.rejected(manifest.name)
             raise RefusedError(refusal)
-        task = self._accept(submission, manifest, digest)
+        task = self._accept(submission, manifest)
         if connection is not None and not waiting:
             dispatcher.start(task, connection)
         else:
@@ -161,16 +159,17 @@ class Engine:
         assert task is None or isinstance(task, Task)
         return task
 
-    def _known(self, submission: Submission, digest: bytes) -> Task | None:
+    def _known(self, submission: Submission) -> Task | None:
         known = self.journal.find(submission.task_id)
         if known is None:
             return None
-        if known.capability.name != submission.capability or known.digest != digest:
+        is_same = known.capability.name == submission.capability
+        if not is_same or not is_same_input(known.input, submission.input):
             raise IdConflictError(submission.task_id)
         assert isinstance(known, Task)
         return known
 
-    def _accept(self, submission: Submission, manifest: CapabilityManifest, digest: bytes) -> Task:
+    def _accept(self, submission: Submission, manifest: CapabilityManifest) -> Task:
         self._sequence += 1
         self.counters.submitted(manifest.name)
         task = Task(submission, manifest, created_at=time.time(), sequence=self._sequence)
@@ -180,7 +179,6 @@ class Engine:
             task.timeout_s = timeout_s
             task.expires_at = task.created_at + timeout_s
         if submission.kept:
-            task.digest = digest
             task.is_durable = manifest.durable and self._config.durability != "none"
         if manifest.streams:
             self.events.open(task)
@@ -204,10 +202,10 @@ class Engine:
         if task.kept:
             task.safe = self.journal.accepted(task)
             if task.safe is not None:
-                task.safe.add_done_callback(partial(self._note_kept, task))
+                task.safe.tell(partial(self._note_kept, task))
 
-    def _note_kept(self, task: Task, kept: asyncio.Future[None]) -> None:
-        if not kept.cancelled() and kept.exception() is None:
+    def _note_kept(self, task: Task, error: BaseException | None) -> None:
+        if error is None:
             return
         # It was never acknowledged, so this is no end to keep.
         self.dispatcher.queue.remove(task)
@@ -224,17 +222,20 @@ class Engine:
         if noted is None:
             return True
         task.is_sent = False
-        noted.add_done_callback(partial(self._begin, task, connection, task.number))
+        noted.tell(partial(self._begin, task, connection, task.number))
         return False
 
     def _begin(
-        self, task: Task, connection: WorkerConnection, number: int, noted: asyncio.Future[None]
+        self,
+        task: Task,
+        connection: WorkerConnection,
+        number: int,
+        error: BaseException | None,
     ) -> None:
         """Tell the worker of an attempt that is on disk now, if that is still wanted."""
         if connection.calls.get(number) is not task:
             return  # lost with its worker
-        is_noted = not noted.cancelled() and noted.exception() is None
-        if is_noted and not task.is_ended and task.cancel_reason is None:
+        if error is None and not task.is_ended and task.cancel_reason is None:
             task.is_sent = True
             self.dispatcher.send_run(task, connection)
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import weakref
 from functools import partial
 
@@ -68,7 +67,7 @@ class EventFlow:
         if kept is None:
             followers.publish(event)
         else:
-            kept.add_done_callback(partial(_publish, followers, event))
+            kept.tell(partial(_publish, followers, event))
 
     def announce_state(self, task: Task) -> None:
         """Tell the readers which state the task is in, and in which attempt."""
@@ -77,8 +76,8 @@ class EventFlow:
             self.announce(task, "state", state)
 
 
-def _publish(followers: Followers, event: Event, kept: asyncio.Future[None]) -> None:
-    if not kept.cancelled() and kept.exception() is None:
+def _publish(followers: Followers, event: Event, error: BaseException | None) -> None:
+    if error is None:
         followers.publish(event)
 
 

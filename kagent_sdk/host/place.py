@@ -30,7 +30,8 @@ class Place:
         kill_reason: why the host killed it, if it did.
         stack: what its threads were doing when it stalled.
         status_text: what it says of itself, without secrets; a program of ``worker.command`` alone.
-        was_asked_for_stacks: since its last sign of life.
+        stacks_until_s: until when its stacks are waited for; None where it was not asked for them
+            since its last sign of life.
         was_stuck: its predecessor was replaced for being stuck, and it is not ready yet.
         was_ready: its predecessor was ready when it ended.
         history, last_crash, restarts: of all workers of this place.
@@ -52,7 +53,7 @@ class Place:
         self.kill_reason: str | None = None
         self.stack: str | None = None
         self.status_text: str | None = None
-        self.was_asked_for_stacks = False
+        self.stacks_until_s: float | None = None
         self.was_stuck = False
         self.was_ready = False
         self.history = CrashHistory()
@@ -96,7 +97,7 @@ class Place:
         self.kill_reason = None
         self.stack = None
         self.status_text = None
-        self.was_asked_for_stacks = False
+        self.stacks_until_s = None
 
 
 @dataclass(frozen=True, slots=True)

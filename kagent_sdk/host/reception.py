@@ -221,11 +221,12 @@ class Reception:
         last_s = place.pulse.beat_at_s
         place.pulse = replace(place.pulse, beat_at_s=now_s)
         if place.stack is not None or (place.connection and place.connection.is_stalled):
-            self._recover(place)
+            self.recover(place)
         if last_s is None or now_s - last_s >= self._config.worker.heartbeat_s / 4:
             place.heartbeat = _parse(Heartbeat, payload)
 
-    def _recover(self, place: Place) -> None:
+    def recover(self, place: Place) -> None:
+        """Give tasks again to a worker that was silent and has shown a sign of life."""
         place.stack = None
         if place.connection is not None and place.connection.is_stalled:
             place.connection.is_stalled = False

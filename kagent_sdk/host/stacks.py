@@ -23,10 +23,10 @@ from dataclasses import dataclass, field, replace
 # 100 threads of 100 frames of 100 bytes would be a megabyte; what a person reads is far less.
 MAX_DUMP_BYTES = 256 * 1024
 
-QUIET_S = 0.05
+QUIET_S = 0.2
 """After this long without a byte, what came so far is the whole dump: call `DumpCutter.flush`.
 
-The worker writes a dump in under a millisecond, with no pause in it that the host could see.
+The worker writes a dump in under a millisecond; on a busy machine it may lose its turn meanwhile.
 """
 
 MAX_THREADS_TOLD = 20

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kagent_sdk.journal.rows import StoredTask
     from kagent_sdk.protocol.manifest import CapabilityManifest
     from kagent_sdk.protocol.state import Transaction
+    from kagent_sdk.storage.receipt import Receipt
 
 LEFT = Ending(TaskState.SUBMITTED, 0.0)
 """The agent stops before the task: it stays in the journal, and goes on after the restart."""
@@ -119,7 +120,7 @@ class Task(TaskRecord):
         self.traceparent = submission.traceparent
         self.trace_id = submission.trace_id
         self.callback_url = submission.callback_url
-        self.safe: asyncio.Future[None] | None = None
+        self.safe: Receipt | None = None
         self.deadline_at = math.inf
         self.clock_s = math.inf
         self.queued_at = 0.0

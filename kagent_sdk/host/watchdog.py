@@ -32,6 +32,10 @@ PROGRESS_BYTES = 256 * 1024
 seconds. It is more than the socket holds when a loop stops, and a frame that never ends has few
 such parts."""
 
+STACKS_S = 2.0
+"""How long a worker that is to be replaced may take to show where it hangs: milliseconds, unless the
+machine is too busy to give it a turn."""
+
 CALM = frozenset({Verdict.ALIVE, Verdict.STARTING, Verdict.STOPPING})
 
 
@@ -111,7 +115,7 @@ class Watchdog:
             for place in pool.places:
                 if place.pulse is not None:
                     place.pulse = _listen(place, place.pulse, now_s)
-                    self._act(pool, place, judge_worker(now_s, place.pulse, limits))
+                    self._act(pool, place, judge_worker(now_s, place.pulse, limits), now_s)
         is_starting = self._lifecycle.state is LifecycleState.STARTING
         if is_starting and self._engine.is_recovered and self._is_any_ready():
             self._lifecycle.enter(LifecycleState.READY, time.time())
@@ -127,22 +131,25 @@ class Watchdog:
     def _has_command(self) -> bool:
         return self._succession.pool.config.worker.command is not None
 
-    def _act(self, pool: Pool, place: Place, verdict: Verdict) -> None:
+    def _act(self, pool: Pool, place: Place, verdict: Verdict, now_s: float) -> None:
         process, connection = place.process, place.connection
         if process is None:
             return
         if verdict in CALM:
-            place.was_asked_for_stacks = False
+            place.stacks_until_s = None
+            if verdict is Verdict.ALIVE and connection is not None and connection.is_stalled:
+                pool.reception.recover(place)
             return
-        if not place.was_asked_for_stacks:
-            place.was_asked_for_stacks = True
-            process.ask_for_stacks()
+        if place.stacks_until_s is None:
+            place.stacks_until_s = now_s + (STACKS_S if process.ask_for_stacks() else 0)
             if connection is not None:
                 connection.is_stalled = True
             self._pump.log(
                 "warning", f"worker_{verdict}", worker=place.index, worker_pid=process.pid
             )
-        elif verdict is not Verdict.STALLED and place.kill_reason is None:
+        elif verdict is Verdict.STALLED or place.kill_reason is not None:
+            return
+        elif place.stack is not None or now_s >= place.stacks_until_s:
             place.was_stuck = verdict is Verdict.STUCK
             pool.kill_worker(place, str(verdict))
 

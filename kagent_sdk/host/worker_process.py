@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -61,8 +62,9 @@ class WorkerProcess:
         """End a worker that nobody has listened to yet, and close what leads to it."""
         raise NotImplementedError
 
-    def ask_for_stacks(self) -> None:
-        """Make it show where it hangs, if it can without ending."""
+    def ask_for_stacks(self) -> bool:
+        """Make it show where it hangs, if it can without ending; tell whether it can."""
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +86,26 @@ class EntrypointProcess(WorkerProcess):
         for descriptor in (self.stacks_fd, self.stdout_fd, self.stderr_fd):
             os.close(descriptor)
 
-    def ask_for_stacks(self) -> None:
-        """Make faulthandler write every thread's stack; works while the GIL is held."""
-        if self.popen.returncode is None:
-            os.kill(self.pid, STACKS_SIGNAL)
+    def ask_for_stacks(self) -> bool:
+        """Make faulthandler write every thread's stack; works while the GIL is held.
+
+        An interpreter that still starts has no handler for the signal: it would end.
+        """
+        if self.popen.returncode is not None or not _catches(self.pid, STACKS_SIGNAL):
+            return False
+        os.kill(self.pid, STACKS_SIGNAL)
+        return True
+
+
+def _catches(pid: int, number: int) -> bool:
+    """Tell whether a process has a handler for a signal; where nothing says so, it is taken to."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    # Bit 0 is signal 1 (proc(5), SigCgt).
+    found = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return found is None or bool(int(found[1], 16) >> (number - 1) & 1)
 
 
 def has_spare_core() -> bool:

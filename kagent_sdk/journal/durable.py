@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -23,6 +22,7 @@ from kagent_sdk.journal.rows import StoredTask
 from kagent_sdk.protocol.manifest import CapabilityManifest
 from kagent_sdk.protocol.state import Transaction
 from kagent_sdk.storage.groups import Operation
+from kagent_sdk.storage.receipt import Receipt
 from kagent_sdk.storage.thread import Storage
 
 if TYPE_CHECKING:
@@ -119,31 +119,31 @@ class DurableJournal:
             self._keep_manifests(documents)
 
     def _keep_manifests(self, documents: list[tuple[str, str]]) -> None:
-        _forget(self._storage.write(partial(rows.declare, manifests=documents), must=True))
+        _forget(self._storage.post(partial(rows.declare, manifests=documents), must=True))
 
-    def accepted(self, record: TaskRecord) -> asyncio.Future[None] | None:
+    def accepted(self, record: TaskRecord) -> Receipt | None:
         """Keep a new task as it is now."""
         if not record.is_durable:
             self._memory.accepted(record)
             return None
         self._open[record.id] = record
         row = rows.pack(record, self._manifests[record.capability.name][1])
-        future = self._storage.write(rows.INSERT.row(row))
-        future.add_done_callback(partial(self._note_accepted, record.id))
-        return future
+        receipt = self._storage.post(rows.INSERT.row(row))
+        receipt.tell(partial(self._note_accepted, record.id))
+        return receipt
 
-    def _note_accepted(self, task_id: str, future: asyncio.Future[None]) -> None:
-        if future.cancelled() or future.exception() is not None:
+    def _note_accepted(self, task_id: str, error: BaseException | None) -> None:
+        if error is not None:
             self._open.pop(task_id, None)
 
-    def started(self, record: TaskRecord) -> asyncio.Future[None] | None:
+    def started(self, record: TaskRecord) -> Receipt | None:
         """Note that a worker is about to be given a task."""
         if not record.is_durable:
             return None
         note = partial(
             rows.start, seq=record.sequence, attempt=record.attempt, started_at=record.started_at
         )
-        return self._storage.write(note, must=True)
+        return self._storage.post(note, must=True)
 
     def requeued(self, record: TaskRecord) -> None:
         """Note that a task waits for a worker again."""
@@ -154,22 +154,22 @@ class DurableJournal:
                 attempt=record.attempt,
                 conflicts=record.conflicts,
             )
-            _forget(self._storage.write(note, must=True))
+            _forget(self._storage.post(note, must=True))
 
-    def event(self, record: TaskRecord, event: Event) -> asyncio.Future[None] | None:
+    def event(self, record: TaskRecord, event: Event) -> Receipt | None:
         """Keep an event."""
         if not record.is_durable or record.is_finished:
             return None
         log = record.events
         if log is not None and event.id % TRIM_EVERY == 0 and log.first_id > 1:
             trim = partial(rows.trim_events, seq=record.sequence, first_id=log.first_id)
-            _forget(self._storage.write(trim, must=True))
+            _forget(self._storage.post(trim, must=True))
         add = partial(rows.add_event, seq=record.sequence, attempt=record.attempt, event=event)
-        return self._storage.write(add, must=True)
+        return self._storage.post(add, must=True)
 
     def end(
         self, record: TaskRecord, ending: Ending, transaction: Transaction | None
-    ) -> asyncio.Future[None] | None:
+    ) -> Receipt | None:
         """Keep a task's end, and in one step with it what the task changed in the state."""
         end = None
         if record.is_durable:
@@ -183,13 +183,13 @@ class DurableJournal:
         )
         if end is not None and transaction is None and message is None:
             step = rows.FINISH.row(end)  # with those of other tasks
-        future = self._storage.write(step, must=True)
+        receipt = self._storage.post(step, must=True)
         if message is not None:
-            future.add_done_callback(partial(self._note_message, message))
-        return future
+            receipt.tell(partial(self._note_message, message))
+        return receipt
 
-    def _note_message(self, message: Message, future: asyncio.Future[None]) -> None:
-        if future.cancelled() or future.exception() is not None:
+    def _note_message(self, message: Message, error: BaseException | None) -> None:
+        if error is not None:
             return
         for listener in self.listeners:
             listener(message)
@@ -381,12 +381,11 @@ def _read_manifest(row: StoredTask, document: str | None) -> CapabilityManifest:
     return CapabilityManifest(name=row.capability, input_schema={}, output_schema={})
 
 
-def _forget(future: asyncio.Future[None]) -> None:
+def _forget(receipt: Receipt) -> None:
     """Do without the outcome: the storage tells of trouble by itself."""
-    future.add_done_callback(_retrieve)
+    receipt.tell(_see_faults)
 
 
-def _retrieve(future: asyncio.Future[None]) -> None:
-    error = None if future.cancelled() else future.exception()
+def _see_faults(error: BaseException | None) -> None:
     if error is not None and not isinstance(error, StorageError):
         raise error  # a fault of ours: the loop tells of it

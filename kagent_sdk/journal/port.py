@@ -1,12 +1,11 @@
 """The port through which the task engine keeps its tasks.
 
 `kagent_sdk.journal.memory` keeps them in memory, `kagent_sdk.journal.durable` on disk. What is not
-safe at once is answered with a future; the engine acknowledges nothing before that is done.
+safe at once is answered with a receipt; the engine acknowledges nothing before that is settled.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +15,7 @@ from kagent_sdk.journal.record import Ending, TaskRecord
 from kagent_sdk.protocol.manifest import CapabilityManifest
 from kagent_sdk.protocol.state import Transaction
 from kagent_sdk.protocol.tasks import TaskState
+from kagent_sdk.storage.receipt import Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +55,15 @@ class Journal(Protocol):
         """Keep the capabilities that tasks may name from now on."""
         ...
 
-    def accepted(self, record: TaskRecord) -> asyncio.Future[None] | None:
+    def accepted(self, record: TaskRecord) -> Receipt | None:
         """Keep a new task as it is now. None: it is as safe as it will be.
 
-        Raises (the future):
+        Raises (the receipt):
             StorageError: it was not taken; the task is forgotten.
         """
         ...
 
-    def started(self, record: TaskRecord) -> asyncio.Future[None] | None:
+    def started(self, record: TaskRecord) -> Receipt | None:
         """Note that a worker is about to be given a task; wait for it before that is done."""
         ...
 
@@ -71,16 +71,16 @@ class Journal(Protocol):
         """Note that a task waits for a worker again."""
         ...
 
-    def event(self, record: TaskRecord, event: Event) -> asyncio.Future[None] | None:
+    def event(self, record: TaskRecord, event: Event) -> Receipt | None:
         """Keep an event; wait for it before it is shown."""
         ...
 
     def end(
         self, record: TaskRecord, ending: Ending, transaction: Transaction | None
-    ) -> asyncio.Future[None] | None:
+    ) -> Receipt | None:
         """Keep a task's end, and in one step with it what the task changed in the state.
 
-        Raises (the future):
+        Raises (the receipt):
             StateConflictError: others changed what the task had read; nothing was kept.
             StateQuotaError: the state would grow over its quota; nothing was kept.
             StorageError: the journal was closed before.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kagent_sdk.journal.events import EventLog
 from kagent_sdk.protocol.headers import format_time
@@ -51,7 +51,6 @@ class TaskRecord:
         "capability",
         "conflicts",
         "created_at",
-        "digest",
         "ending",
         "events",
         "expires_at",
@@ -93,7 +92,6 @@ class TaskRecord:
         self.callback_url: str | None = None
         self.kept = False
         self.is_durable = False
-        self.digest = b""
         self.state = TaskState.SUBMITTED
         self.attempt = 0
         self.conflicts = 0
@@ -145,27 +143,31 @@ class TaskRecord:
             self.failure,
         )
         progress = self.progress
-        fields = {
-            "id": self.id,
-            "capability": self.capability.name,
-            "state": state.value,
-            "error": None if failure is None else failure.as_dict(),
-            "progress": (
-                None if progress is None else {"fraction": progress[0], "message": progress[1]}
-            ),
-            "attempt": self.attempt,
-            "created_at": format_time(self.created_at),
-            "started_at": _format(self.started_at),
-            "finished_at": _format(finished_at),
-            "trace_id": self.trace_id,
-        }
-        head = json.dumps(fields, separators=(",", ":")).encode()
-        parts = [head[:-1], b',"metadata":', self.metadata]
+        error = "null" if failure is None else _dump(failure.as_dict())
+        progressed = "null"
+        if progress is not None:
+            progressed = _dump({"fraction": progress[0], "message": progress[1]})
+        # Not as one object for `json.dumps`: that takes four times as long, for every task.
+        head = (
+            f'{{"id":{_quote(self.id)},"capability":{_quote(self.capability.name)},'
+            f'"state":"{state.value}","error":{error},"progress":{progressed},'
+            f'"attempt":{self.attempt},"created_at":{_format(self.created_at)},'
+            f'"started_at":{_format(self.started_at)},"finished_at":{_format(finished_at)},'
+            f'"trace_id":{"null" if self.trace_id is None else _quote(self.trace_id)},"metadata":'
+        )
+        parts = [head.encode(), self.metadata]
         if with_output:
             parts += [b',"output":', output if output is not None else b"null"]
         parts.append(b"}")
         return b"".join(parts)
 
 
-def _format(at_s: float | None) -> str | None:
-    return None if at_s is None else format_time(at_s)
+_quote = json.encoder.encode_basestring_ascii
+
+
+def _dump(document: dict[str, Any]) -> str:
+    return json.dumps(document, separators=(",", ":"))
+
+
+def _format(at_s: float | None) -> str:
+    return "null" if at_s is None else f'"{format_time(at_s)}"'

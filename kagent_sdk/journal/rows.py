@@ -21,7 +21,7 @@ MAX_PRUNED = 1000
 
 _COLUMNS = (
     "seq, id, manifest, capability, state, attempt, conflicts, created_at, started_at, "
-    "finished_at, deadline_at, timeout_s, size_bytes, digest, trace_id, traceparent, "
+    "finished_at, deadline_at, timeout_s, size_bytes, trace_id, traceparent, "
     "callback_url, failure, progress, metadata, output, input"
 )
 
@@ -42,7 +42,6 @@ class StoredTask(NamedTuple):
     deadline_at: float | None
     timeout_s: float | None
     size_bytes: int
-    digest: bytes
     trace_id: str | None
     traceparent: str
     callback_url: str | None
@@ -61,9 +60,31 @@ class Totals(NamedTuple):
     last_sequence: int
 
 
-def pack(record: TaskRecord, manifest: str) -> StoredTask:
+class NewTask(NamedTuple):
+    """A row of ``tasks`` for a task that has not ended, without what it cannot have."""
+
+    seq: int
+    id: str
+    manifest: str
+    capability: str
+    state: str
+    attempt: int
+    conflicts: int
+    created_at: float
+    started_at: float | None
+    deadline_at: float | None
+    timeout_s: float | None
+    size_bytes: int
+    trace_id: str | None
+    traceparent: str
+    callback_url: str | None
+    metadata: bytes
+    input: bytes
+
+
+def pack(record: TaskRecord, manifest: str) -> NewTask:
     """Return the row of a task that is new."""
-    return StoredTask(
+    return NewTask(
         record.sequence,
         record.id,
         manifest,
@@ -73,18 +94,13 @@ def pack(record: TaskRecord, manifest: str) -> StoredTask:
         record.conflicts,
         record.created_at,
         record.started_at,
-        None,
         record.expires_at,
         None if record.expires_at is None else record.timeout_s,
         record.size_bytes,
-        record.digest,
         record.trace_id,
         record.traceparent,
         record.callback_url,
-        None,
-        None,
         record.metadata,
-        None,
         record.input,
     )
 
@@ -98,7 +114,6 @@ def unpack(row: StoredTask, record: TaskRecord) -> None:
     record.expires_at = row.deadline_at
     if row.timeout_s is not None:
         record.timeout_s = row.timeout_s
-    record.digest = row.digest
     record.stored_bytes = row.size_bytes
     record.trace_id, record.traceparent = row.trace_id, row.traceparent
     record.callback_url = row.callback_url
@@ -113,7 +128,10 @@ def unpack(row: StoredTask, record: TaskRecord) -> None:
         record.ending = Ending(record.state, row.finished_at, record.output, record.failure)
 
 
-INSERT = Bulk(f"INSERT INTO tasks ({_COLUMNS}) VALUES ", len(StoredTask._fields))  # noqa: S608 - our own names
+INSERT = Bulk(
+    f"INSERT INTO tasks ({', '.join(NewTask._fields)}) VALUES ",  # noqa: S608 - our own names
+    len(NewTask._fields),
+)
 """Keeps new tasks."""
 
 

@@ -6,7 +6,7 @@
      "callback_url"?: "https://…"}
 
 ``input`` and ``metadata`` stay the bytes that the caller sent: the worker judges the input from
-them, and the digest, the journal and the answer need no second opinion on what they say. A member
+them, and the journal and the answer need no second opinion on what they say. A member
 may be null, which is the same as leaving it out; only ``input`` keeps its null, and left out it is
 ``{}``, the input of a capability without parameters.
 """
@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, TypeGuard
 
 from kagent_sdk.protocol import problems
@@ -31,7 +30,7 @@ from kagent_sdk.protocol.json_text import (
 )
 from kagent_sdk.protocol.problem import RequestError
 
-__all__ = ["Envelope", "EnvelopeError", "input_digest", "is_json", "parse_envelope"]
+__all__ = ["Envelope", "EnvelopeError", "is_json", "is_same_input", "parse_envelope"]
 
 ENVELOPE_KEYS = ("callback_url", "capability", "id", "input", "metadata", "timeout_s")
 _KEYS = {f'"{key}"'.encode(): key for key in ENVELOPE_KEYS}
@@ -236,24 +235,27 @@ def _read_callback_url(raw: bytes | None, wrong: list[dict[str, Any]]) -> str | 
     return text
 
 
-def input_digest(raw: bytes) -> bytes:
-    """Return 32 bytes that tell inputs apart, to see whether two requests ask for the same.
+def is_same_input(one: bytes, other: bytes) -> bool:
+    """Tell whether two requests ask for the same.
 
     Two inputs that differ in white space, in the order of keys or in how a string is escaped alone
-    have the same digest. Numbers count as they are written: 1 is not 1.0, because a capability may
-    tell the two apart. An input that is over `MAX_CANONICAL_BYTES`, or no JSON, counts byte by
-    byte: a client that asks again sends the same bytes, and comparing must not stall the host.
+    are the same. Numbers count as they are written: 1 is not 1.0, because a capability may tell the
+    two apart. An input that is over `MAX_CANONICAL_BYTES`, or no JSON, counts byte by byte: a client
+    that asks again sends the same bytes, and comparing must not stall the host.
     """
-    if len(raw) <= MAX_CANONICAL_BYTES:
-        try:
-            return blake2b(_canonical(raw), digest_size=32, person=b"json").digest()
-        except (ValueError, RecursionError):
-            pass
-    return blake2b(raw, digest_size=32, person=b"bytes").digest()
+    if one == other:
+        return True
+    if max(len(one), len(other)) > MAX_CANONICAL_BYTES:
+        return False
+    try:
+        return _canonical(one) == _canonical(other)
+    except (ValueError, RecursionError):
+        return False
 
 
-def _canonical(raw: bytes) -> bytes:
-    return json.dumps(_DECODER.decode(raw.decode()), separators=(",", ":")).encode()
+def _canonical(raw: bytes) -> str:
+    # As text: comparing what was decoded would recurse as deep as the input nests.
+    return json.dumps(_DECODER.decode(raw.decode()))
 
 
 def _tag_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -22,7 +22,6 @@ EVENT_KINDS = frozenset({"state", "progress", "event"})
 MAX_ATTEMPTS = 1_000_000
 MAX_TEXT_CHARS = 4096
 MAX_DOCUMENT_CHARS = 4 * 1024 * 1024
-MAX_DIGEST_BYTES = 64
 
 TABLES = ("manifests", "tasks", "events")
 """Whose rows stand in ``tasks.jsonl``."""
@@ -154,11 +153,9 @@ def _check_numbers(row: Mapping[str, Value]) -> None:
 
 
 def _check_documents(row: Mapping[str, Value]) -> None:
-    metadata, digest, progress = row["metadata"], row["digest"], row["progress"]
+    metadata, progress = row["metadata"], row["progress"]
     if row["output"] is not None or row["failure"] is not None:
         raise RowError("has an end, and is open")
-    if not isinstance(digest, bytes) or len(digest) > MAX_DIGEST_BYTES:
-        raise RowError("has an odd value in the column digest")
     if (
         not isinstance(metadata, bytes)
         or len(metadata) > MAX_METADATA_BYTES

@@ -9,7 +9,7 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from kagent_sdk.errors import StorageError, StorageLockedError
 from kagent_sdk.storage.faults import is_damage
@@ -253,6 +253,16 @@ def _damage(message: str) -> sqlite3.DatabaseError:
     error = sqlite3.DatabaseError(message)
     error.sqlite_errorcode = sqlite3.SQLITE_NOTADB
     return error
+
+
+def _pass_on(value: Any) -> Any:
+    return value
+
+
+# For every value of these types sqlite3 looks for an adapter, and for other ways when there is none:
+# that takes longer than to bind it.
+sqlite3.register_adapter(bytes, _pass_on)
+sqlite3.register_adapter(type(None), _pass_on)
 
 
 def _connect(name: str) -> sqlite3.Connection:

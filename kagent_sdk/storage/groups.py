@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from kagent_sdk.errors import StorageError
 from kagent_sdk.storage.bulk import MAX_ROWS, Bulk, BulkRow
 from kagent_sdk.storage.faults import is_fault, primary_code
+from kagent_sdk.storage.receipt import Receipt
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
@@ -27,11 +28,28 @@ class Work:
     """
 
     operation: Operation[Any]
-    future: asyncio.Future[Any]
+    future: asyncio.Future[Any] | Receipt
     is_read: bool = False
     must: bool = False
     outcome: Any = None
     error: BaseException | None = None
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether it only reads, for somebody who does not wait any more."""
+        return self.is_read and isinstance(self.future, asyncio.Future) and self.future.cancelled()
+
+    def settle(self) -> None:
+        """Tell whoever waits what became of it; in the loop."""
+        future = self.future
+        if isinstance(future, Receipt):
+            future.settle(self.error)
+        elif future.done():
+            return  # cancelled by whoever waited
+        elif self.error is not None:
+            future.set_exception(self.error)
+        else:
+            future.set_result(self.outcome)
 
 
 class GroupError(Exception):
@@ -61,21 +79,32 @@ def transact(connection: sqlite3.Connection, group: Sequence[Work]) -> None:
         for work in group:
             _perform(connection, work)
         return
+    arranged = list(arrange(group))
+    if len(arranged) == 1 and type(group[0].operation) is BulkRow:
+        # One statement is a transaction of its own: two less to wait for the interpreter's lock.
+        roll_back(connection)
+        if len(group) > 1:
+            _perform_bulk(connection, group)
+        else:
+            _perform(connection, group[0])
+        return
     _begin(connection)
     try:
-        if _perform_all(connection, group):
+        if _perform_all(connection, group, arranged):
             _commit(connection)
     finally:
         roll_back(connection)
 
 
-def _perform_all(connection: sqlite3.Connection, group: Sequence[Work]) -> bool:
+def _perform_all(
+    connection: sqlite3.Connection, group: Sequence[Work], arranged: Sequence[Sequence[Work]]
+) -> bool:
     """Run operations, and tell whether there is something to commit.
 
     Raises:
         GroupError: one of them, and the others with it, must be undone.
     """
-    for works in arrange(group):
+    for works in arranged:
         if len(works) > 1:
             _perform_bulk(connection, works)
             continue

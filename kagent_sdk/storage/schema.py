@@ -43,7 +43,6 @@ _VERSION_1 = (
         deadline_at REAL,
         timeout_s REAL,
         size_bytes INTEGER NOT NULL,
-        digest BLOB NOT NULL,
         trace_id TEXT,
         traceparent TEXT NOT NULL,
         callback_url TEXT,

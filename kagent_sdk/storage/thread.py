@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from kagent_sdk.errors import StorageError
 from kagent_sdk.storage.database import Durability, Opened, open_database
 from kagent_sdk.storage.groups import Operation, Work
+from kagent_sdk.storage.receipt import Receipt
 from kagent_sdk.storage.views import bounded_reader
 from kagent_sdk.storage.writer import MAX_GROUP, Writer
 
@@ -139,7 +140,15 @@ class Storage:
                 leave it on disk all the same.
             Exception: what the operation raised.
         """
-        return self._put(Work(operation, self._loop.create_future(), must=must))
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._put(Work(operation, future, must=must))
+        return future
+
+    def post(self, operation: Operation[None], *, must: bool = False) -> Receipt:
+        """Do as `write` does, for somebody who needs no future."""
+        receipt = Receipt()
+        self._put(Work(operation, receipt, must=must))
+        return receipt
 
     def read(self, operation: Operation[T]) -> asyncio.Future[T]:
         """Run an operation that only reads.
@@ -151,9 +160,11 @@ class Storage:
             StorageError: the database cannot be read.
             Exception: what the operation raised.
         """
-        return self._put(Work(operation, self._loop.create_future(), is_read=True))
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._put(Work(operation, future, is_read=True))
+        return future
 
-    def _put(self, work: Work) -> asyncio.Future[Any]:
+    def _put(self, work: Work) -> None:
         if self._is_open:
             # All of one turn of the loop go together: they wake the thread once, and one commit
             # is enough for them.
@@ -161,8 +172,9 @@ class Storage:
                 self._loop.call_soon(self._flush)
             self._gathered.append(work)
         else:
-            work.future.set_exception(StorageError("the journal is not open"))
-        return work.future
+            # Not at once: whoever asks is told later in every other case too.
+            work.error = StorageError("the journal is not open")
+            self._loop.call_soon(work.settle)
 
     def _flush(self) -> None:
         if self._gathered:
@@ -228,17 +240,17 @@ class Storage:
         try:
             database = open_database(self._path, self._durability, now_s=self._clock())
         except BaseException as error:  # noqa: BLE001 -- it goes to whoever waits in `open`
-            self._call(_settle, [(opened, None, error)])
+            self._call(_settle, (opened, None, error))
         else:
             try:
                 name = None if database.quarantined is None else database.quarantined.name
                 report = OpenReport(database.is_new, name)
-                self._call(_settle, [(opened, report, None)])
+                self._call(_settle, (opened, report, None))
                 self._serve(database)
             finally:
                 database.close()
         finally:
-            self._call(_settle, [(ended, None, None)])
+            self._call(_settle, (ended, None, None))
 
     def _serve(self, database: Opened) -> None:
         writer = Writer(
@@ -266,7 +278,7 @@ class Storage:
         try:
             works = self._queue.get(timeout=patience_s)
             while works is not None:
-                group += [work for work in works if not (work.is_read and work.future.cancelled())]
+                group += [work for work in works if not work.is_unwanted]
                 if len(group) >= MAX_GROUP:
                     return group, False
                 works = self._queue.get_nowait()
@@ -279,7 +291,7 @@ class Storage:
         self._call(self._on_trouble, trouble)
 
     def _tell(self, works: Sequence[Work]) -> None:
-        self._call(_settle, [(work.future, work.outcome, work.error) for work in works])
+        self._call(_settle_all, works)
 
     def _call(self, function: Callable[[Any], None], argument: Any) -> None:
         try:
@@ -297,16 +309,21 @@ class Storage:
         while not self._queue.empty():
             works += self._queue.get_nowait() or ()
         error = StorageError("the journal's thread has ended")
-        _settle([(work.future, None, error) for work in works])
+        for work in works:
+            work.error = error
+        _settle_all(works)
 
 
-def _settle(
-    answers: Sequence[tuple[asyncio.Future[Any], Any, BaseException | None]],
-) -> None:
-    for future, outcome, error in answers:
-        if future.done():
-            continue  # cancelled by whoever waited
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(outcome)
+def _settle_all(works: Sequence[Work]) -> None:
+    for work in works:
+        work.settle()
+
+
+def _settle(answer: tuple[asyncio.Future[Any], Any, BaseException | None]) -> None:
+    future, outcome, error = answer
+    if future.done():
+        return  # cancelled by whoever waited
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(outcome)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 from kagent_sdk.errors import ProtocolError
@@ -30,6 +31,17 @@ class RoomWaiter(Protocol):
         """Try again: there is room now."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """A job that looks for itself, in a turn of its own: the one before it may fill the room."""
+
+    has_room: asyncio.Future[None]
+
+    def pump(self) -> None:
+        if not self.has_room.done():
+            self.has_room.set_result(None)
+
+
 class Connection(asyncio.BufferedProtocol):
     """Frames over a stream socket.
 
@@ -42,7 +54,7 @@ class Connection(asyncio.BufferedProtocol):
     Attributes:
         lost: done when the connection is gone; its exception is a `ProtocolError` when the host
             broke the protocol.
-        is_full: whether events should wait; results need not (they are bounded otherwise).
+        is_full: whether what is still to be made should wait: events, and the outputs of jobs.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_frame: FrameHandler) -> None:
@@ -127,6 +139,13 @@ class Connection(asyncio.BufferedProtocol):
             waiter.pump()
         elif waiter not in self._room_waiters:
             self._room_waiters.append(waiter)
+
+    async def room(self) -> None:
+        """Wait until the connection is not full."""
+        while self.is_full:
+            job = _Job(self._loop.create_future())
+            self._room_waiters.append(job)
+            await job.has_room
 
     def close(self) -> None:
         """Write everything that is left, then close; `lost` tells when that is done."""

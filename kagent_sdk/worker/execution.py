@@ -273,7 +273,12 @@ class JobExecution(Execution):
     async def _work(self, context: TaskContext) -> bytes:
         capability = self._capability
         arguments = capability.validate(self._run.input)
-        return capability.dump(await capability.call(arguments, context))
+        result = await capability.call(arguments, context)
+        # Many large outputs, written one after the other before any is sent, would hold the loop
+        # for seconds and fill the memory.
+        if self._services.connection.is_full:
+            await self._services.connection.room()
+        return capability.dump(result)
 
 
 class StreamExecution(JobExecution):

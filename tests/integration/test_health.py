@@ -62,17 +62,30 @@ def test_a_worker_that_recovers_is_ready_again(subject: Path) -> None:
         assert agent.status()["health"]["stalled"] == []
 
 
+def test_whatever_a_silent_worker_sends_brings_it_back(subject: Path) -> None:
+    """Heartbeats stand behind large outputs: a worker that answers is given tasks again."""
+    env = {"AGENT_HEALTH__STALL_WARN_S": "1", "AGENT_WORKER__HEARTBEAT_S": "60"}
+    with running_agent(subject, env=env) as agent:
+        caller = _in_background(lambda: agent.call("wait_for", {"name": "go"}))
+        agent.wait_logged("worker_stalled")
+        assert not agent.logged("worker_recovered")
+        (subject / "runtime" / "data" / "go").touch()
+        caller.join()
+
+        assert agent.wait_logged("worker_recovered")
+
+
 @pytest.mark.parametrize("capability", ["block_loop", "hold_gil", "thread_nap"])
 def test_probes_answer_while_the_worker_does_not(subject: Path, capability: str) -> None:
     """An orchestrator must not kill an agent that is slow; times are for the benchmarks."""
     with running_agent(subject) as agent:
         callers = [
-            _in_background(lambda: agent.post(f"/v1/capabilities/{capability}", {"seconds": 2}))
+            _in_background(lambda: agent.post(f"/v1/capabilities/{capability}", {"seconds": 5}))
             for _ in range(20 if capability == "thread_nap" else 1)
         ]
         wait_until(lambda: agent.status()["tasks"]["working"] > 0)
         for path in ("/healthz", "/readyz", "/status", "/metrics", "/openapi.json"):
-            assert agent.get(path, timeout_s=2).status == 200, path
+            assert agent.get(path).status == 200, path
         assert agent.status()["tasks"]["working"] > 0
         for caller in callers:
             caller.join()
@@ -81,7 +94,7 @@ def test_probes_answer_while_the_worker_does_not(subject: Path, capability: str)
 def test_a_start_that_hangs_is_told_and_tried_again(subject: Path) -> None:
     """An import that never ends is shown with its stack."""
     (subject / "entrypoint.py").write_text("import time\ntime.sleep(1000)\n")
-    env = {"AGENT_WORKER__START_TIMEOUT_S": "1", "AGENT_WORKER__CRASH_LIMIT": "2"}
+    env = {"AGENT_WORKER__START_TIMEOUT_S": "4", "AGENT_WORKER__CRASH_LIMIT": "2"}
 
     agent = start_agent(subject, env=env)
 

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.agents import RunningAgent, running_agent
 from tests.integration.conftest import copy_subject
-from tests.integration.vitals import MEBIBYTE, assert_calm, assert_settles, take_vitals
+from tests.integration.vitals import (
+    MEBIBYTE,
+    assert_calm,
+    assert_settles,
+    open_tasks,
+    take_vitals,
+)
 from tests.integration.waiting import wait_until
 from tests.integration.wire import Header, build, dial, exchange, reset
 
@@ -124,7 +129,9 @@ def test_what_a_task_held_goes_back_at_its_end(agent: RunningAgent, ending: str)
     before = take_vitals(agent)
     for _ in range(ROUNDS):
         ENDINGS[ending](agent)
-    time.sleep(0.1)  # for the last connection to be gone
+    wait_until(  # for the last connection to be gone
+        lambda: not open_tasks(agent) and take_vitals(agent).descriptors <= before.descriptors
+    )
 
     assert take_vitals(agent).memory_bytes - before.memory_bytes < SLACK_BYTES
     assert_settles(agent, before, slack_bytes=SLACK_BYTES)

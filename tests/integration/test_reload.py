@@ -13,12 +13,12 @@ import psutil
 import pytest
 
 from tests.agents import RunningAgent, running_agent, start_agent
+from tests.integration.imports import HANGING_IMPORT, SLOW_IMPORT, UNPREPARED_IMPORT
 from tests.integration.vitals import assert_calm, assert_settles, take_vitals
 from tests.integration.waiting import wait_until
 
 GATE = {"name": "gate"}
 ASYNC = {"Prefer": "respond-async"}
-SLOW_IMPORT = "import time\ntime.sleep({seconds})\n"
 OTHER = '''
 from kagent_sdk import Agent
 
@@ -137,10 +137,17 @@ def test_running_tasks_and_streams_finish_where_they_began(subject: Path) -> Non
         ("import not_there\n", "", "exit code 1", "No module named 'not_there'"),
         ("import os\nos._exit(9)\n", "", "exit code 9", None),
         (
-            SLOW_IMPORT.format(seconds=60),
-            "worker:\n  start_timeout_s: 4\n",
-            "was not ready within worker.start_timeout_s (4 s)",
-            "entrypoint.py",
+            HANGING_IMPORT,
+            "worker:\n  start_timeout_s: 8\n",
+            "was not ready within worker.start_timeout_s (8 s)",
+            "in hang",
+        ),
+        (
+            # As before the interpreter has come to our first line.
+            UNPREPARED_IMPORT,
+            "worker:\n  start_timeout_s: 2\n",
+            "was not ready within worker.start_timeout_s (2 s)",
+            None,
         ),
         (
             (
@@ -161,7 +168,7 @@ def test_running_tasks_and_streams_finish_where_they_began(subject: Path) -> Non
             "no database",
         ),
     ],
-    ids=["import", "exit", "timeout", "protocol", "startup"],
+    ids=["import", "exit", "timeout", "early timeout", "protocol", "startup"],
 )
 def test_workers_that_do_not_come_up_leave_the_old_ones_serving(
     subject: Path, code: str, config: str, reason: str, line: str | None

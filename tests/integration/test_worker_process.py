@@ -140,13 +140,15 @@ async def test_children_of_the_author_take_signals_and_do_not_hold_the_socket(
     def spawn() -> list[int]:
         child = subprocess.Popen(["sleep", "600"])
         child.terminate()
+        heard, told = os.pipe()
         forked = os.fork()
         if forked == 0:
             try:
+                os.write(told, b"ready")
                 signal.pause()
             finally:
                 os._exit(9)
-        time.sleep(0.1)
+        os.read(heard, 5)
         os.kill(forked, signal.SIGTERM)
         return [child.wait(), os.waitpid(forked, 0)[1]]
 
@@ -179,21 +181,23 @@ async def test_a_blocked_worker_shows_its_stack(tmp_path: Path) -> None:
     """With faulthandler over a pipe the host sees where it hangs, even in C code."""
     body = """
     @agent.capability
-    async def block(ctx: TaskContext) -> None:
-        await ctx.emit(1)
-        await asyncio.sleep(0)
+    async def block() -> None:
+        os.write(1, b"blocks\\n")
         time.sleep(600)
     """
     async with worker_process(tmp_path / "a", agent_source(body)) as worker:
         await worker.host.start()
         await worker.host.run("block")
-        await worker.host.receive()
-        await asyncio.sleep(0.2)
+        assert worker.popen.stdout is not None
+        assert await asyncio.to_thread(worker.popen.stdout.readline) == b"blocks\n"
         worker.popen.send_signal(40)
-        stack = await asyncio.to_thread(os.read, worker.stacks_fd, 65536)
+        stack = b""
+        # It comes in pieces, as the worker has its turns.
+        while b" in block\n" not in stack:
+            stack += (piece := await asyncio.to_thread(os.read, worker.stacks_fd, 65536))
+            assert piece, stack
 
     assert b"entrypoint.py" in stack
-    assert b" in block" in stack
 
 
 async def test_a_segfault_leaves_a_stack_on_stderr(tmp_path: Path) -> None:

@@ -233,8 +233,8 @@ class WorkerProcess:
         return await asyncio.to_thread(self.popen.wait, PATIENCE_S)
 
     async def output(self) -> tuple[str, str]:
-        """Return stdout and stderr, once the process has ended."""
-        out, err = await asyncio.to_thread(self.popen.communicate, None, PATIENCE_S)
+        """Return stdout and stderr, once the process has ended: read for as long as it runs."""
+        out, err = await asyncio.to_thread(self.popen.communicate)
         return out.decode(errors="surrogateescape"), err.decode(errors="surrogateescape")
 
 

@@ -108,7 +108,7 @@ class Calls:
                 self._check_callback(submission, submission.callback_url)
             task = self.submit(submission)
             if task.safe is not None:
-                await asyncio.shield(task.safe)
+                await task.safe
         except RefusedError as refused:
             raise RequestError(self._refusal(refused.refusal)) from None
         except StorageError:

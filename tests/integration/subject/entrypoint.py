@@ -221,12 +221,6 @@ async def hold(text: str, seconds: float) -> int:
 
 
 @agent.capability
-async def zeros(count: int) -> list[int]:
-    """Return so many numbers, which take the host longer to check than a text of that size."""
-    return [0] * count
-
-
-@agent.capability
 async def call_self(text: str, ctx: TaskContext) -> str:
     """Call another capability of this agent."""
     answer = await ctx.call("subject", "echo", {"text": text})

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
@@ -181,6 +182,35 @@ def test_a_rotation_loses_and_repeats_nothing(log: Log, files: LogFiles) -> None
         rotate_thrice,
         lambda: log.write("6"),
     ) == ["1", "2", "3a", "3b", "4a", "4b", "5a", "5b", "6"]
+
+
+@pytest.mark.parametrize("moment", range(3))
+def test_rotations_while_the_files_are_being_opened_change_nothing(
+    log: Log, files: LogFiles, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """A reader that gets no turn of a busy machine may find all names changed, and changed again."""
+    opened = 0
+    original = Path.open
+
+    def rotate(*texts: str) -> None:
+        for text in texts:
+            log.rotate()
+            log.write(text)
+
+    def open_late(path: Path, mode: str = "r") -> IO[Any]:
+        nonlocal opened
+        if mode == "rb":
+            opened += 1
+            if opened == moment + 2:  # the first one is the file that is followed
+                rotate("fifth", "sixth")
+        return original(path, mode)
+
+    log.write("first")
+    monkeypatch.setattr(Path, "open", open_late)
+    found = follow(files, lambda: rotate("second", "third", "fourth"))
+
+    assert opened > moment + 2
+    assert found == [*("first", "second", "third", "fourth", "fifth", "sixth")]
 
 
 def test_a_half_line_before_a_rotation_is_a_line(log: Log, files: LogFiles) -> None:

@@ -137,7 +137,6 @@ TASK_ROW: dict[str, object] = {
     "conflicts": 0,
     "created_at": 1.0,
     "size_bytes": 1,
-    "digest.base64": "AAAA",
     "traceparent": "",
     "metadata": {},
     "input": {},

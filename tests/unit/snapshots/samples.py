@@ -64,7 +64,6 @@ def add_task(connection: sqlite3.Connection, seq: int, task_id: str, **columns: 
         "deadline_at": NOW_S + 300,
         "timeout_s": 300.0,
         "size_bytes": 1040,
-        "digest": bytes(range(32)),
         "traceparent": "",
         "metadata": b"{}",
         "input": b"{}",

@@ -32,15 +32,15 @@ INSERT INTO state (key, version, expires_at, value) VALUES ('users/1', 2, 4e9, x
 INSERT INTO manifests (id, document) VALUES ('m1', '{"name":"digest"}');
 INSERT INTO tasks (
     seq, id, manifest, capability, state, attempt, conflicts, created_at, started_at, finished_at,
-    size_bytes, digest, traceparent, metadata, output, input
+    size_bytes, traceparent, metadata, output, input
 ) VALUES (
-    1, 'done', 'm1', 'digest', 'completed', 1, 0, 1.5, 1.6, 1.7, 1040, x'00ff', '', x'7b7d', x'31', x'7b7d'
+    1, 'done', 'm1', 'digest', 'completed', 1, 0, 1.5, 1.6, 1.7, 1040, '', x'7b7d', x'31', x'7b7d'
 );
 INSERT INTO tasks (
     seq, id, manifest, capability, state, attempt, conflicts, created_at, started_at, deadline_at,
-    timeout_s, size_bytes, digest, trace_id, traceparent, callback_url, progress, metadata, input
+    timeout_s, size_bytes, trace_id, traceparent, callback_url, progress, metadata, input
 ) VALUES (
-    2, 'open', 'm1', 'digest', 'working', 2, 1, 1.5, 1.6, 301.5, 300.0, 1040, x'00ff', 't', '',
+    2, 'open', 'm1', 'digest', 'working', 2, 1, 1.5, 1.6, 301.5, 300.0, 1040, 't', '',
     'https://h/', '[0.5, null]', x'7b7d', x'7b7d'
 );
 INSERT INTO events (task, id, attempt, kind, data) VALUES (2, 1, 1, 'event', x'31');

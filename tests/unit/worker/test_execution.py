@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, field_serializer
 
 from kagent_sdk import TaskContext
 from kagent_sdk.capability import declare
 from kagent_sdk.protocol.frames import Frame, Kind
 from kagent_sdk.protocol.messages import Run
+from kagent_sdk.worker.connection import HIGH_WATER_BYTES
 from kagent_sdk.worker.execution import Execution, ThreadExecution, execution_type
 from tests.unit.worker.rig import Bench
 
@@ -53,6 +55,58 @@ async def test_a_job_that_outlives_its_task_can_emit_and_report_no_more() -> Non
     with pytest.raises(RuntimeError, match="task t-1 has ended: it can emit no more"):
         await kept[0].emit(1)
     assert [kind for kind, _, _ in frames + await bench.frames()] == [Kind.RESULT]
+
+
+async def test_large_outputs_are_written_as_the_host_takes_them() -> None:
+    """A hundred of eight megabytes must neither hold the loop for seconds nor all be in memory."""
+    bench = Bench()
+    written: list[int] = []
+
+    class Large(BaseModel):
+        number: int
+
+        @field_serializer("number")
+        def write(self, number: int) -> str:
+            written.append(number)
+            return str(number) * (HIGH_WATER_BYTES + 1)
+
+    def starter(number: int) -> Callable[[], Coroutine[Any, Any, Large]]:
+        async def work() -> Large:
+            return Large(number=number)
+
+        return work
+
+    for number in range(1, 4):
+        start(bench, starter(number), number)
+    await asyncio.sleep(0)
+    bench.connection.pause_writing()  # as the transport does once it is given the first
+    first = await bench.frames()
+    assert written == [1]
+    bench.connection.resume_writing()
+    frames = await ending(bench)
+
+    assert written == [1, 2, 3]
+    assert [number for _, number, _ in first + frames] == [1, 2, 3]
+
+
+async def test_a_task_may_be_cancelled_while_its_output_waits() -> None:
+    """A host that does not read may still say that nobody wants the output any more."""
+    bench = Bench()
+    has_returned = asyncio.Event()
+
+    async def work() -> str:
+        has_returned.set()
+        return "never written"
+
+    bench.connection.pause_writing()
+    start(bench, work)
+    await has_returned.wait()
+    await bench.frames()
+    bench.services.running[1].cancel("caller")
+    ((kind, number, _),) = await ending(bench)
+    bench.connection.resume_writing()
+
+    assert (kind, number) == (Kind.ERROR, 1)
 
 
 async def test_threads_of_one_task_share_its_window_and_its_flag() -> None:
