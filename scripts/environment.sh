@@ -31,7 +31,8 @@ need_command() {
 
 # need_library NAME PACKAGE: have a shared library, from its Debian package where it is missing.
 need_library() {
-  PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -qF "$1" && return
+  # Not grep -q: what it leaves unread would fail ldconfig, and with it the pipe.
+  PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -F "$1" >/dev/null && return
   can_apt || die "the library '$1' is missing; install the package '$2' and try again"
   apt_install "$2"
 }

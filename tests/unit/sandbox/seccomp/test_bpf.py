@@ -165,3 +165,26 @@ def test_jumps_reach_over_hundreds_of_instructions(
                 arguments = (0, value, other, 0, 0, 0)
                 verdict = machine.run(Call(AUDIT_VALUES["x86_64"], number, arguments))
                 assert verdict == judge(rules, name, arguments)
+
+
+@pytest.mark.parametrize("size", range(56, 68))
+def test_jumps_are_right_where_short_ones_end(size: int) -> None:
+    """At 255 instructions a jump is short, at 256 it cannot be: every length between is met."""
+    for extra in range(6):
+        of_ioctl = (
+            *(((1, 0xFFFF, number),) for number in range(extra)),
+            *(((1, 2**64 - 1, number << 32 | number),) for number in range(1, size)),
+        )
+        rules = Rules(
+            allowed=frozenset({"read"}),
+            allowed_if={"ioctl": of_ioctl},
+            refused_if={},
+            refused=frozenset({"sendto"}),
+        )
+        machine = Machine(compile_filter(rules, "x86_64"))
+        for name in ("read", "write", "ioctl", "sendto", "rseq"):
+            for value in (0, 1 << 32 | 1, size - 1 << 32 | size - 1, size << 32 | size):
+                number = ARCHITECTURES["x86_64"].numbers()[name]
+                arguments = (0, value, 0, 0, 0, 0)
+                verdict = machine.run(Call(AUDIT_VALUES["x86_64"], number, arguments))
+                assert verdict == judge(rules, name, arguments)

@@ -151,7 +151,7 @@ class TestAnyArguments:
     @pytest.fixture(scope="class")
     @staticmethod
     def pairs() -> list[tuple[str, Policy, Machine, Machine]]:
-        """Return both programs of all policies and architectures."""
+        """Return both programs of policies that have all conditions between them."""
         return [
             (
                 architecture,
@@ -159,7 +159,7 @@ class TestAnyArguments:
                 Machine(compile_filter(rules_for(policy), architecture)),
                 build_oracle(oci_profile(policy), architecture),
             )
-            for policy in POLICIES.values()
+            for policy in (POLICIES["through the proxy"], POLICIES["all"])
             for architecture in ARCHITECTURES
         ]
 
