@@ -23,6 +23,7 @@ EXECUTE = 8
 MAX_ENTRIES = 10_000
 """Entries of a folder that has to be granted child by child: each costs a rule (5 µs)."""
 
+
 class UnruleableError(ValueError):
     """The paths of a policy contradict each other, or need too many rules."""
 

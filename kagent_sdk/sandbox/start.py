@@ -10,7 +10,7 @@ from kagent_sdk.sandbox.application import FailureError, apply
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 EXIT_NOT_STARTED = 127  # as a shell says that there is no such program
 EXIT_NOT_CONFINED = 3
@@ -72,14 +72,14 @@ def start(arguments: Sequence[str], path: Sequence[str]) -> NoReturn:
     _run_module(rest, path)
 
 
-def _read_plan(fd: int) -> dict[str, object]:
+def _read_plan(fd: int) -> dict[str, Any]:
     import marshal  # noqa: PLC0415 - see the module
 
     with open(fd, "rb", buffering=0) as file:
         encoded = file.read()
     if not encoded:
         sys.exit(EXIT_NOT_STARTED)  # the host thought better of it, or is gone
-    plan: dict[str, object] = marshal.loads(encoded)  # noqa: S302 - the host wrote it
+    plan: dict[str, Any] = marshal.loads(encoded)  # noqa: S302 - the host wrote it
     return plan
 
 
@@ -120,9 +120,9 @@ def _run_module(arguments: Sequence[str], path: Sequence[str]) -> NoReturn:
     import site  # noqa: PLC0415 - runs .pth files and sitecustomize: the author's
 
     site.main()
-    sys.flags = _SitedFlags(sys.flags)  # type: ignore[misc, assignment]
+    sys.flags = _SitedFlags(sys.flags)  # type: ignore[assignment]
     if not sys.flags.safe_path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - pathlib costs 3 ms
     name, *rest = arguments
     __import__(name)
     module = sys.modules[name]
