@@ -208,8 +208,18 @@ def _by_abi(plan: dict[str, Any], control: str, expected: str, needed: int, seve
         return (control, IN_FORCE, expected, expected, evidence, severity, "")
     if plan["isolation"] == "bwrap":
         return (control, IN_FORCE, expected, "by namespaces", "bwrap", severity, "")
-    newer = "use Linux 6.12 or newer, or worker.isolation: bwrap" if needed > MIN_ABI else NEWER_KERNEL
-    return (control, MISSING if needed <= MIN_ABI else WEAKER, expected, "open", evidence, severity, newer)
+    newer = (
+        "use Linux 6.12 or newer, or worker.isolation: bwrap" if needed > MIN_ABI else NEWER_KERNEL
+    )
+    return (
+        control,
+        MISSING if needed <= MIN_ABI else WEAKER,
+        expected,
+        "open",
+        evidence,
+        severity,
+        newer,
+    )
 
 
 def _syscalls(plan: dict[str, Any]) -> Row:

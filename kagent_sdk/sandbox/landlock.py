@@ -100,7 +100,9 @@ def restrict(
     ruleset = syscall(_CREATE_RULESET, attributes, len(attributes), 0)
     try:
         absent = [
-            path for path, allowed in rules.items() if not _allow(ruleset, path, allowed, handled_fs)
+            path
+            for path, allowed in rules.items()
+            if not _allow(ruleset, path, allowed, handled_fs)
         ]
         if abi >= ABI_PORTS:
             for port, access in _ports(listen, connect or ()):
