@@ -123,7 +123,7 @@ def _limits(plan: dict[str, Any]) -> Row:
     )
 
 
-def _no_core_dumps(plan: dict[str, Any]) -> Row:
+def _no_core_dumps(_plan: dict[str, Any]) -> Row:
     from kagent_sdk.sandbox.limits import forbid_core_dumps  # noqa: PLC0415
 
     forbid_core_dumps()
@@ -151,14 +151,14 @@ def _user(plan: dict[str, Any]) -> Row:
     return ("user", IN_FORCE, "not root", f"user {me}", "geteuid(2)", WARNING, "")
 
 
-def _no_new_privileges(plan: dict[str, Any]) -> Row:
+def _no_new_privileges(_plan: dict[str, Any]) -> Row:
     from kagent_sdk.sandbox.capabilities import forbid_new_privileges  # noqa: PLC0415
 
     forbid_new_privileges()
     return ("no_new_privileges", IN_FORCE, "set", "set", "prctl(2)", CRITICAL, "")
 
 
-def _capabilities(plan: dict[str, Any]) -> Row:
+def _capabilities(_plan: dict[str, Any]) -> Row:
     from kagent_sdk.sandbox.capabilities import drop_all  # noqa: PLC0415
 
     drop_all()
@@ -227,9 +227,9 @@ def _syscalls(plan: dict[str, Any]) -> Row:
     if not program:
         way_out = f"use x86_64 or aarch64, or {REPORT_ONLY}"
         raise FailureError("syscalls", "there is no filter for this machine", way_out)
-    from kagent_sdk.sandbox.seccomp.install import install  # noqa: PLC0415
+    from kagent_sdk.sandbox.kernel import set_filter  # noqa: PLC0415
 
-    install(program)
+    set_filter(program)
     size = f"{len(program) // 8} instructions"
     return ("syscalls", IN_FORCE, size, size, "seccomp(2)", CRITICAL, "")
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing costs more than all of this
+    from collections.abc import Iterable
 
 _STANDARD = (0, 1, 2)
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
 
 from kagent_sdk.sandbox.kernel import syscall
 from kagent_sdk.sandbox.paths import EXECUTE, LIST, READ, WRITE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 # The same on all architectures that are newer than the unified table (5.1).
 _OPENAT2 = 437

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def limit_process(limits: dict[str, float | None], user: int) -> list[str]:
@@ -31,10 +34,13 @@ def limit_process(limits: dict[str, float | None], user: int) -> list[str]:
             _lower(number, int(value))
     processes = limits["processes"]
     if processes is not None:
+        present = 0
         if user == 0:
             weaker.append("processes: the kernel does not count those of root")
+        else:
+            present = count_tasks(user)
         # The kernel counts all threads of the user, in other agents too.
-        _lower(resource.RLIMIT_NPROC, count_tasks(user) + int(processes))
+        _lower(resource.RLIMIT_NPROC, present + int(processes))
     cores = limits["cpu_cores"]
     if cores is not None:
         whole = max(1, -(-int(cores * 1000) // 1000))

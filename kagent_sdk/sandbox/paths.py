@@ -7,7 +7,12 @@ What lies beside the way keeps its rights; what is made there later has none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Children = Callable[[str], Iterable[tuple[str, bool]]]
+    """Returns the names in a folder, and whether each is a symbolic link; nothing for a file."""
 
 LIST = 1
 """The names in a folder and below may be listed."""
@@ -17,9 +22,6 @@ EXECUTE = 8
 
 MAX_ENTRIES = 10_000
 """Entries of a folder that has to be granted child by child: each costs a rule (5 µs)."""
-
-Children = Callable[[str], Iterable[tuple[str, bool]]]
-"""Returns the names in a folder, and whether each is a symbolic link; nothing for a file."""
 
 
 class UnruleableError(ValueError):
@@ -35,8 +37,9 @@ def make_rules(
 ) -> dict[str, int]:
     """Return what is allowed at which path and below it, as a sum of `LIST` to `EXECUTE`.
 
-    All paths are absolute and without links. Along the way to something hidden only `LIST` is
-    granted: the names there, and the names in what is hidden, may be seen, and nothing be read.
+    All paths are absolute and without links. The longest one decides: what is granted inside
+    something hidden is granted. Along the way to something hidden only `LIST` is: the names there,
+    and the names in what is hidden, may be seen, and nothing be read.
 
     Raises:
         UnruleableError: something executable lies in something writable; or too many entries lie
@@ -68,7 +71,7 @@ def is_within(path: str, folder: str) -> bool:
 def _grant(
     rules: dict[str, int], path: str, access: int, hidden: tuple[str, ...], children: Children
 ) -> None:
-    if any(is_within(path, one) for one in hidden):
+    if path in hidden:
         return
     inside = tuple(one for one in hidden if is_within(one, path))
     if not inside:

@@ -10,7 +10,9 @@ import marshal
 import os
 
 from kagent_sdk.sandbox.policy import Mode, Policy
-from kagent_sdk.sandbox.syscalls import make_filter
+from kagent_sdk.sandbox.seccomp.bpf import compile_filter
+from kagent_sdk.sandbox.seccomp.kernel import running_architecture
+from kagent_sdk.sandbox.seccomp.rules import rules_for
 
 
 def make_plan(policy: Policy) -> dict[str, object]:
@@ -35,7 +37,7 @@ def make_plan(policy: Policy) -> dict[str, object]:
         },
         "keep_fds": policy.keep_fds,
         "require": policy.require,
-        "filter": b"" if policy.mode is Mode.OFF else make_filter(policy),
+        "filter": _make_filter(policy),
     }
 
 
@@ -58,11 +60,19 @@ def open_plan(encoded: bytes) -> int:
     read, write = os.pipe()
     os.set_blocking(write, False)
     try:
-        if os.write(write, encoded) < len(encoded):
-            raise OSError("the plan does not fit into a pipe")
-    except OSError:
+        written = os.write(write, encoded)
+    except BlockingIOError:
+        written = 0
+    os.close(write)
+    if written < len(encoded):
         os.close(read)
-        raise
-    finally:
-        os.close(write)
+        raise OSError(f"a plan of {len(encoded)} bytes does not fit into a pipe")
     return read
+
+
+def _make_filter(policy: Policy) -> bytes:
+    """Return the seccomp filter for this machine; nothing where there is none or none is wanted."""
+    architecture = running_architecture()
+    if policy.mode is Mode.OFF or architecture is None:
+        return b""
+    return compile_filter(rules_for(policy), architecture)

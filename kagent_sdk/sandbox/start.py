@@ -10,12 +10,12 @@ from kagent_sdk.sandbox.application import FailureError, apply
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 EXIT_NOT_STARTED = 127  # as a shell says that there is no such program
 EXIT_NOT_CONFINED = 3
 
-_SIGKILL = 9  # the module signal costs 1 ms
+_SIGKILL, _SIGPIPE, _SIGXFSZ = 9, 13, 25  # the module signal costs 1 ms
 
 MODULE = "module"
 PROGRAM = "program"
@@ -54,6 +54,8 @@ def start(arguments: Sequence[str], path: Sequence[str]) -> NoReturn:
     plan_fd, report_fd, host_pid = (int(word) for word in arguments[:3])
     kind, *rest = arguments[3:]
     os.set_inheritable(report_fd, False)  # noqa: FBT003 - the standard library's way
+    _die_with(host_pid)
+    # Once more after the change of user, which takes it back (prctl(2)).
     plan = _read_plan(plan_fd)
     plan["keep_fds"] = (*plan["keep_fds"], report_fd)
     try:
@@ -61,7 +63,6 @@ def start(arguments: Sequence[str], path: Sequence[str]) -> NoReturn:
     except FailureError as exc:
         _say(report_fd, ("error", exc.control, exc.message, exc.way_out))
         sys.exit(EXIT_NOT_CONFINED)
-    # After the change of user, which takes it back (prctl(2)).
     _die_with(host_pid)
     for row in rows:
         _say(report_fd, row)
@@ -71,11 +72,14 @@ def start(arguments: Sequence[str], path: Sequence[str]) -> NoReturn:
     _run_module(rest, path)
 
 
-def _read_plan(fd: int) -> dict[str, object]:
+def _read_plan(fd: int) -> dict[str, Any]:
     import marshal  # noqa: PLC0415 - see the module
 
     with open(fd, "rb", buffering=0) as file:
-        plan: dict[str, object] = marshal.loads(file.read())  # noqa: S302 - the host wrote it
+        encoded = file.read()
+    if not encoded:
+        sys.exit(EXIT_NOT_STARTED)  # the host thought better of it, or is gone
+    plan: dict[str, Any] = marshal.loads(encoded)  # noqa: S302 - the host wrote it
     return plan
 
 
@@ -94,11 +98,11 @@ def _die_with(host_pid: int) -> None:
 
 
 def _become_program(report_fd: int, argv: Sequence[str]) -> NoReturn:
-    import signal  # noqa: PLC0415 - only for programs
+    from kagent_sdk.sandbox.kernel import reset_signal  # noqa: PLC0415 - only for programs
 
     # Python ignores these two; a program expects them as the kernel has them (signal(7)).
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
+    for number in (_SIGPIPE, _SIGXFSZ):
+        reset_signal(number)
     if "WATCHDOG_USEC" in os.environ:
         os.environ["WATCHDOG_PID"] = str(os.getpid())
     try:
@@ -116,9 +120,9 @@ def _run_module(arguments: Sequence[str], path: Sequence[str]) -> NoReturn:
     import site  # noqa: PLC0415 - runs .pth files and sitecustomize: the author's
 
     site.main()
-    sys.flags = _SitedFlags(sys.flags)  # type: ignore[misc, assignment]
+    sys.flags = _SitedFlags(sys.flags)  # type: ignore[assignment]
     if not sys.flags.safe_path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - pathlib costs 3 ms
     name, *rest = arguments
     __import__(name)
     module = sys.modules[name]
