@@ -12,7 +12,7 @@
         ├── StartupError            the agent cannot start for another reason (exit code 3)
         │   └── SandboxError        a control of the sandbox cannot be applied
         ├── PolicyError             a sandbox policy cannot be meant (also a ValueError)
-        ├── EgressRefusal           the egress proxy does not do what it was asked for
+        ├── EgressError             the egress proxy does not do what it was asked for
         ├── CrashLoopError          the worker keeps crashing (exit code 75)
         ├── ReloadError             the new workers did not come up; the old ones go on
         ├── SecretMissingError      the agent has no such secret (also a KeyError)
@@ -99,7 +99,7 @@ class PolicyError(KagentError, ValueError):
     """A sandbox policy cannot be meant as it stands; the message names the entry and the reason."""
 
 
-class EgressRefusal(KagentError):
+class EgressError(KagentError):
     """The egress proxy does not do what it was asked for; the message is for the agent's author.
 
     Attributes:

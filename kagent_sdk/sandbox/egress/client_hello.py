@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kagent_sdk.errors import EgressRefusal
+from kagent_sdk.errors import EgressError
 
 MAX_HELLO_BYTES = 16 * 1024
 """Of the records that hold the greeting. With keys that resist quantum computers it has 2 KiB; one
 record may have 16."""
 
 _HANDSHAKE = 22
-_CLIENT_HELLO = 1
+_CLIENT_HELLO = b"\x01"
 _SERVER_NAME = 0
 _HOST_NAME = 0
 _ENCRYPTED_HELLO = 0xFE0D
@@ -47,21 +47,14 @@ def read_client_hello(data: bytes) -> ClientHello | None:
         data: all that has come so far.
 
     Raises:
-        EgressRefusal: it is no TLS, malformed, or too long.
+        EgressError: it is no TLS, malformed, or too long.
     """
-    message = _join_records(data)
-    if message and message[0] != _CLIENT_HELLO:
+    message, is_whole = _join_records(data)
+    if is_whole:
+        return _parse(_Bytes(message[_MESSAGE_HEADER:]))
+    if len(data) >= MAX_HELLO_BYTES:
         raise _not_tls()
-    if len(message) < _MESSAGE_HEADER:
-        return _more(data)
-    length = int.from_bytes(message[1:4])
-    if length > MAX_HELLO_BYTES:
-        raise _not_tls()
-    if len(message) < _MESSAGE_HEADER + length:
-        return _more(data)
-    if len(message) > _MESSAGE_HEADER + length:
-        raise _not_tls()  # nothing may follow before the server has answered
-    return _parse(_Bytes(message[_MESSAGE_HEADER:]))
+    return None
 
 
 def check_name(hello: ClientHello, host: str, *, is_address: bool) -> None:
@@ -73,10 +66,10 @@ def check_name(hello: ClientHello, host: str, *, is_address: bool) -> None:
         is_address: it is an address, for which RFC 6066 knows no name.
 
     Raises:
-        EgressRefusal: it is for another, or for no one can tell whom.
+        EgressError: it is for another, or for no one can tell whom.
     """
     if hello.is_encrypted:
-        raise EgressRefusal(
+        raise EgressError(
             "encrypted_hello",
             f"the TLS greeting to {host} is encrypted (ECH): whom it is for cannot be checked; "
             "turn ECH off in the client",
@@ -84,12 +77,15 @@ def check_name(hello: ClientHello, host: str, *, is_address: bool) -> None:
     if hello.server_name == host or (is_address and hello.server_name is None):
         return
     said = "no name" if hello.server_name is None else "another name"
-    raise EgressRefusal("wrong_name", f"the TLS greeting to {host} has {said} (SNI)")
+    raise EgressError("wrong_name", f"the TLS greeting to {host} has {said} (SNI)")
 
 
-def _join_records(data: bytes) -> bytes:
-    """Return what the handshake records in ``data`` hold, the last of them as far as it is there."""
-    parts: list[bytes] = []
+def _join_records(data: bytes) -> tuple[bytes, bool]:
+    """Return what the first handshake records hold, and whether that is one whole message.
+
+    What comes in records behind it (early data) is none of our business.
+    """
+    message = b""
     at = 0
     while at < len(data):
         header = data[at : at + _RECORD_HEADER]
@@ -97,18 +93,21 @@ def _join_records(data: bytes) -> bytes:
             raise _not_tls()
         if len(header) < _RECORD_HEADER:
             break
-        length = int.from_bytes(header[3:5])
+        length = int.from_bytes(header[3:])
         if not 0 < length <= _MAX_RECORD:
             raise _not_tls()
-        at += _RECORD_HEADER
-        parts.append(data[at : at + length])
-        at += length
-    return b"".join(parts)
-
-
-def _more(data: bytes) -> None:
-    if len(data) >= MAX_HELLO_BYTES:
-        raise _not_tls()
+        at += _RECORD_HEADER + length
+        message += data[at - length : at]
+        if message[:1] not in {b"", _CLIENT_HELLO}:
+            raise _not_tls()
+        if len(message) < _MESSAGE_HEADER:
+            continue
+        end = _MESSAGE_HEADER + int.from_bytes(message[1:_MESSAGE_HEADER])
+        if end > MAX_HELLO_BYTES or len(message) > end:
+            raise _not_tls()  # too long, or one that is followed by another in the same record
+        if len(message) == end:
+            return message, True
+    return message, False
 
 
 class _Bytes:
@@ -118,9 +117,12 @@ class _Bytes:
         self._data = data
         self._at = 0
 
+    def __len__(self) -> int:
+        return len(self._data) - self._at
+
     @property
     def is_empty(self) -> bool:
-        return self._at == len(self._data)
+        return len(self) == 0
 
     def take(self, count: int) -> bytes:
         end = self._at + count
@@ -167,10 +169,12 @@ def _parse_names(content: _Bytes) -> str:
     if kind != _HOST_NAME or not names.is_empty or not content.is_empty:
         raise _not_tls()
     try:
-        return name.take(len(name._data)).decode("ascii").lower()
+        return name.take(len(name)).decode("ascii").lower()
     except UnicodeDecodeError:
         raise _not_tls() from None
 
 
-def _not_tls() -> EgressRefusal:
-    return EgressRefusal("no_tls", "what goes through CONNECT must be TLS, and begin with its greeting")
+def _not_tls() -> EgressError:
+    return EgressError(
+        "no_tls", "what goes through CONNECT must be TLS, and begin with its greeting"
+    )

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kagent_sdk.errors import EgressRefusal
+from kagent_sdk.errors import EgressError
 
 MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 100
@@ -19,10 +19,10 @@ MAX_CONTENT_LENGTH = 1 << 50
 
 Headers = tuple[tuple[str, str], ...]
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_REQUEST_LINE = re.compile(rf"({_TOKEN}) ([\x21-\x7e]+) HTTP/1\.([01])")
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_REQUEST_LINE = re.compile(rf"({_NAME}) ([\x21-\x7e]+) HTTP/1\.([01])")
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
-_HEADER = re.compile(rf"({_TOKEN}):[ \t]*((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*")
+_HEADER = re.compile(rf"({_NAME}):([\t\x20-\x7e\x80-\xff]*)")
 _LENGTH = re.compile(r"[0-9]{1,16}")
 
 HOP_BY_HOP = frozenset(
@@ -60,7 +60,7 @@ class RequestHead:
         """Return the value of a header that comes once; None when it does not come.
 
         Raises:
-            EgressRefusal: it comes twice.
+            EgressError: it comes twice.
         """
         return _get_once(self.headers, name)
 
@@ -93,7 +93,7 @@ def parse_request(data: bytes) -> RequestHead:
         data: up to and with the empty line.
 
     Raises:
-        EgressRefusal: it is malformed, or could be read in two ways.
+        EgressError: it is malformed, or could be read in two ways.
     """
     first, headers = _parse(data)
     match = _REQUEST_LINE.fullmatch(first)
@@ -109,7 +109,7 @@ def parse_response(data: bytes, method: str) -> ResponseHead:
     """Return the head of a response to a request with this method.
 
     Raises:
-        EgressRefusal: as `parse_request` does.
+        EgressError: as `parse_request` does.
     """
     try:
         first, headers = _parse(data)
@@ -118,8 +118,8 @@ def parse_response(data: bytes, method: str) -> ResponseHead:
             raise _malformed("the status line")
         status = int(match[2])
         body = _response_body(headers, status, method, is_old=match[1] == "0")
-    except EgressRefusal as exc:
-        raise EgressRefusal("bad_answer", f"the answer is malformed: {exc}") from None
+    except EgressError as exc:
+        raise EgressError("bad_answer", f"the answer is malformed: {exc}") from None
     return ResponseHead(status, match[3] or "", headers, body)
 
 
@@ -147,14 +147,14 @@ def _parse(data: bytes) -> tuple[str, Headers]:
         raise _malformed("the end")
     first, *lines = data[:-4].decode("latin-1").split("\r\n")
     if len(lines) > MAX_HEADERS:
-        raise EgressRefusal("bad_request", f"more than {MAX_HEADERS} headers", 431)
+        raise EgressError("bad_request", f"more than {MAX_HEADERS} headers", 431)
     headers: list[tuple[str, str]] = []
     for line in lines:
         # No blank before the colon, no folded line, no bare CR or LF: RFC 9112, 2.2 and 5.
         match = _HEADER.fullmatch(line)
         if match is None:
             raise _malformed("a header")
-        headers.append((match[1], match[2]))
+        headers.append((match[1], match[2].strip(" \t")))
     return first, tuple(headers)
 
 
@@ -201,5 +201,5 @@ def _tokens(headers: Headers, name: str) -> set[str]:
     }
 
 
-def _malformed(part: str) -> EgressRefusal:
-    return EgressRefusal("bad_request", f"{part} is malformed")
+def _malformed(part: str) -> EgressError:
+    return EgressError("bad_request", f"{part} is malformed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from kagent_sdk.errors import EgressRefusal
+from kagent_sdk.errors import EgressError
 from kagent_sdk.sandbox.egress.addresses import Address, AddressKind, kind_of, parse_address
 from kagent_sdk.sandbox.policy import Destination
 
@@ -39,7 +39,7 @@ def parse_authority(text: str, default_port: int | None = None) -> tuple[str, in
         default_port: when it has none; None: it must.
 
     Raises:
-        EgressRefusal: it is no host and port.
+        EgressError: it is no host and port.
     """
     host, colon, port_text = text.rpartition(":")
     if not colon or port_text.endswith("]"):
@@ -65,8 +65,8 @@ def _parse_host(text: str) -> str:
     return host
 
 
-def _malformed() -> EgressRefusal:
-    return EgressRefusal("bad_request", "the destination is no host and port")
+def _malformed() -> EgressError:
+    return EgressError("bad_request", "the destination is no host and port")
 
 
 class Rules:
@@ -90,7 +90,7 @@ class Rules:
             port: 1 to 65535.
 
         Raises:
-            EgressRefusal: none does; the message says the line to add.
+            EgressError: none does; the message says the line to add.
         """
         entry = self._entries.get((host, port))
         if entry is None and parse_address(host) is None:
@@ -99,7 +99,7 @@ class Rules:
                 entry = self._entries.get((f"*.{rest}", port))
         if entry is None:
             where = show(host, port)
-            raise EgressRefusal(
+            raise EgressError(
                 "not_listed",
                 f'{where} is not allowed; in config.yaml: sandbox.network.allow: ["{where}"]',
             )
@@ -113,7 +113,7 @@ class Rules:
         (`PRIVATE_NAMES`, or one label), and loopback when it is ``localhost``.
 
         Raises:
-            EgressRefusal: it may not; the message says what to add.
+            EgressError: it may not; the message says what to add.
         """
         kind = kind_of(address)
         if kind is AddressKind.GLOBAL or (str(address), entry.port) in self._entries:
@@ -123,7 +123,7 @@ class Rules:
         if kind is AddressKind.LOOPBACK and entry.host == "localhost":
             return kind
         where = show(str(address), entry.port)
-        raise EgressRefusal(
+        raise EgressError(
             "address",
             f"{show(entry.host, entry.port)} leads to the {kind} address {address}; if that is "
             f'meant, in config.yaml: sandbox.network.allow: ["{where}"], besides the name',
