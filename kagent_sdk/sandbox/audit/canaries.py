@@ -79,14 +79,14 @@ def judge(policy: Policy, attempt: Attempt, outside: str, inside: str) -> Findin
     """
     if inside == DONE:
         verdict, actual = Verdict.MISSING, f"could {attempt.what}"
-        evidence = f"tried {attempt.call}: it succeeded"
+        evidence = f"{attempt.call}: succeeded"
     elif outside == DONE:
-        verdict, actual = Verdict.IN_FORCE, "holds"
-        evidence = f"tried {attempt.call}: {inside}"
+        verdict, actual = Verdict.IN_FORCE, ""
+        evidence = f"{attempt.call}: {inside}"
     else:
         # What is refused to everybody here says nothing of the sandbox.
         verdict, actual = Verdict.UNKNOWN, "could not be found out"
-        evidence = f"tried {attempt.call}: {inside}, outside too"
+        evidence = f"{attempt.call}: {inside}, outside too"
     finding = observe(attempt.control, policy, verdict, actual, evidence)
     return replace(finding, way_out="") if verdict is Verdict.UNKNOWN else finding
 

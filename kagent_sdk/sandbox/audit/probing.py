@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,8 +39,7 @@ def audit_worker(
     vault: Path | None = None,
     outside: Sequence[Path] = (),
     wrapper: Sequence[str] = (),
-    more: Sequence[Finding] = (),
-    timeout_s: float = TIMEOUT_S,
+    on_start: Callable[[subprocess.Popen[bytes]], None] | None = None,
 ) -> tuple[Finding, ...]:
     """Return one finding for each control, from a process that was confined as a worker is.
 
@@ -53,14 +52,14 @@ def audit_worker(
         outside: folders that the policy gives nothing of, to try them; the system's folder for
             temporary files is tried as well.
         wrapper: the program, with its arguments, that makes the worker's namespaces; empty for none.
-        more: what is known already, such as the host's own findings.
-        timeout_s: when to give up; the controls that only the probe sees are unknown then.
+        on_start: told of the probe, whose process group may then be killed from another thread; what
+            only a probe sees is unknown then, as it is after `TIMEOUT_S`.
     """
     if sys.platform != "linux":
         system = SYSTEM_NAMES.get(sys.platform, sys.platform)
-        return combine(policy, (*findings_elsewhere(policy, system), *more))
+        return combine(policy, findings_elsewhere(policy, system))
     if policy.mode is Mode.OFF:
-        return combine(policy, (*findings_when_off(policy), *more))
+        return combine(policy, findings_when_off(policy))
     question = Question(
         policy=policy,
         vault="" if vault is None else str(vault),
@@ -68,13 +67,17 @@ def audit_worker(
         namespaces=_own_namespaces() if policy.isolation is Isolation.BWRAP else (),
     )
     try:
-        found = decode_findings(_ask(question, wrapper, timeout_s))
+        found = decode_findings(_ask(question, wrapper, on_start))
     except (OSError, ValueError, subprocess.TimeoutExpired) as exc:
         found = _without_answer(policy, exc)
-    return combine(policy, (*found, *more))
+    return combine(policy, found)
 
 
-def _ask(question: Question, wrapper: Sequence[str], timeout_s: float) -> bytes:
+def _ask(
+    question: Question,
+    wrapper: Sequence[str],
+    on_start: Callable[[subprocess.Popen[bytes]], None] | None,
+) -> bytes:
     with subprocess.Popen(
         [*wrapper, sys.executable, "-I", "-S", str(_PROBE)],
         stdin=subprocess.PIPE,
@@ -82,10 +85,12 @@ def _ask(question: Question, wrapper: Sequence[str], timeout_s: float) -> bytes:
         stderr=subprocess.PIPE,
         process_group=0,
     ) as process:
+        if on_start is not None:
+            on_start(process)
         try:
-            answer, complaint = process.communicate(pickle.dumps(question), timeout=timeout_s)
+            answer, complaint = process.communicate(pickle.dumps(question), timeout=TIMEOUT_S)
         except BaseException:
-            _kill_group(process)
+            end_probe(process)
             raise
     if not answer:
         last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
@@ -93,7 +98,10 @@ def _ask(question: Question, wrapper: Sequence[str], timeout_s: float) -> bytes:
     return answer
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
+def end_probe(process: subprocess.Popen[bytes]) -> None:
+    """End a probe and all that it has started; nothing once it was waited for."""
+    if process.returncode is not None:
+        return
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except OSError:

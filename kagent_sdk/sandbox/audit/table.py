@@ -56,6 +56,14 @@ WAYS_OUT: dict[Control, str] = {
 }
 """How to get a control that is missing; a finding that knows better says so itself."""
 
+HOW_TO_ASK: dict[Control, str] = {
+    Control.NAMESPACES: "set worker.isolation: bwrap",
+    Control.EGRESS: "set sandbox.network.external: false",
+    Control.CGROUP: "set sandbox.limits",
+    Control.LIMITS: "set sandbox.limits",
+}
+"""How to ask for a control that a policy may do without."""
+
 
 def expect(control: Control, policy: Policy) -> str:
     """Return in a few words what a policy wants of a control."""
@@ -123,8 +131,12 @@ def find_missing(required: Sequence[str], findings: Iterable[Finding]) -> tuple[
     What the policy does not ask for is not in force either: who requires namespaces means them.
     """
     by_name = {finding.control.value: finding for finding in findings}
-    wanted = (by_name[name] for name in required if name in by_name)
-    return tuple(finding for finding in wanted if finding.verdict is not Verdict.IN_FORCE)
+    wanted = (by_name[name] for name in dict.fromkeys(required) if name in by_name)
+    return tuple(
+        replace(finding, way_out=finding.way_out or HOW_TO_ASK.get(finding.control, ""))
+        for finding in wanted
+        if finding.verdict is not Verdict.IN_FORCE
+    )
 
 
 def find_critical(findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -174,6 +186,22 @@ OF_SURROUNDINGS = frozenset(
 """Controls that hold, or do not, whatever the sandbox applies to the worker."""
 
 
+def check_egress(policy: Policy) -> tuple[Finding, ...]:
+    """Return what the kernel cannot hold of a policy with a proxy: it knows ports, and no hosts."""
+    if policy.isolation is Isolation.BWRAP or not policy.network.connect:
+        return ()
+    port = policy.network.connect[0]
+    open_way = observe(
+        Control.EGRESS,
+        policy,
+        Verdict.WEAKER,
+        f"port {port}, the proxy's, can be reached on other hosts too",
+        "the policy",
+    )
+    way_out = "set worker.isolation: bwrap, or run where there is no route out"
+    return (replace(open_way, severity=Severity.WARNING, way_out=way_out),)
+
+
 def not_asked_for(control: Control, policy: Policy) -> Finding | None:
     """Return why a policy does without a control, or None when it wants it."""
     if control is Control.NAMESPACES and policy.isolation is not Isolation.BWRAP:
@@ -205,14 +233,16 @@ def _judge(control: Control, policy: Policy, findings: Sequence[Finding]) -> Fin
     worst = min(findings, key=lambda finding: _WORST_FIRST.index(finding.verdict))
     same = [finding for finding in findings if finding.verdict is worst.verdict]
     severity = min((finding.severity for finding in same), key=list(Severity).index)
+    words = [finding.actual for finding in same if finding.actual] or ["holds"]
     return Finding(
         control=control,
         verdict=worst.verdict,
-        expected=worst.expected,
-        actual=_join("; ", (finding.actual for finding in same)),
+        expected=expect(control, policy),
+        # What does not hold is told in full.
+        actual=words[0] if worst.holds else _join("; ", words),
         evidence=_join(", ", (finding.evidence for finding in same)),
         severity=severity,
-        way_out=_join("; ", (finding.way_out for finding in same)),
+        way_out=next((finding.way_out for finding in same if finding.way_out), ""),
     )
 
 
