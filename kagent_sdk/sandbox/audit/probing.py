@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kagent_sdk.sandbox.audit.table import (
     combine,
@@ -64,7 +65,7 @@ def audit_worker(
         policy=policy,
         vault="" if vault is None else str(vault),
         outside=(*(str(folder) for folder in outside), tempfile.gettempdir()),
-        namespaces=_own_namespaces() if policy.isolation is Isolation.BWRAP else (),
+        namespaces=_own_namespaces(policy) if policy.isolation is Isolation.BWRAP else (),
     )
     try:
         found = decode_findings(_ask(question, wrapper, on_start))
@@ -78,13 +79,15 @@ def _ask(
     wrapper: Sequence[str],
     on_start: Callable[[subprocess.Popen[bytes]], None] | None,
 ) -> bytes:
-    with subprocess.Popen(
+    probe: subprocess.Popen[bytes] = subprocess.Popen(
         [*wrapper, sys.executable, "-I", "-S", str(_PROBE)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         process_group=0,
-    ) as process:
+        **_user_of(question.policy),
+    )
+    with probe as process:
         if on_start is not None:
             on_start(process)
         try:
@@ -96,6 +99,13 @@ def _ask(
         last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
         raise ValueError(last or "it ended without an answer")
     return answer
+
+
+def _user_of(policy: Policy) -> dict[str, Any]:
+    """Let a probe that root starts be the user that a host would have become before."""
+    if policy.user is None or os.geteuid() != 0:
+        return {}
+    return {"user": policy.user, "group": policy.user, "extra_groups": ()}
 
 
 def end_probe(process: subprocess.Popen[bytes]) -> None:
@@ -127,5 +137,8 @@ def _without_answer(policy: Policy, reason: Exception) -> tuple[Finding, ...]:
     )
 
 
-def _own_namespaces() -> tuple[tuple[str, str], ...]:
-    return tuple((kind, str(Path(f"/proc/self/ns/{kind}").readlink())) for kind in NAMESPACES)
+def _own_namespaces(policy: Policy) -> tuple[tuple[str, str], ...]:
+    # Who may reach the network, or be reached, has it in common with the host.
+    is_shared = policy.network.external or bool(policy.network.listen)
+    kinds = [kind for kind in NAMESPACES if kind != "net" or not is_shared]
+    return tuple((kind, str(Path(f"/proc/self/ns/{kind}").readlink())) for kind in kinds)
