@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kagent_sdk.config.models import AgentConfig
+from kagent_sdk.host.audit import HostAudit
 from kagent_sdk.host.callbacks import Callbacks
 from kagent_sdk.host.children import Children
 from kagent_sdk.host.counters import Counters
@@ -76,6 +77,7 @@ class HostParts:
     watchdog: Watchdog
     monitor: Monitor
     callbacks: Callbacks
+    audit: HostAudit
     service_manager: ServiceManager | None
 
     @property
@@ -155,6 +157,12 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
         watchdog=watchdog,
         monitor=monitor,
         callbacks=callbacks,
+        audit=HostAudit(
+            sandbox.first,
+            directory / config.secrets.file,
+            places=lambda: _places(succession),
+            pump=pump,
+        ),
         service_manager=service_manager,
     )
 
