@@ -25,7 +25,8 @@ def make_arguments(
     policy: Policy,
     directory: str,
     *,
-    is_folder: Callable[[str], bool],
+    shared: Iterable[str] = (),
+    is_folder: Callable[[str], bool | None],
     find_link: Callable[[str], str | None],
 ) -> list[str]:
     """Return the words before the program that is to run inside, ``--`` included.
@@ -35,10 +36,11 @@ def make_arguments(
     Args:
         policy: what is allowed.
         directory: the working directory.
-        is_folder: tells whether a path is one.
+        shared: what is to be read besides, wherever it is.
+        is_folder: tells whether a path is one; None when nothing is there.
         find_link: returns what a path points to when it is a link.
     """
-    words = [PROGRAM, "--unshare-all", "--unshare-user", "--disable-userns"]
+    words = [PROGRAM, "--unshare-all", "--unshare-user", "--disable-userns", "--new-session"]
     if policy.network.external or policy.network.listen:
         words.append("--share-net")
     words += ["--die-with-parent", "--cap-drop", "ALL"]
@@ -52,11 +54,14 @@ def make_arguments(
         if target is not None:
             words += ["--symlink", target, link]
     words += _mounts(policy, is_folder)
+    for path in shared:
+        words += ["--bind", path, path]
+    words += ["--remount-ro", "/"]
     words += ["--chdir", directory, "--"]
     return words
 
 
-def _mounts(policy: Policy, is_folder: Callable[[str], bool]) -> list[str]:
+def _mounts(policy: Policy, is_folder: Callable[[str], bool | None]) -> list[str]:
     """Mount what may be read, over that what may be written, and over both what is hidden.
 
     Sorted, for a mount hides what was mounted below its point before.
@@ -73,12 +78,12 @@ def _mounts(policy: Policy, is_folder: Callable[[str], bool]) -> list[str]:
         kind = steps[path]
         if kind != "hide":
             words += [kind, path, path]
-        elif not _is_seen(path, steps):
-            continue
+        elif not _is_seen(path, steps) or is_folder(path) is None:
+            continue  # where it is made later, the launcher's rules keep it from being read
         elif is_folder(path):
             words += ["--perms", "0555", "--tmpfs", path]
         else:
-            words += ["--ro-bind-try", "/dev/null", path]
+            words += ["--ro-bind", "/dev/null", path]
     return words
 
 
