@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kagent_sdk.errors import ConfigError, StartupError
 from kagent_sdk.host.audit import PR_GET_DUMPABLE, hide_memory
@@ -19,14 +20,17 @@ from kagent_sdk.sandbox.audit.mounts import check_root
 from kagent_sdk.sandbox.audit.probing import audit_worker
 from kagent_sdk.sandbox.audit.process import check_limits, check_status
 from kagent_sdk.sandbox.audit.surroundings import check_host_memory, check_vault
-from kagent_sdk.sandbox.audit.table import combine, find_missing
+from kagent_sdk.sandbox.audit.table import combine, find_critical, find_missing
+from kagent_sdk.sandbox.audit.wire import encode_finding
 from kagent_sdk.sandbox.controls import Finding
 from kagent_sdk.sandbox.policy import Isolation, Mode, Policy
 
 if TYPE_CHECKING:
     from subprocess import Popen
 
+    from kagent_sdk.config.models import AgentConfig
     from kagent_sdk.host.worker_start import WorkerStart
+    from kagent_sdk.sandbox.cgroups import WorkerCgroup
 
 MAX_TEXT_BYTES = 1 << 20
 
@@ -60,6 +64,54 @@ def audit_agent(start: WorkerStart, vault: Path, *, is_host: bool) -> tuple[Find
     """
     probed = ask_probe(start, vault)
     return combine(start.policy, (*probed, *look_around(start.policy, vault, is_host=is_host)))
+
+
+def audit_folder(directory: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a probe finds out for an agent that does not run, as ``/status`` would tell it.
+
+    Nothing of the agent is changed: a probe that is to be another user becomes that by itself.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        SandboxError: bubblewrap is asked for and not installed.
+    """
+    from kagent_sdk.config import read_config  # noqa: PLC0415 - a host has read it
+    from kagent_sdk.host.confinement import find_confinement  # noqa: PLC0415
+    from kagent_sdk.host.policy_checks import check_policy  # noqa: PLC0415
+    from kagent_sdk.host.worker_sandbox import WorkerSandbox  # noqa: PLC0415
+
+    loaded = read_config(directory.resolve(), environ=environ)
+    confinement = find_confinement(loaded.directory, loaded.config, environ)
+    check_policy(loaded, confinement)
+    vault = loaded.directory / loaded.config.secrets.file
+    with _cgroup_for(loaded.config) as cgroup:
+        sandbox = WorkerSandbox(loaded.directory, loaded.config, confinement, cgroup=cgroup)
+        start = sandbox.first
+        findings = audit_agent(start, vault, is_host=False)
+    return {
+        "mode": start.policy.mode.value,
+        "isolation": start.policy.isolation.value,
+        "checked_at": datetime.now(UTC).isoformat(),
+        "holds": not find_critical(findings),
+        "controls": [encode_finding(finding) for finding in findings],
+    }
+
+
+@contextmanager
+def _cgroup_for(config: AgentConfig) -> Iterator[WorkerCgroup | None]:
+    """Have the cgroup that a host would make, for the time of the block; None where it could not."""
+    from kagent_sdk.host.confinement import limits_of  # noqa: PLC0415 - as above
+    from kagent_sdk.sandbox.cgroups import CgroupError, make_cgroup  # noqa: PLC0415
+
+    cgroup = None
+    if os.geteuid() == 0 and config.sandbox.mode != "off":
+        with suppress(CgroupError):
+            cgroup = make_cgroup(limits_of(config.sandbox))
+    try:
+        yield cgroup
+    finally:
+        if cgroup is not None:
+            cgroup.close()
 
 
 def ask_probe(

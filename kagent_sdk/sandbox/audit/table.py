@@ -122,7 +122,13 @@ def combine(policy: Policy, findings: Iterable[Finding]) -> tuple[Finding, ...]:
     found: dict[Control, list[Finding]] = {}
     for finding in findings:
         found.setdefault(finding.control, []).append(finding)
-    return tuple(_judge(control, policy, found.get(control, ())) for control in Control)
+    table = {control: _judge(control, policy, found.get(control, ())) for control in Control}
+    limits, cgroup = table[Control.LIMITS], table[Control.CGROUP]
+    if limits.verdict is Verdict.WEAKER and cgroup.verdict is Verdict.IN_FORCE:
+        table[Control.LIMITS] = replace(
+            limits, actual=f"{limits.actual}; the cgroup does", severity=Severity.INFO, way_out=""
+        )
+    return tuple(table.values())
 
 
 def find_missing(required: Sequence[str], findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -240,7 +246,7 @@ def _judge(control: Control, policy: Policy, findings: Sequence[Finding]) -> Fin
         expected=expect(control, policy),
         # What does not hold is told in full.
         actual=words[0] if worst.holds else _join("; ", words),
-        evidence=_join(", ", (finding.evidence for finding in same)),
+        evidence=_join(", ", (part for one in same for part in one.evidence.split(", "))),
         severity=severity,
         way_out=next((finding.way_out for finding in same if finding.way_out), ""),
     )
