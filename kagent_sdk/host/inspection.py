@@ -124,14 +124,15 @@ def ask_probe(
         vault: the file of secrets, there or not.
         on_start: told of the probe; see `kagent_sdk.sandbox.audit.probing.audit_worker`.
     """
-    policy, counted = start.policy, []
+    policy = start.policy
+    counted: list[Finding] = []
 
     def take(probe: Popen[bytes]) -> None:
         if on_start is not None:
             on_start(probe)
         with suppress(OSError):  # what is not counted is a finding
             start.take(probe.pid)
-        counted.append(_check_cgroup(policy, probe.pid))
+        counted.extend(_check_cgroup(policy, probe.pid))
 
     found = audit_worker(
         policy,
@@ -171,7 +172,7 @@ def look_around(
     if policy.mode is Mode.OFF:
         return tuple(seen)
     for pid in workers:
-        seen.append(_check_cgroup(policy, pid))
+        seen += _check_cgroup(policy, pid)
         # With namespaces the process that we know is bubblewrap's, not the worker itself.
         if policy.isolation is Isolation.PROCESS:
             seen += _check_worker(policy, pid)
@@ -199,15 +200,18 @@ def _check_worker(policy: Policy, pid: int) -> tuple[Finding, ...]:
     )
 
 
-def _check_cgroup(policy: Policy, pid: int) -> Finding:
+def _check_cgroup(policy: Policy, pid: int) -> tuple[Finding, ...]:
     sample = CgroupReader(process=pid).read()
-    return check_cgroup(
+    if sample.version is None and not Path(f"/proc/{pid}").exists():
+        return ()  # it has ended
+    finding = check_cgroup(
         policy,
         memory_bytes=sample.memory.limit_bytes,
         cpu_cores=sample.cpu.limit_cores,
         processes=sample.pids.limit,
         where=f"cgroup {sample.version}" if sample.version else "no cgroups",
     )
+    return (finding,)
 
 
 def _is_dumpable() -> bool:
