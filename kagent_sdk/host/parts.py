@@ -103,13 +103,9 @@ class HostParts:
 def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> HostParts:
     """Put a host together; nothing is started. Called in the event loop.
 
-    Args:
-        folder: the agent's.
-        vault: the secrets.
-        sandbox: of all generations; the configuration of the first one is the host's.
+    The configuration of the first generation is the host's.
     """
-    config = sandbox.first.config
-    directory = folder.path
+    config, directory = sandbox.first.config, folder.path
     started_at = time.time()
     lifecycle = Lifecycle(started_at)
     pump = LogPump(

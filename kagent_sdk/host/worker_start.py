@@ -178,13 +178,19 @@ class WorkerStart:
             self.policy,
             str(self.directory),
             shared=shared,
-            is_folder=lambda path: Path(path).is_dir(),
-            find_link=_find_link,
+            is_folder=is_folder,
+            find_link=find_link,
         )
         return [self._bwrap, *words[1:]]
 
 
-def _find_link(path: str) -> str | None:
+def is_folder(path: str) -> bool | None:
+    """Tell whether a path is a folder; None when nothing is there."""
+    return Path(path).is_dir() if Path(path).exists() else None
+
+
+def find_link(path: str) -> str | None:
+    """Return what a path points to when it is a link."""
     try:
         return str(Path(path).readlink())
     except OSError:
