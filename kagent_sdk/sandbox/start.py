@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -113,10 +114,21 @@ def _become_program(report_fd: int, argv: Sequence[str]) -> NoReturn:
     if "WATCHDOG_USEC" in os.environ:
         os.environ["WATCHDOG_PID"] = str(os.getpid())
     try:
-        os.execvp(argv[0], list(argv))  # noqa: S606 - running a program is what we are for
+        os.execv(_find_program(argv[0]), list(argv))  # noqa: S606 - what we are for
     except OSError as exc:
         _say(report_fd, ("program", exc.strerror or "unknown error"))
         sys.exit(EXIT_NOT_STARTED)
+
+
+def _find_program(name: str) -> str:
+    """Return where a program is; execvp(3) says EACCES when it may not look into all of PATH."""
+    if "/" in name:
+        return name
+    for folder in os.environ.get("PATH", os.defpath).split(":"):
+        path = f"{folder or '.'}/{name}"
+        if os.access(path, os.X_OK) and not os.path.isdir(path):  # noqa: PTH112 - pathlib costs 3 ms
+            return path
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def _run_module(arguments: Sequence[str], path: Sequence[str]) -> NoReturn:
