@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kagent_sdk.errors import ConfigError, StartupError
 from kagent_sdk.host.audit import PR_GET_DUMPABLE, hide_memory
@@ -19,14 +20,17 @@ from kagent_sdk.sandbox.audit.mounts import check_root
 from kagent_sdk.sandbox.audit.probing import audit_worker
 from kagent_sdk.sandbox.audit.process import check_limits, check_status
 from kagent_sdk.sandbox.audit.surroundings import check_host_memory, check_vault
-from kagent_sdk.sandbox.audit.table import combine, find_missing
+from kagent_sdk.sandbox.audit.table import combine, find_critical, find_missing
+from kagent_sdk.sandbox.audit.wire import encode_finding
 from kagent_sdk.sandbox.controls import Finding
 from kagent_sdk.sandbox.policy import Isolation, Mode, Policy
 
 if TYPE_CHECKING:
     from subprocess import Popen
 
+    from kagent_sdk.config.models import AgentConfig
     from kagent_sdk.host.worker_start import WorkerStart
+    from kagent_sdk.sandbox.cgroups import WorkerCgroup
 
 MAX_TEXT_BYTES = 1 << 20
 
@@ -62,6 +66,54 @@ def audit_agent(start: WorkerStart, vault: Path, *, is_host: bool) -> tuple[Find
     return combine(start.policy, (*probed, *look_around(start.policy, vault, is_host=is_host)))
 
 
+def audit_folder(directory: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a probe finds out for an agent that does not run, as ``/status`` would tell it.
+
+    Nothing of the agent is changed: a probe that is to be another user becomes that by itself.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        SandboxError: bubblewrap is asked for and not installed.
+    """
+    from kagent_sdk.config import read_config  # noqa: PLC0415 - a host has read it
+    from kagent_sdk.host.confinement import find_confinement  # noqa: PLC0415
+    from kagent_sdk.host.policy_checks import check_policy  # noqa: PLC0415
+    from kagent_sdk.host.worker_sandbox import WorkerSandbox  # noqa: PLC0415
+
+    loaded = read_config(directory.resolve(), environ=environ)
+    confinement = find_confinement(loaded.directory, loaded.config, environ)
+    check_policy(loaded, confinement)
+    vault = loaded.directory / loaded.config.secrets.file
+    with _cgroup_for(loaded.config) as cgroup:
+        sandbox = WorkerSandbox(loaded.directory, loaded.config, confinement, cgroup=cgroup)
+        start = sandbox.first
+        findings = audit_agent(start, vault, is_host=False)
+    return {
+        "mode": start.policy.mode.value,
+        "isolation": start.policy.isolation.value,
+        "checked_at": datetime.now(UTC).isoformat(),
+        "holds": not find_critical(findings),
+        "controls": [encode_finding(finding) for finding in findings],
+    }
+
+
+@contextmanager
+def _cgroup_for(config: AgentConfig) -> Iterator[WorkerCgroup | None]:
+    """Have the cgroup that a host would make, for the time of the block; None where it could not."""
+    from kagent_sdk.host.confinement import limits_of  # noqa: PLC0415 - as above
+    from kagent_sdk.sandbox.cgroups import CgroupError, make_cgroup  # noqa: PLC0415
+
+    cgroup = None
+    if os.geteuid() == 0 and config.sandbox.mode != "off":
+        with suppress(CgroupError):
+            cgroup = make_cgroup(limits_of(config.sandbox))
+    try:
+        yield cgroup
+    finally:
+        if cgroup is not None:
+            cgroup.close()
+
+
 def ask_probe(
     start: WorkerStart, vault: Path, *, on_start: Callable[[Popen[bytes]], None] | None = None
 ) -> tuple[Finding, ...]:
@@ -72,14 +124,15 @@ def ask_probe(
         vault: the file of secrets, there or not.
         on_start: told of the probe; see `kagent_sdk.sandbox.audit.probing.audit_worker`.
     """
-    policy, counted = start.policy, []
+    policy = start.policy
+    counted: list[Finding] = []
 
     def take(probe: Popen[bytes]) -> None:
         if on_start is not None:
             on_start(probe)
         with suppress(OSError):  # what is not counted is a finding
             start.take(probe.pid)
-        counted.append(_check_cgroup(policy, probe.pid))
+        counted.extend(_check_cgroup(policy, probe.pid))
 
     found = audit_worker(
         policy,
@@ -119,7 +172,7 @@ def look_around(
     if policy.mode is Mode.OFF:
         return tuple(seen)
     for pid in workers:
-        seen.append(_check_cgroup(policy, pid))
+        seen += _check_cgroup(policy, pid)
         # With namespaces the process that we know is bubblewrap's, not the worker itself.
         if policy.isolation is Isolation.PROCESS:
             seen += _check_worker(policy, pid)
@@ -147,15 +200,18 @@ def _check_worker(policy: Policy, pid: int) -> tuple[Finding, ...]:
     )
 
 
-def _check_cgroup(policy: Policy, pid: int) -> Finding:
+def _check_cgroup(policy: Policy, pid: int) -> tuple[Finding, ...]:
     sample = CgroupReader(process=pid).read()
-    return check_cgroup(
+    if sample.version is None and not Path(f"/proc/{pid}").exists():
+        return ()  # it has ended
+    finding = check_cgroup(
         policy,
         memory_bytes=sample.memory.limit_bytes,
         cpu_cores=sample.cpu.limit_cores,
         processes=sample.pids.limit,
         where=f"cgroup {sample.version}" if sample.version else "no cgroups",
     )
+    return (finding,)
 
 
 def _is_dumpable() -> bool:

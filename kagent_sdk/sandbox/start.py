@@ -62,6 +62,11 @@ def start(arguments: Sequence[str], path: Sequence[str]) -> NoReturn:
     # Once more after the change of user, which takes it back (prctl(2)).
     plan = _read_plan(plan_fd)
     plan["keep_fds"] = (*plan["keep_fds"], report_fd)
+    if "relay" in plan:
+        # Before the process is confined, and has closed what the relay must not keep either.
+        from kagent_sdk.sandbox.relay import start as start_relay  # noqa: PLC0415 - few need it
+
+        start_relay(*plan["relay"])
     if kind == MODULE:
         plan["needs"] = (sys.executable, os.__file__, __file__)
     try:

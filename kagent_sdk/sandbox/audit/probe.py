@@ -222,11 +222,17 @@ def _check_namespaces(question: Question) -> tuple[Finding, ...]:
         observe(
             Control.NAMESPACES,
             question.policy,
-            Verdict.WEAKER if shared else Verdict.IN_FORCE,
+            _verdict_on(len(shared), len(question.namespaces)),
             f"shared with the host: {', '.join(shared)}" if shared else "all of its own",
             "/proc/PID/ns",
         ),
     )
+
+
+def _verdict_on(shared: int, total: int) -> Verdict:
+    if shared == total:
+        return Verdict.MISSING
+    return Verdict.WEAKER if shared else Verdict.IN_FORCE
 
 
 def _read(path: str) -> str:

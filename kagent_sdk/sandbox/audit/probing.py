@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kagent_sdk.sandbox.audit.table import (
+    OF_SURROUNDINGS,
     combine,
     findings_elsewhere,
     findings_when_off,
@@ -28,6 +29,8 @@ TIMEOUT_S = 20.0
 
 NAMESPACES = ("ipc", "mnt", "net", "pid", "uts")
 """What bubblewrap gives a process of its own (namespaces(7))."""
+
+MAX_REASON_CHARS = 300
 
 SYSTEM_NAMES = {"darwin": "macOS", "win32": "Windows"}
 
@@ -119,21 +122,15 @@ def end_probe(process: subprocess.Popen[bytes]) -> None:
 
 
 def _without_answer(policy: Policy, reason: Exception) -> tuple[Finding, ...]:
-    text = (
-        "it took too long" if isinstance(reason, subprocess.TimeoutExpired) else str(reason)[:200]
-    )
+    text = "it took too long" if isinstance(reason, subprocess.TimeoutExpired) else str(reason)
+    way_out = f"see why nothing can be confined here: {text[:MAX_REASON_CHARS]}"
     return tuple(
         replace(
-            observe(
-                control,
-                policy,
-                Verdict.UNKNOWN,
-                "could not be found out",
-                f"the probe gave no answer: {text}",
-            ),
-            way_out="run kos-agent doctor again, and read the agent's log",
+            observe(control, policy, Verdict.UNKNOWN, "could not be found out", "the probe failed"),
+            way_out=way_out,
         )
         for control in Control
+        if control not in OF_SURROUNDINGS
     )
 
 
