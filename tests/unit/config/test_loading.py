@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kagent_sdk.config import AgentConfig, keys, load_config, read_config, read_sandbox_file
+from kagent_sdk.config import AgentConfig, keys, load_config, read_config
 from kagent_sdk.config.draft import MAX_PROBLEMS
 from kagent_sdk.config.environment import variable_of
 from kagent_sdk.config.keys import known_keys
@@ -443,66 +443,3 @@ def test_every_key_can_be_overridden() -> None:
     for path in known_keys():
         variable = variable_of(path)
         assert tuple(variable.removeprefix("AGENT_").lower().split("__")) == path
-
-
-SANDBOX = "mode: report\nnetwork:\n  listen: [8081]\n"
-
-
-@pytest.mark.parametrize(
-    "text", [SANDBOX, "sandbox:\n" + "".join(f"  {line}\n" for line in SANDBOX.splitlines())]
-)
-def test_the_section_on_the_sandbox_may_stand_in_a_file_of_its_own(folder: Path, text: str) -> None:
-    """It is copied out of a config.yaml, with its key or without."""
-    path = folder / "policy.yaml"
-    path.write_text(text)
-
-    config = read_sandbox_file(path)
-
-    assert config.sandbox.mode == "report"
-    assert config.sandbox.network.listen == (8081,)
-    assert config.model_copy(update={"sandbox": AgentConfig().sandbox}) == AgentConfig()
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        (
-            "mode: report\nnetwork:\n  lisen: [1]\n",
-            "policy.yaml:3: network.lisen: unknown key; did you mean listen?",
-        ),
-        (
-            "sandbox:\n  network: {listen: [0]}\n",
-            "policy.yaml:2: sandbox.network.listen[0]: should be greater than or equal to 1 (is 0)",
-        ),
-        (
-            "network:\n  listen: [0]\n",
-            "policy.yaml:2: network.listen[0]: should be greater than or equal to 1 (is 0)",
-        ),
-        ("[]", "policy.yaml:1: should be a mapping of keys, such as `name: my-agent`"),
-        ("mode: report\nmode: enforce\n", "policy.yaml:2: mode: is there twice, first on line 1"),
-    ],
-)
-def test_what_is_wrong_in_such_a_file_names_its_line(folder: Path, text: str, problem: str) -> None:
-    """The keys are those that stand there."""
-    path = folder / "policy.yaml"
-    path.write_text(text)
-
-    with pytest.raises(ConfigError) as caught:
-        read_sandbox_file(path)
-
-    assert problem in str(caught.value)
-
-
-@pytest.mark.parametrize("text", ["mode: off", 'mode: "off"'])
-def test_off_is_a_word_with_quotes_and_without(folder: Path, text: str) -> None:
-    """YAML 1.1 takes the plain word for false."""
-    path = folder / "policy.yaml"
-    path.write_text(text)
-
-    assert read_sandbox_file(path).sandbox.mode == "off"
-
-
-def test_a_file_on_the_sandbox_that_is_not_there_is_wrong(folder: Path) -> None:
-    """It was named."""
-    with pytest.raises(ConfigError, match=r"policy\.yaml: does not exist, but it is named"):
-        read_sandbox_file(folder / "policy.yaml")
