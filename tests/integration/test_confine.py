@@ -44,6 +44,13 @@ def blocked(cell: Cell, code: str) -> str:
     return cell.inside(code)
 
 
+def absent_paths(cell: Cell) -> int:
+    """Return how many paths of the policy were found not to be there."""
+    findings = cell.run("program", ["true"]).report.findings
+    files = next(finding for finding in findings if finding.control is Control.FILES)
+    return int(files.actual.split(", ")[1].split(" ")[0])
+
+
 def test_only_what_the_policy_names_can_be_written(cell: Cell) -> None:
     """Code, other agents and the host's files stay as they are."""
     assert cell.inside("open('open/new', 'w').write('x')") == "ok"
@@ -129,6 +136,38 @@ print(*os.getresuid(), *os.getresgid())
     assert lines[-1] == "ok"
     if cell.user is not None:
         assert lines[0] == "1000 1000 1000 1000 1000 1000"
+
+
+def test_a_link_in_place_of_a_folder_grants_nothing(cell: Cell) -> None:
+    """What a worker may write it may replace: the next start must not follow it elsewhere."""
+    place = cell.open / "results"
+    inside = cell.with_policy(write=(*cell.policy.write, str(place)))
+    code = "open('closed/new', 'w').write('x')"
+    place.symlink_to(cell.closed)
+
+    assert absent_paths(inside) == absent_paths(cell) + 1
+    assert cell.outside(code) == "ok"
+    assert inside.inside("open('open/results/new', 'w').write('x')") == DENIED
+
+
+def test_a_crash_leaves_no_image_of_the_memory(cell: Cell) -> None:
+    """Secrets are in it."""
+    if Path("/proc/sys/kernel/core_pattern").read_text().strip() != "core":
+        pytest.skip("platform: the kernel does not write images of the memory into the folder")
+    code = """
+import os, resource
+hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+if os.fork() == 0:
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    os.chdir("open")
+    os.abort()
+os.wait()
+print([name for name in os.listdir("open") if name.startswith("core")])
+"""
+    assert cell.outside(code).startswith("['core")
+    cell.fill()
+
+    assert cell.inside(code) == "[]\nok"
 
 
 def test_limits_hold(cell: Cell) -> None:
