@@ -103,10 +103,7 @@ class HostParts:
 
 
 def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> HostParts:
-    """Put a host together; nothing is started. Called in the event loop.
-
-    The configuration of the first generation is the host's.
-    """
+    """Put a host together; nothing is started. Called in the event loop."""
     config, directory = sandbox.first.config, folder.path
     started_at = time.time()
     lifecycle = Lifecycle(started_at)
