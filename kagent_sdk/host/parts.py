@@ -157,12 +157,7 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
         watchdog=watchdog,
         monitor=monitor,
         callbacks=callbacks,
-        audit=HostAudit(
-            sandbox.first,
-            directory / config.secrets.file,
-            places=lambda: _places(succession),
-            pump=pump,
-        ),
+        audit=_audit(sandbox.first, succession, pump),
         service_manager=service_manager,
     )
 
@@ -298,6 +293,11 @@ def _program_files(
 
 def _places(succession: Succession) -> list[Place]:
     return [place for pool in succession.pools for place in pool.places]
+
+
+def _audit(start: WorkerStart, succession: Succession, pump: LogPump) -> HostAudit:
+    vault = start.directory / start.config.secrets.file
+    return HostAudit(start, vault, places=lambda: _places(succession), pump=pump)
 
 
 def _monitor(
