@@ -296,6 +296,11 @@ def _places(succession: Succession) -> list[Place]:
     return [place for pool in succession.pools for place in pool.places]
 
 
+def _audit(start: WorkerStart, succession: Succession, pump: LogPump) -> HostAudit:
+    vault = start.directory / start.config.secrets.file
+    return HostAudit(start, vault, places=lambda: _places(succession), pump=pump)
+
+
 def _monitor(
     config: AgentConfig, engine: Engine, succession: Succession, later: _Later, pump: LogPump
 ) -> Monitor:
@@ -304,15 +309,6 @@ def _monitor(
         engine=engine,
         pids=lambda: _pids(succession),
         on_memory=later.note_memory,
-        pump=pump,
-    )
-
-
-def _audit(start: WorkerStart, succession: Succession, pump: LogPump) -> HostAudit:
-    return HostAudit(
-        start,
-        start.directory / start.config.secrets.file,
-        places=lambda: _places(succession),
         pump=pump,
     )
 

@@ -45,7 +45,9 @@ def test_the_defaults_are_the_policy_of_kos(folder: Path) -> None:
     assert {f"{folder}/runtime", f"{folder}/logs", f"{folder}/secrets"} <= set(policy.hidden)
     assert policy.limits == Limits()
     assert not policy.network.external
-    assert policy.network.connect == policy.network.listen == policy.network.allow == ()
+    assert not policy.network.connect
+    assert not policy.network.listen
+    assert not policy.network.allow
     assert not policy.network.unix_sockets
 
 
