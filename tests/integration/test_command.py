@@ -40,7 +40,7 @@ def test_a_program_is_ready_when_it_says_so(tmp_path: Path) -> None:
     agent = start_agent(folder)
     try:
         wait_listening(agent)
-        wait_until((folder / "facts.json").exists)
+        wait_until((folder / "runtime/data/facts.json").exists)
         assert agent.get("/readyz").json()["status"] == "starting"
         assert worker_of(agent)["state"] == "starting"
         (folder / "go").touch()
@@ -192,7 +192,7 @@ def test_what_a_stranger_says_does_not_count(tmp_path: Path) -> None:
     agent = start_agent(folder)
     try:
         wait_listening(agent)
-        wait_until((folder / "facts.json").exists)
+        wait_until((folder / "runtime/data/facts.json").exists)
         address = read_facts(folder)["environ"]["NOTIFY_SOCKET"]
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
             stranger.sendto(b"READY=1\nSTATUS=forged", address)

@@ -22,17 +22,19 @@ from kagent_sdk.cli.screens.style import (
     word,
     words,
 )
-from kagent_sdk.cli.text import format_age
+from kagent_sdk.cli.text import clean_line, format_age
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from rich.console import RenderableType
 
-    from kagent_sdk.protocol.sandbox import ControlInfo, SandboxInfo
+    from kagent_sdk.protocol.sandbox import ControlInfo, EgressDenial, SandboxInfo
 
 WIDE = 130
 """From here on a control has room on one line of a table."""
+
+MAX_DENIALS = 20
 
 MANY = 3
 """So many controls with one way out are counted, not named."""
@@ -77,6 +79,17 @@ def doctor_screen(info: SandboxInfo, now: datetime, *, source: str, width: int) 
     if todo := _todo(info.controls):
         parts += [Text(), title("what to do"), indented(pairs(todo))]
     return Group(*parts)
+
+
+def denial_part(denials: tuple[EgressDenial, ...], now: datetime) -> Group:
+    """Return what the egress proxy has refused, each with what to do about it."""
+    rows: list[tuple[str, RenderableType]] = []
+    for denial in denials[:MAX_DENIALS]:
+        often = f"{denial.count} times, " if denial.count > 1 else ""
+        text = words(denial.message)
+        text.append(f"  {often}{format_age(denial.at.isoformat(), now)}", QUIET)
+        rows.append((clean_line(denial.destination or "?"), text))
+    return Group(Text(), title("refused"), indented(pairs(rows)))
 
 
 def _todo(controls: tuple[ControlInfo, ...]) -> list[tuple[str, RenderableType]]:
