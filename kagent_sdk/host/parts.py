@@ -16,6 +16,7 @@ from kagent_sdk.host.callbacks import Callbacks
 from kagent_sdk.host.children import Children
 from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.durability import JOURNAL, Durability, build_journal
+from kagent_sdk.host.egress import Egress
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.entrypoint_worker import EntrypointWorkers
 from kagent_sdk.host.exits import Exits
@@ -78,6 +79,7 @@ class HostParts:
     monitor: Monitor
     callbacks: Callbacks
     audit: HostAudit
+    egress: Egress
     service_manager: ServiceManager | None
 
     @property
@@ -101,10 +103,7 @@ class HostParts:
 
 
 def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> HostParts:
-    """Put a host together; nothing is started. Called in the event loop.
-
-    The configuration of the first generation is the host's.
-    """
+    """Put a host together; nothing is started. Called in the event loop."""
     config, directory = sandbox.first.config, folder.path
     started_at = time.time()
     lifecycle = Lifecycle(started_at)
@@ -158,6 +157,7 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
         monitor=monitor,
         callbacks=callbacks,
         audit=_audit(sandbox.first, succession, pump),
+        egress=sandbox.egress,
         service_manager=service_manager,
     )
 
@@ -265,6 +265,7 @@ class PoolBuilder:
             pump=self.pump,
             exits=self.exits,
         )
+        pool.on_end = lambda: self.sandbox.egress.withdraw(start.grant)
         return pool
 
     def _kind(self, start: WorkerStart, reception: Reception) -> WorkerKind:
