@@ -82,7 +82,9 @@ def test_a_control_that_is_required_and_missing_fails_the_start(folder: Path) ->
 
     assert done.code == 3
     assert done.out == ""
-    assert done.err.startswith("error: sandbox: user: required, and missing: root; ")
+    assert done.err.startswith(
+        "error: sandbox: user: required, and weaker: root without capabilities; "
+    )
 
 
 def test_what_does_not_hold_is_said_on_stderr(folder: Path) -> None:
