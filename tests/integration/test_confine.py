@@ -356,6 +356,17 @@ def test_an_interpreter_that_the_user_cannot_read_is_one_clear_line(own_cell: Ce
     )
 
 
+def test_a_folder_that_the_user_cannot_enter_is_one_clear_line(own_cell: Cell) -> None:
+    """An agent in root's home, started by root."""
+    if os.geteuid() != 0:
+        pytest.skip("platform: only root can become another user")
+    own_cell.folder.chmod(0o700)
+    outcome = own_cell.with_policy(user=1000).run("program", ["true"])
+
+    assert outcome.returncode == 3
+    assert f"sandbox: user: user 1000 cannot read {own_cell.folder}; " in str(outcome.report.error)
+
+
 def test_contradicting_paths_are_an_error_in_enforce_and_a_finding_in_report(
     own_cell: Cell,
 ) -> None:
