@@ -112,6 +112,7 @@ def test_an_encrypted_greeting_is_found() -> None:
         b"\x16\3\1\xff\xff",
         b"\x16\3\1\0\4\2\0\0\0",
         records(b"\1\xff\xff\xff" + bytes(20)),
+        records(b"\1\0\x3f\xff" + bytes(20)),
         records(message(None) + b"\1\0\0\0"),
         records(message(None, tail=b"\0")),
         records(message(b"", tail=b"\0")),
@@ -125,7 +126,7 @@ def test_an_encrypted_greeting_is_found() -> None:
         records(message(extension(0, b"\0\x09\0\0\xff"))),
         records(message(name_extension("ü".encode()))),
         records(b"\1" + vector(3, b"\3\3")),
-        b"".join(b"\x16\3\1\0\1" + bytes([byte]) for byte in b"\1\0\x3f\xff" + bytes(3000)),
+        b"".join(b"\x16\3\1\0\1" + bytes([byte]) for byte in b"\1\0\x30\0" + bytes(3000)),
     ],
 )
 def test_what_is_no_greeting_is_refused(data: bytes) -> None:
