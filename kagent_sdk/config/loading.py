@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from pydantic_core import to_json
 
 from kagent_sdk.config.draft import Draft, Source
 from kagent_sdk.config.environment import apply_environment
-from kagent_sdk.config.keys import known_keys, suggest
+from kagent_sdk.config.keys import KeyPath, known_keys, suggest
 from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.errors import ConfigError
 
@@ -25,6 +25,7 @@ MAX_FILE_BYTES = 1024 * 1024
 MAX_NAME_CHARS = 63
 DEFAULT_NAME = "agent"
 
+_SANDBOX = ("sandbox",)
 _NO_OVERRIDES: Mapping[str, Any] = MappingProxyType({})
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -37,11 +38,14 @@ class LoadedConfig:
         config: the configuration; ``name`` is set.
         path: the file that was read; None if there is none.
         directory: the agent's folder.
+        describe: returns one line on a problem with the value at a path, such as
+            ``config.yaml:7: sandbox.write[0]: …``.
     """
 
     config: AgentConfig
     path: Path | None
     directory: Path
+    describe: Callable[[KeyPath, str], str]
 
 
 def load_config(
@@ -76,13 +80,28 @@ def read_config(
     """
     label = environ.get(CONFIG_VARIABLE) or DEFAULT_FILE
     draft = Draft(label)
-    path = _apply_file(draft, directory / label, label, is_named=bool(environ.get(CONFIG_VARIABLE)))
+    reason = f"{CONFIG_VARIABLE} names it" if environ.get(CONFIG_VARIABLE) else ""
+    path = _apply_file(draft, directory / label, label, reason=reason)
     apply_environment(draft, environ)
     _apply_overrides(draft, overrides)
     config = draft.finish()
     if config.name is None:
         config = config.model_copy(update={"name": fit_name(directory.resolve().name)})
-    return LoadedConfig(config, path, directory)
+    return LoadedConfig(config, path, directory, draft.describe)
+
+
+def read_sandbox_file(path: Path) -> AgentConfig:
+    """Read a file that holds the section ``sandbox`` alone, with that key above it or without.
+
+    Returns:
+        A configuration with that section, and everything else by default.
+
+    Raises:
+        ConfigError: something is wrong; the message has a line for everything that is.
+    """
+    draft = Draft(path.name)
+    _apply_file(draft, path, path.name, reason="it is named", section=_SANDBOX)
+    return draft.finish()
 
 
 def fit_name(text: str) -> str:
@@ -91,14 +110,15 @@ def fit_name(text: str) -> str:
     return joined[:MAX_NAME_CHARS].strip("-_.") or DEFAULT_NAME
 
 
-def _apply_file(draft: Draft, path: Path, label: str, *, is_named: bool) -> Path | None:
-    root = Source(0, 0, 0, label)
+def _apply_file(
+    draft: Draft, path: Path, label: str, *, reason: str, section: KeyPath = ()
+) -> Path | None:
+    root = Source(0, 0, 0, label, section)
     try:
         text = _read(path)
     except FileNotFoundError:
-        if is_named or path.is_symlink():
-            hint = f"{CONFIG_VARIABLE} names it" if is_named else "it is a broken link"
-            draft.report(root, (), f"does not exist, but {hint}")
+        if reason or path.is_symlink():
+            draft.report(root, (), f"does not exist, but {reason or 'it is a broken link'}")
         return None
     except OSError as exc:
         draft.report(root, (), f"cannot be read: {exc.strerror}")
@@ -140,17 +160,23 @@ def _apply_text(draft: Draft, root: Source, text: str) -> None:
     from kagent_sdk.config.document import parse_document  # noqa: PLC0415
 
     document = parse_document(text)
+    above = root.path
+    if isinstance(document.value, dict) and (*document.value,) == above:
+        above = ()  # the section stands below its key
+
+    def source(line: int, column: int = 0) -> Source:
+        return Source(0, line, column, root.label, above)
+
     for fault in document.faults:
-        draft.report(Source(0, fault.line, fault.column, root.label), fault.path, fault.text)
+        draft.report(source(fault.line, fault.column), (*above, *fault.path), fault.text)
     if isinstance(document.value, dict):
         for key, value in document.value.items():
-            draft.put((key,), value, root)
+            draft.put((*above, key), value, root)
         for path, line in document.lines.items():
-            draft.locate(path, Source(0, line, 0, root.label))
+            draft.locate((*above, *path), source(line))
     elif document.value is not None:
-        line = document.lines[()]
         text = "should be a mapping of keys, such as `name: my-agent`"
-        draft.report(Source(0, line, 0, root.label), (), text)
+        draft.report(source(document.lines[()]), (), text)
 
 
 def _apply_overrides(draft: Draft, overrides: Mapping[str, Any]) -> None:

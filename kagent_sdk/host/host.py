@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kagent_sdk.errors import CrashLoopError, KagentError
 from kagent_sdk.host.announcement import announce
 from kagent_sdk.host.lifecycle import LifecycleState
+from kagent_sdk.host.own_memory import hide_memory
 from kagent_sdk.host.parts import HostParts
 from kagent_sdk.host.shutdown import ShutdownSchedule, plan_shutdown
 from kagent_sdk.host.signals import EarlySignals
@@ -156,6 +157,7 @@ class Host:
                 ("monitor", self._monitor()),
                 ("vault", parts.keeper.run()),
                 ("callbacks", self._call_back()),
+                ("egress", parts.egress.run(self._pump.log, self._find_secret)),
                 ("sweep", server.sweep()),
             )
         ]
@@ -185,10 +187,14 @@ class Host:
             # Behind the start, and before anyone asks what is wrong: no imports during a stall.
             await asyncio.sleep(SETTLED_AFTER_S)
             await asyncio.to_thread(import_reports)
+            await self._parts.audit.run()
 
     async def _call_back(self) -> None:
         await self._parts.durability.opened.wait()
         await self._parts.callbacks.run()
+
+    def _find_secret(self, name: str) -> object:
+        return self._parts.keeper.vault.known((name,)).get(name)
 
     async def _wait_for_stop(self) -> None:
         await self._stop_asked.wait()
@@ -297,10 +303,11 @@ class Host:
 
 
 def _settle_process(parts: HostParts) -> None:
-    """Do what can wait until the port is open: both need ctypes."""
+    """Do what can wait until the port is open: all of it needs ctypes."""
     from kagent_sdk.host.allocator import return_large_buffers  # noqa: PLC0415
 
     parts.children.take_orphans()
+    hide_memory()
     return_large_buffers()
 
 

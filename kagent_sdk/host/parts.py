@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kagent_sdk.config.models import AgentConfig
+from kagent_sdk.host.audit import HostAudit
 from kagent_sdk.host.callbacks import Callbacks
 from kagent_sdk.host.children import Children
 from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.durability import JOURNAL, Durability, build_journal
+from kagent_sdk.host.egress import Egress
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.entrypoint_worker import EntrypointWorkers
 from kagent_sdk.host.exits import Exits
@@ -38,6 +40,8 @@ from kagent_sdk.host.vault import Vault
 from kagent_sdk.host.vault_keeper import VaultKeeper
 from kagent_sdk.host.watchdog import TICK_S, Watchdog
 from kagent_sdk.host.worker_kind import WorkerKind
+from kagent_sdk.host.worker_sandbox import WorkerSandbox
+from kagent_sdk.host.worker_start import WorkerStart
 from kagent_sdk.storage.thread import Storage
 
 if TYPE_CHECKING:
@@ -74,6 +78,8 @@ class HostParts:
     watchdog: Watchdog
     monitor: Monitor
     callbacks: Callbacks
+    audit: HostAudit
+    egress: Egress
     service_manager: ServiceManager | None
 
     @property
@@ -96,9 +102,9 @@ class HostParts:
         return _pids(self.succession)
 
 
-def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostParts:
+def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> HostParts:
     """Put a host together; nothing is started. Called in the event loop."""
-    directory = folder.path
+    config, directory = sandbox.first.config, folder.path
     started_at = time.time()
     lifecycle = Lifecycle(started_at)
     pump = LogPump(
@@ -116,9 +122,11 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
     files = _program_files(directory, config, keeper, pump)
     keepers = Keepers(keeper, durability.state)
     pools = PoolBuilder(
-        directory, engine, children, pump, keepers, exits, files, clock, later.refresh
+        sandbox, engine, children, pump, keepers, exits, files, clock, later.refresh
     )
-    succession = Succession(pools.build(config), build=pools.build, engine=engine, pump=pump)
+    succession = Succession(
+        pools.build_with(sandbox.first), build=pools.build, engine=engine, pump=pump
+    )
     keeper.listeners.append(succession.share_secrets)
     watchdog = Watchdog(succession, lifecycle=lifecycle, engine=engine, pump=pump, clock=clock)
     later.succession, later.watchdog, later.durability = succession, watchdog, durability
@@ -148,6 +156,8 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
         watchdog=watchdog,
         monitor=monitor,
         callbacks=callbacks,
+        audit=_audit(sandbox.first, succession, pump),
+        egress=sandbox.egress,
         service_manager=service_manager,
     )
 
@@ -213,7 +223,7 @@ class PoolBuilder:
         on_change: called when a worker of any of them became ready, recovered or was lost.
     """
 
-    directory: Path
+    sandbox: WorkerSandbox
     engine: Engine
     children: Children
     pump: LogPump
@@ -224,7 +234,16 @@ class PoolBuilder:
     on_change: Callable[[], None]
 
     def build(self, config: AgentConfig) -> Pool:
-        """Return a generation that runs by this configuration; nothing is started."""
+        """Return a generation that runs by this configuration; nothing is started.
+
+        Raises:
+            SandboxError: its workers cannot be confined as it says.
+        """
+        return self.build_with(self.sandbox.start_by(config))
+
+    def build_with(self, start: WorkerStart) -> Pool:
+        """Return a generation that is started this way; nothing is."""
+        config = start.config
 
         def note_change() -> None:
             pool.changed.set()
@@ -240,22 +259,22 @@ class PoolBuilder:
         )
         pool = Pool(
             config,
-            kind=self._kind(config, reception),
+            kind=self._kind(start, reception),
             reception=reception,
             children=self.children,
             pump=self.pump,
             exits=self.exits,
         )
+        pool.on_end = lambda: self.sandbox.egress.withdraw(start.grant)
         return pool
 
-    def _kind(self, config: AgentConfig, reception: Reception) -> WorkerKind:
+    def _kind(self, start: WorkerStart, reception: Reception) -> WorkerKind:
         if self.files is None:
-            return EntrypointWorkers(self.directory, config, reception=reception)
+            return EntrypointWorkers(start, reception=reception)
         from kagent_sdk.host.command_worker import CommandWorkers  # noqa: PLC0415 - few need it
 
         return CommandWorkers(
-            self.directory,
-            config,
+            start,
             files=self.files,
             pump=self.pump,
             clock=self.clock,
@@ -275,6 +294,11 @@ def _program_files(
 
 def _places(succession: Succession) -> list[Place]:
     return [place for pool in succession.pools for place in pool.places]
+
+
+def _audit(start: WorkerStart, succession: Succession, pump: LogPump) -> HostAudit:
+    vault = start.directory / start.config.secrets.file
+    return HostAudit(start, vault, places=lambda: _places(succession), pump=pump)
 
 
 def _monitor(

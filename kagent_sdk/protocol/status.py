@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from kagent_sdk.protocol.last_exit import LastExit, WorkerExit
 from kagent_sdk.protocol.manifest import LoopStatus
+from kagent_sdk.protocol.sandbox import EgressInfo, SandboxInfo
 
 Lifecycle = Literal["starting", "ready", "busy", "draining", "stopping", "stopped", "failed"]
 """The states of `kagent_sdk.host.lifecycle.LifecycleState`, in their order."""
@@ -305,40 +306,6 @@ class OutboxInfo(Part):
     last_drop: str | None = Field(None, description="Why a message was given up last.")
 
 
-class EgressDestination(Part):
-    """What went through the egress proxy by one entry of ``sandbox.network.allow``."""
-
-    destination: str = Field(description="The entry, as config.yaml has it.")
-    tunnel: int = Field(0, description="Connections for TLS, by CONNECT.")
-    plain: int = Field(0, description="Requests for http:// URLs.")
-    inject: int = Field(0, description="Requests that a secret was added to.")
-    failed: dict[str, int] = Field(
-        {}, description="How many of those did not reach their destination, by reason."
-    )
-    sent_bytes: int = 0
-    received_bytes: int = 0
-
-
-class EgressDenial(Part):
-    """A destination that the egress proxy has refused."""
-
-    destination: str = Field(description="Host and port; empty where there was none.")
-    reason: str = Field(description="A stable name, such as not_listed.")
-    message: str = Field(description="What to do about it.")
-    count: int
-    at: AwareDatetime = Field(description="When last.")
-
-
-class EgressInfo(Part):
-    """The way out of the sandbox."""
-
-    running: bool = Field(default=False, description="There is a proxy.")
-    connections: int = Field(0, description="Of workers to the proxy, now.")
-    destinations: tuple[EgressDestination, ...] = ()
-    refused: dict[str, int] = Field({}, description="Requests that were refused, by reason.")
-    denials: tuple[EgressDenial, ...] = Field((), description="The latest first.")
-
-
 class Status(Part):
     """The whole document."""
 
@@ -357,5 +324,6 @@ class Status(Part):
     vault: VaultInfo = VaultInfo()
     state: StateInfo = StateInfo()
     outbox: OutboxInfo = OutboxInfo()
+    sandbox: SandboxInfo = SandboxInfo()
     egress: EgressInfo = EgressInfo()
     last_exit: LastExit = LastExit()

@@ -18,7 +18,7 @@ import pytest
 from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.errors import StartupError
 from kagent_sdk.host.egress import RELAY_PORT, Egress, Grant, egress_environment
-from kagent_sdk.protocol.status import EgressInfo
+from kagent_sdk.protocol.sandbox import EgressInfo
 from kagent_sdk.sandbox import relay
 from tests.integration.egress_rig import NAME, connect_request, running_upstream
 

@@ -9,7 +9,7 @@ from kagent_sdk.errors import EgressError
 from kagent_sdk.host import egress_record
 from kagent_sdk.host.egress_record import BURST, MAX_DENIALS, OTHERS, EgressRecord, RateBound
 from kagent_sdk.host.egress_status import describe
-from kagent_sdk.protocol.status import EgressInfo
+from kagent_sdk.protocol.sandbox import EgressInfo
 from kagent_sdk.sandbox.egress.passage import Passage, Way
 from kagent_sdk.sandbox.policy import Destination
 

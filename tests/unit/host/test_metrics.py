@@ -12,11 +12,10 @@ from prometheus_client.samples import Sample
 
 from kagent_sdk.host.counters import DURATION_BOUNDS_S, UNDECLARED, Counters
 from kagent_sdk.host.metrics import CONTENT_TYPE, render_metrics
+from kagent_sdk.protocol.sandbox import EgressDestination, EgressInfo
 from kagent_sdk.protocol.status import (
     AgentInfo,
     CapabilityInfo,
-    EgressDestination,
-    EgressInfo,
     HealthInfo,
     LifecycleInfo,
     LogsInfo,
