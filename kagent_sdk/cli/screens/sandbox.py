@@ -51,9 +51,9 @@ def sandbox_line(info: SandboxInfo) -> Text:
     critical = [one.control for one in open_ones if one.is_open]
     others = [one.control for one in open_ones if not one.is_open]
     if critical:
-        parts.append(styled(f"open: {', '.join(critical)}", BAD))
+        parts.append(word(f"open: {', '.join(critical)}", BAD))
     if others:
-        parts.append(styled(f"weak: {', '.join(others)}", QUIET))
+        parts.append(word(f"weak: {', '.join(others)}", QUIET))
     if not open_ones:
         parts.append(styled("all in force", GOOD))
     if critical:
@@ -99,7 +99,10 @@ def _todo(controls: tuple[ControlInfo, ...]) -> list[tuple[str, RenderableType]]
         if not control.holds and control.way_out:
             names.setdefault(control.way_out, []).append(control.control)
     return [
-        (", ".join(those) if len(those) < MANY else f"{len(those)} controls", words(way_out))
+        (
+            clean_line(", ".join(those)) if len(those) < MANY else f"{len(those)} controls",
+            words(way_out),
+        )
         for way_out, those in names.items()
     ]
 
