@@ -405,7 +405,7 @@ async def test_hundreds_of_hostile_connections_leave_the_proxy_at_work() -> None
         connect_request(f"{NAME}:443", "wrong"),
         b"GET /" + TOKEN.encode() + b"/x HTTP/1.1\r\nHost: x\r\n\r\n",
     ]
-    bounds = Bounds(head_s=0.5)
+    bounds = Bounds(head_s=3)
     async with running_upstream() as upstream, running_proxy(upstream.allow, bounds=bounds) as rig:
         await asyncio.gather(*(rig.say(one) for one in rubbish * 40))
         sent = f"GET http://{upstream.where}/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"

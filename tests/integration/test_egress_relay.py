@@ -21,6 +21,8 @@ NAMESPACES = [
 ]
 START_DEADLINE_S = 30
 
+Run = Callable[[Path], contextlib.AbstractContextManager[int]]
+
 
 @contextlib.contextmanager
 def serving(path: Path, serve: Callable[[socket.socket], None]) -> Iterator[None]:
@@ -65,17 +67,40 @@ def echo(connection: socket.socket) -> None:
 
 @contextlib.contextmanager
 def running_relay(path: Path) -> Iterator[int]:
-    """Run a relay as a process; yields its port."""
+    """Run a relay in a thread; yields its port."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        carrier = relay.Relay(listener, str(path))
+
+        def run() -> None:
+            while not over.is_set() or carrier._pairs:
+                carrier.turn()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        port = listener.getsockname()[1]
+        try:
+            yield port
+        finally:
+            over.set()
+            with socket.create_connection(("127.0.0.1", port)):
+                pass  # it turns once more
+            thread.join()
+
+
+@contextlib.contextmanager
+def relay_process(path: Path) -> Iterator[int]:
+    """Run a relay as a process of its own, without what is installed; yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    command = [sys.executable, relay.__file__, str(port), str(path)]
+    command = [sys.executable, "-S", "-I", relay.__file__, str(port), str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == b"ready\n"
             yield port
         finally:
-            process.terminate()
+            process.kill()
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -86,9 +111,10 @@ def read_all(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def test_bytes_go_both_ways_and_ends_are_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("running", [running_relay, relay_process])
+def test_bytes_go_both_ways_and_ends_are_told(tmp_path: Path, running: Run) -> None:
     """A client that has said all is still answered."""
-    with serving(tmp_path / "s", echo), running_relay(tmp_path / "s") as port:
+    with serving(tmp_path / "s", echo), running(tmp_path / "s") as port:
         for size in (0, 1, 3_000_000):
             with socket.create_connection(("127.0.0.1", port)) as client:
                 sender = threading.Thread(target=send_and_end, args=(client, os.urandom(size)))
@@ -166,7 +192,7 @@ def test_the_sockets_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
     folder.mkdir()
     with serving(tmp_path / "s", echo):
         (tmp_path / "s").rename(folder / "s")
-        with running_relay(folder / "s") as port:
+        with relay_process(folder / "s") as port:
             client = socket.create_connection(("127.0.0.1", port))
             with client:
                 client.sendall(b"x")

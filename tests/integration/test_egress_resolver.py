@@ -8,7 +8,6 @@ import threading
 
 import pytest
 
-from kagent_sdk.sandbox.egress import resolver
 from kagent_sdk.sandbox.egress.resolver import MAX_LOOKUPS, ThreadResolver
 
 
@@ -61,7 +60,7 @@ async def test_without_a_thread_there_is_an_error(monkeypatch: pytest.MonkeyPatc
 
     resolve = ThreadResolver()
     with monkeypatch.context() as patch:
-        patch.setattr(resolver.threading.Thread, "start", refuse)
+        patch.setattr(threading.Thread, "start", refuse)
         for _ in range(MAX_LOOKUPS + 1):
             with pytest.raises(OSError, match="can't start new thread"):
                 await resolve("localhost", 443)
