@@ -152,7 +152,9 @@ def test_a_host_that_the_kernel_killed_for_memory_is_told_by_the_next(hungry: Pa
 def test_in_a_new_cgroup_nobody_knows_whether_it_was_memory(hungry: Path) -> None:
     """A new container counts from zero: better no word than a wrong one."""
     with own_cgroup("memory") as first:
-        with running_agent(hungry, arguments=inside(first), env=UNCONFINED, exit_code=None) as agent:
+        with running_agent(
+            hungry, arguments=inside(first), env=UNCONFINED, exit_code=None
+        ) as agent:
             wait_until((hungry / "runtime" / "running.json").exists)
             agent.kill()
             (hungry / "runtime" / "host.json").unlink()
