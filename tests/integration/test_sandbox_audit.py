@@ -240,6 +240,24 @@ def test_doctor_asks_a_probe_where_no_agent_runs(agent_folder: Path) -> None:
     assert not (agent_folder / "runtime" / "host.json").exists()
 
 
+def test_namespaces_are_proven_by_a_probe_inside_them(agent_folder: Path) -> None:
+    """What the host's own processes see says nothing of a worker that sees another machine."""
+    secrets = agent_folder / "secrets"
+    secrets.mkdir()
+    (secrets / "vault.json").write_text("{}")
+    (secrets / "vault.json").chmod(0o600)
+    env = {"AGENT_WORKER__ISOLATION": "bwrap"}
+    told = json.loads(doctor(agent_folder, "--json", code=0, env=env))
+
+    rows = {row["control"]: row for row in told["controls"]}
+    assert (rows["namespaces"]["verdict"], rows["namespaces"]["evidence"]) == (
+        "in_force",
+        "/proc/PID/ns",
+    )
+    for name in ("files", "syscalls", "scopes", "egress", "tcp_ports"):
+        assert rows[name]["verdict"] == "in_force", rows[name]
+
+
 def test_doctor_fails_where_something_critical_is_open(agent_folder: Path) -> None:
     """A script reads the exit code."""
     (agent_folder / "config.yaml").write_text("sandbox:\n  mode: 'off'\n")

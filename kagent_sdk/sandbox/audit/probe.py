@@ -18,6 +18,7 @@ if __name__ == "__main__":
 
 import json
 import pickle
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -40,7 +41,7 @@ MAX_ANSWER_BYTES = 1 << 20
 HIGHEST_FD = 4096
 """Descriptors are looked for up to here: the limit may be millions, and each look is a system call."""
 
-_PR_GET_DUMPABLE = 3  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_GET_DUMPABLE = 1, 3  # linux/prctl.h
 
 Confine = Callable[[Policy], Sequence[Finding]]
 
@@ -66,8 +67,19 @@ def main() -> None:
     """Answer one question."""
     from kagent_sdk.sandbox.confine import confine  # noqa: PLC0415 - tests bring their own
 
+    _die_with_asker()
     question = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
     sys.stdout.buffer.write(encode_findings(examine(question, confine)))
+
+
+def _die_with_asker() -> None:
+    """Let the kernel kill this process when the thread that started it ends (prctl(2)).
+
+    The children end by themselves: they wait on pipes that close then.
+    """
+    import ctypes  # noqa: PLC0415 - loaded by `canaries` already
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def examine(question: Question, confine: Confine) -> tuple[Finding, ...]:
