@@ -1,0 +1,42 @@
+"""The agent whose worker tries to get out: copied to an agent's folder with all of the package."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from kagent_sdk import Agent
+from tests.integration.escapes.everyday import EVERYDAY
+from tests.integration.escapes.runner import run_request
+
+agent = Agent()
+
+
+@agent.capability
+def try_to_escape(request: dict[str, Any]) -> dict[str, Any]:
+    """Run attempts in children of this worker."""
+    return dict(run_request(request))
+
+
+@agent.capability
+def work(name: str, facts: dict[str, Any]) -> str:
+    """Do a piece of everyday work and say what came of it."""
+    return EVERYDAY[name](facts)
+
+
+@agent.capability
+async def work_async(name: str, facts: dict[str, Any]) -> str:
+    """Do a piece of everyday work on the event loop."""
+    from tests.integration.escapes.everyday import ASYNCHRONOUS  # noqa: PLC0415 - imports aiohttp
+
+    return await ASYNCHRONOUS[name](facts)
+
+
+@agent.capability
+def identity() -> dict[str, int]:
+    """Say who the worker is."""
+    return {"pid": os.getpid(), "user": os.getuid(), "group": os.getgid()}
+
+
+if __name__ == "__main__":
+    agent.run()

@@ -1,0 +1,2 @@
+EVERYDAY = {}
+ASYNCHRONOUS = {}
