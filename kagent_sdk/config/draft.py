@@ -77,6 +77,10 @@ class Draft:
         """Remember more exactly where a part of a value came from."""
         self._sources[path] = source
 
+    def describe(self, path: KeyPath, text: str) -> str:
+        """Return one line on a problem with a value, with the place where it came from."""
+        return self._source_of(path).describe(path, text)
+
     def finish(self) -> AgentConfig:
         """Return the configuration.
 

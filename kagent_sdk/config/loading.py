@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from pydantic_core import to_json
 
 from kagent_sdk.config.draft import Draft, Source
 from kagent_sdk.config.environment import apply_environment
-from kagent_sdk.config.keys import known_keys, suggest
+from kagent_sdk.config.keys import KeyPath, known_keys, suggest
 from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.errors import ConfigError
 
@@ -37,11 +37,14 @@ class LoadedConfig:
         config: the configuration; ``name`` is set.
         path: the file that was read; None if there is none.
         directory: the agent's folder.
+        describe: returns one line on a problem with the value at a path, such as
+            ``config.yaml:7: sandbox.write[0]: …``.
     """
 
     config: AgentConfig
     path: Path | None
     directory: Path
+    describe: Callable[[KeyPath, str], str]
 
 
 def load_config(
@@ -82,7 +85,7 @@ def read_config(
     config = draft.finish()
     if config.name is None:
         config = config.model_copy(update={"name": fit_name(directory.resolve().name)})
-    return LoadedConfig(config, path, directory)
+    return LoadedConfig(config, path, directory, draft.describe)
 
 
 def fit_name(text: str) -> str:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kagent_sdk.config import load_config
+from kagent_sdk.config import read_config
 from kagent_sdk.errors import StartupError
 
 if TYPE_CHECKING:
+    from kagent_sdk.config import LoadedConfig
     from kagent_sdk.config.models import AgentConfig
     from kagent_sdk.host.reconfiguration import Reconfiguration
 
@@ -28,13 +29,13 @@ class AgentFolder:
     path: Path
     overrides: Mapping[str, Any]
 
-    def read_config(self) -> AgentConfig:
+    def read_config(self) -> LoadedConfig:
         """Read ``config.yaml`` and the environment.
 
         Raises:
             ConfigError: they are wrong.
         """
-        return load_config(self.path, environ=os.environ, overrides=self.overrides)
+        return read_config(self.path, environ=os.environ, overrides=self.overrides)
 
     def check_entrypoint(self, config: AgentConfig) -> None:
         """See that there is something to run.
@@ -63,7 +64,7 @@ class AgentFolder:
         from kagent_sdk.errors import ReloadError  # noqa: PLC0415 - a start needs none of these
         from kagent_sdk.host.reconfiguration import reconfigure  # noqa: PLC0415
 
-        plan = reconfigure(present, self.read_config())
+        plan = reconfigure(present, self.read_config().config)
         try:
             self.check_entrypoint(plan.config)
         except StartupError as exc:

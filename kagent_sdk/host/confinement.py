@@ -1,0 +1,200 @@
+"""What the workers may do: from config.yaml, the agent's folder and this machine to a policy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kagent_sdk.config.sandbox import WRITABLE, parse_destination
+from kagent_sdk.host.grounds import Grounds, is_within, outermost, resolve
+from kagent_sdk.sandbox.policy import (
+    AGENT_ID,
+    Destination,
+    Isolation,
+    Limits,
+    Mode,
+    Network,
+    Policy,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from kagent_sdk.config.models import AgentConfig, SandboxConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Secluded:
+    """What of an agent the host alone may read; absolute, without links.
+
+    Attributes:
+        folders: with all that is and will be in them.
+        files: whose folders hold what the worker needs as well.
+    """
+
+    folders: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """How the workers of one host are confined.
+
+    Attributes:
+        directory: the agent's folder, without links.
+        grounds: what this machine needs for Python.
+        user: what the workers become; None where they stay the caller.
+        token_file: of the control plane, if it has one.
+        proxy_port: of the egress proxy on the loopback, which they may connect to; None without.
+        environment: variables that tell them of the proxy.
+    """
+
+    directory: str
+    grounds: Grounds
+    user: int | None = None
+    token_file: str | None = None
+    proxy_port: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def policy(self, config: AgentConfig, shared: Sequence[str] = ()) -> Policy:
+        """Return what a worker of this configuration may do; its descriptors are to be added.
+
+        A path that has gone since it was checked is left out.
+
+        Args:
+            config: of the worker's generation.
+            shared: what the host has made for this worker to read: sockets, files of secrets.
+        """
+        sandbox, directory = config.sandbox, self.directory
+        secluded = find_secluded(directory, config, self.token_file)
+        own = [os.path.join(directory, name) for name in WRITABLE]
+        write = outermost(
+            (*self.grounds.write, *resolve((*own, *_within(directory, sandbox.write))))
+        )
+        execute = outermost(
+            (
+                *self.grounds.execute,
+                *resolve((*_within(directory, sandbox.execute), *_program(directory, config))),
+            )
+        )
+        read = (
+            directory,
+            *self.grounds.read,
+            *resolve((*shared, *_within(directory, sandbox.read))),
+        )
+        return Policy(
+            mode=Mode(sandbox.mode),
+            isolation=Isolation(config.worker.isolation),
+            user=self.user,
+            read=tuple(dict.fromkeys(read)),
+            write=write,
+            execute=execute,
+            hidden=(*secluded.folders, *secluded.files),
+            network=self._network(config),
+            limits=_limits(sandbox),
+            require=sandbox.require,
+        )
+
+    def _network(self, config: AgentConfig) -> Network:
+        network = config.sandbox.network
+        unix = network.unix_sockets
+        if unix is None:
+            unix = config.worker.isolation == "bwrap" or _notifies(config)
+        return Network(
+            external=network.external,
+            allow=tuple(Destination(*parse_destination(entry)) for entry in network.allow),
+            listen=network.listen,
+            connect=() if self.proxy_port is None else (self.proxy_port,),
+            unix_sockets=unix,
+        )
+
+
+def find_confinement(
+    directory: Path, config: AgentConfig, environ: Mapping[str, str]
+) -> Confinement:
+    """Return how the workers of an agent are confined on this machine, without a proxy.
+
+    Args:
+        directory: the agent's folder.
+        config: the agent's configuration.
+        environ: the host's environment.
+    """
+    from kagent_sdk.host.grounds import find_grounds, worker_search_path  # noqa: PLC0415
+
+    becomes_agent = config.worker.user == "agent" and os.geteuid() in {0, AGENT_ID}
+    token_file = environ.get("AGENT_TOKEN_FILE")
+    return Confinement(
+        directory=os.path.realpath(directory),
+        grounds=find_grounds(worker_search_path()),
+        user=AGENT_ID if becomes_agent else None,
+        token_file=None if token_file is None else os.path.realpath(token_file),
+    )
+
+
+def find_secluded(directory: str, config: AgentConfig, token_file: str | None) -> Secluded:
+    """Return what of an agent no worker may read, whatever config.yaml allows.
+
+    A folder that holds a secret is left out as a whole, unless the agent's own is in it.
+    """
+    folders = [os.path.join(directory, "runtime"), os.path.join(directory, "logs")]
+    destination = config.snapshots.destination
+    if "://" not in destination:
+        folders.append(os.path.join(directory, destination))
+    secrets = [os.path.join(directory, config.secrets.file)]
+    if config.http.tls is not None:
+        secrets.append(os.path.join(directory, config.http.tls.key))
+    if token_file is not None:
+        secrets.append(token_file)
+    files = []
+    for secret in secrets:
+        folder = os.path.realpath(os.path.dirname(secret))
+        if _is_of_secrets_alone(folder, directory, config):
+            folders.append(folder)
+        files.append(secret)
+    hidden = outermost(os.path.realpath(folder) for folder in folders)
+    real = dict.fromkeys(os.path.realpath(file) for file in files)
+    return Secluded(
+        hidden,
+        tuple(file for file in real if not any(is_within(file, folder) for folder in hidden)),
+    )
+
+
+def _is_of_secrets_alone(folder: str, directory: str, config: AgentConfig) -> bool:
+    """Tell whether a folder with a secret can be left out whole: no code is in it."""
+    if folder.startswith("/run/secrets"):
+        return True
+    code = (directory, os.path.realpath(os.path.join(directory, config.entrypoint)))
+    return is_within(folder, directory) and not any(is_within(path, folder) for path in code)
+
+
+def _within(directory: str, paths: tuple[str, ...]) -> list[str]:
+    return [os.path.join(directory, path) for path in paths]
+
+
+def _program(directory: str, config: AgentConfig) -> list[str]:
+    """Return where the program of ``worker.command`` is, if there is one."""
+    command = config.worker.command
+    if command is None:
+        return []
+    if "/" in command[0]:
+        return [os.path.join(directory, command[0])]
+    found = shutil.which(command[0])
+    return [] if found is None else [found]
+
+
+def _notifies(config: AgentConfig) -> bool:
+    return config.worker.command is not None and config.worker.notify
+
+
+def _limits(sandbox: SandboxConfig) -> Limits:
+    limits = sandbox.limits
+    return Limits(
+        cpu_cores=limits.cpu,
+        memory_bytes=limits.memory_bytes,
+        processes=limits.processes,
+        open_files=limits.open_files,
+        file_bytes=limits.file_bytes,
+    )

@@ -1,0 +1,139 @@
+"""What every Python program needs of a machine: found out once, before there is a policy."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+PROGRAMS = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/nix/store",
+    "/gnu/store",
+)
+"""Where systems keep programs and what these load; nothing in them is of one person or machine."""
+
+SYSTEM_FILES = (
+    # How names of hosts and users are looked up (nsswitch.conf(5), resolv.conf(5)).
+    "/etc/gai.conf",
+    "/etc/group",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/etc/protocols",
+    "/etc/resolv.conf",
+    "/etc/services",
+    # What the dynamic loader reads (ld.so(8)).
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/ld.so.preload",
+    # Time, language, names of file types.
+    "/etc/locale.alias",
+    "/etc/localtime",
+    "/etc/magic",
+    "/etc/mime.types",
+    "/etc/timezone",
+    # Whom TLS trusts; private keys lie beside that, and are left out.
+    "/etc/ca-certificates",
+    "/etc/pki/ca-trust",
+    "/etc/pki/tls/certs",
+    "/etc/pki/tls/cert.pem",
+    "/etc/ssl/certs",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/openssl.cnf",
+    # Which system this is, and what matplotlib and others draw with.
+    "/etc/debian_version",
+    "/etc/fonts",
+    "/etc/os-release",
+    "/dev/full",
+    "/dev/null",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/zero",
+    "/proc",
+    # How many processors, how large pages, how much memory: numpy, psutil and runtimes ask.
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",
+    "/sys/fs/cgroup",
+    "/sys/kernel/mm/hugepages",
+    "/sys/kernel/mm/transparent_hugepage",
+)
+
+WRITABLE_FILES = ("/dev/null", "/dev/shm")  # noqa: S108 - shm: locks of multiprocessing
+"""What every program may write besides its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What this machine and interpreter need for any Python program; absolute, without links.
+
+    Attributes:
+        read, write, execute: as in a policy.
+        code: folders of what the interpreter imports; also in ``execute``.
+    """
+
+    read: tuple[str, ...]
+    write: tuple[str, ...]
+    execute: tuple[str, ...]
+    code: tuple[str, ...]
+
+
+def find_grounds(search_path: Iterable[str]) -> Grounds:
+    """Look at this interpreter and this machine; what is not there is left out.
+
+    Args:
+        search_path: what a worker imports from, besides the interpreter's own folders.
+    """
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    loaded_from = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    interpreter = (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix)
+    code = resolve((*interpreter, package, os.path.dirname(sys.executable), *search_path))
+    return Grounds(
+        read=resolve(SYSTEM_FILES),
+        write=resolve(WRITABLE_FILES),
+        execute=outermost((*resolve((*PROGRAMS, *filter(None, loaded_from))), *code)),
+        code=outermost(code),
+    )
+
+
+def worker_search_path() -> list[str]:
+    """Return what this process imports from, without what it owes to how it was started alone.
+
+    ``python -m`` puts the present folder first, and ``python FILE`` the file's: a worker gets the
+    agent's folder there.
+    """
+    return [entry for entry in sys.path[0 if sys.flags.safe_path else 1 :] if entry]
+
+
+def resolve(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the paths that exist, absolute and without links, each once."""
+    found: dict[str, None] = {}
+    for path in paths:
+        real = os.path.realpath(path)
+        if os.path.exists(real):
+            found[real] = None
+    return tuple(found)
+
+
+def is_within(path: str, folder: str) -> bool:
+    """Tell whether a path is a folder or something in it; both absolute and without links."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def outermost(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return the paths that are in no other of them, each once, in their order."""
+    kept: list[str] = []
+    for path in paths:
+        if not any(is_within(path, other) for other in kept):
+            kept = [other for other in kept if not is_within(other, path)]
+            kept.append(path)
+    return tuple(kept)

@@ -1,0 +1,30 @@
+"""Becoming a plain user for good, when a process was started by root."""
+
+from __future__ import annotations
+
+import os
+
+from kagent_sdk.sandbox.kernel import PR_SET_DUMPABLE, prctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def become(user: int) -> None:
+    """Take a user's and group's number and no other group; there is no way back.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    # A change of user takes the process's own /proc/self/fd from it, and its memory's figures from
+    # the host (proc(5), PR_SET_DUMPABLE); exec would give them back just the same.
+    prctl(PR_SET_DUMPABLE, 1)
+
+
+def find_unreadable(paths: Iterable[str]) -> str | None:
+    """Return the first of these that the present user cannot read; None when it can read all."""
+    return next((path for path in paths if not os.access(path, os.R_OK)), None)
