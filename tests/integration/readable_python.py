@@ -13,13 +13,12 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 from tests.agents import REPOSITORY
 
 USER = 1000
-DISTRIBUTIONS = ("kagent-sdk", "google-re2", "httpx", "numpy", "trustme")
+DISTRIBUTIONS = ("kagent-sdk", "google-re2", "httpx", "numpy")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _UNNEEDED = ("site-packages", "test", "idlelib", "tkinter", "turtledemo", "ensurepip", "config-*")
 
@@ -85,18 +84,31 @@ def _copy_interpreter(folder: Path, version: str) -> Path:
     base = Path(sys.base_prefix)
     python = folder / "bin" / "python3"
     python.parent.mkdir(parents=True)
-    shutil.copy(os.path.realpath(sys.executable), python)
-    library = sysconfig.get_config_var("INSTSONAME")
-    if library and (base / "lib" / library).exists():
-        (folder / "lib").mkdir(exist_ok=True)
-        shutil.copy(base / "lib" / library, folder / "lib" / library)
+    (folder / "lib").mkdir()
+    # A program that is linked to libpython finds it by the absolute path that it was built with.
+    built_for = f"{base}/lib\0".encode()
+    moved = b"$ORIGIN/../lib\0".ljust(len(built_for), b"\0")
+    program = Path(os.path.realpath(sys.executable)).read_bytes()
+    python.write_bytes(program.replace(built_for, moved) if len(moved) == len(built_for) else program)
+    python.chmod(0o755)
+    for library in (base / "lib").glob("libpython*.so*"):
+        shutil.copy(library, folder / "lib", follow_symlinks=False)
     shutil.copytree(
         base / "lib" / version,
         folder / "lib" / version,
         ignore=shutil.ignore_patterns(*_UNNEEDED),
         symlinks=True,
+        copy_function=_put,
     )
     return python
+
+
+def _put(source: str | Path, target: str | Path) -> None:
+    """Give a file a second name, or copy it to another file system: nobody writes to these."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)
 
 
 def _copy_distributions(packages: Path) -> None:
@@ -108,7 +120,7 @@ def _copy_distributions(packages: Path) -> None:
                 continue
             target = packages / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
+            _put(source, target)
     # The editable installation names this repository, which UID 1000 may not be able to read.
     for editable in packages.glob("_*kagent_sdk*"):
         editable.unlink()
