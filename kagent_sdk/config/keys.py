@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from kagent_sdk.config.models import AgentConfig, Section
+from kagent_sdk.config.models import AgentConfig
+from kagent_sdk.config.section import Section
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands: keys, and numbers of list items."""

@@ -46,7 +46,7 @@ class Children:
             return known[1]
         exited: asyncio.Future[int] = self._loop.create_future()
         if process.popen.returncode is not None:
-            exited.set_result(process.popen.returncode)
+            exited.set_result(process.read_returncode(process.popen.returncode))
             return exited
         self._exits[process.pid] = process, exited
         self._check(process.pid)
@@ -58,7 +58,7 @@ class Children:
             return
         # While the zombie holds the number, the group cannot be another one's: end what is left.
         process.kill()
-        returncode = process.popen.wait()
+        returncode = process.read_returncode(process.popen.wait())
         del self._exits[pid]
         if not exited.done():
             exited.set_result(returncode)

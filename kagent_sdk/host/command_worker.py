@@ -6,16 +6,16 @@ import asyncio
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.errors import StartupError
 from kagent_sdk.host.health import SILENT, AwakeClock, Verdict, judge_worker, plan_limits
+from kagent_sdk.host.launch_reader import LaunchReader
 from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.notices import apply_notification
 from kagent_sdk.host.notify_socket import NotifySocket
@@ -24,14 +24,18 @@ from kagent_sdk.host.program_files import ProgramFiles
 from kagent_sdk.host.secret_folder import name_files
 from kagent_sdk.host.worker_kind import WorkerEvents
 from kagent_sdk.host.worker_process import WorkerProcess, clean_environment, make_pipe
+from kagent_sdk.host.worker_start import Call, WorkerStart
 from kagent_sdk.protocol.notify import Notification, read_notification
+from kagent_sdk.sandbox.start import PROGRAM
+
+if TYPE_CHECKING:
+    from kagent_sdk.sandbox.report import LaunchReport
 
 ABORT_S = 2.0
 """A program that is stuck may use SIGABRT to say where, as under systemd; then it is killed."""
 
 TRIGGERED = "watchdog_trigger"
 ABORTED = frozenset({str(Verdict.STUCK), TRIGGERED})
-REPORT_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +43,9 @@ class CommandProcess(WorkerProcess):
     """A process that runs a program.
 
     Attributes:
-        report_fd: ends when the program runs; before that, says why it does not.
         notify: hears its notifications.
     """
 
-    report_fd: int
     notify: NotifySocket
 
     def discard(self) -> None:
@@ -58,8 +60,7 @@ class CommandWorkers:
     """The `kagent_sdk.host.worker_kind.WorkerKind` of ``worker.command``.
 
     Args:
-        directory: the agent's folder.
-        config: the agent's configuration.
+        start: how they are started.
         files: where its sockets and secrets are.
         pump: told of what they say.
         clock: of all stamps.
@@ -68,16 +69,16 @@ class CommandWorkers:
 
     def __init__(
         self,
-        directory: Path,
-        config: AgentConfig,
+        start: WorkerStart,
         *,
         files: ProgramFiles,
         pump: LogPump,
         clock: AwakeClock,
         on_change: Callable[[], None],
     ) -> None:
+        config = start.config
         assert config.worker.command is not None
-        self._directory = directory
+        self._start = start
         self._config = config
         self._command = config.worker.command
         self._waits_for_ready = config.worker.notify
@@ -101,7 +102,7 @@ class CommandWorkers:
         self._files.share(self._config.secrets.expose)
 
     def spawn(self) -> WorkerProcess:
-        """Start the program by way of `kagent_sdk.worker.launcher`.
+        """Start the program.
 
         Raises:
             OSError: descriptors, processes or memory are used up; nothing stays open.
@@ -109,23 +110,26 @@ class CommandWorkers:
         with ExitStack() as theirs, ExitStack() as ours:
             notify = self._files.make_socket()
             ours.callback(notify.close)
-            report_read, report_write = make_pipe(ours, theirs)
             stdout_read, stdout_write = make_pipe(ours, theirs)
             stderr_read, stderr_write = make_pipe(ours, theirs)
-            launcher = (sys.executable, "-P", "-m", "kagent_sdk.worker.launcher")
-            popen = subprocess.Popen(
-                [*launcher, str(report_write), str(os.getpid()), *self._command],
-                cwd=self._directory,
-                env=self._environment(notify.path),
-                stdin=subprocess.DEVNULL,
+            call = Call(
+                PROGRAM,
+                self._command,
+                self._environment(notify.path),
                 stdout=stdout_write,
                 stderr=stderr_write,
-                pass_fds=(report_write,),
-                process_group=0,
+                shared=self._files.shared(),
             )
+            started = self._start.start(call, ours, theirs)
             ours.pop_all()
-        os.set_blocking(report_read, False)
-        return CommandProcess(popen, stdout_read, stderr_read, report_read, notify)
+        return CommandProcess(
+            started.popen,
+            stdout_read,
+            stderr_read,
+            started.report_fd,
+            started.is_wrapped,
+            notify,
+        )
 
     @asynccontextmanager
     async def attach(
@@ -134,7 +138,9 @@ class CommandWorkers:
         """Listen to the program of a place for the time of the block."""
         assert isinstance(process, CommandProcess)
         place.connection_lost.set()  # there is none to wait for
-        self._loop.add_reader(process.report_fd, self._on_report, place, process)
+        launch = LaunchReader(
+            process.report_fd, lambda report: self._on_report(place, process, report, events)
+        )
         process.notify.listen(
             process.pid,
             lambda datagram: self._on_datagram(place, datagram, events),
@@ -145,8 +151,7 @@ class CommandWorkers:
         finally:
             process.kill()
             process.notify.close()
-            self._loop.remove_reader(process.report_fd)
-            os.close(process.report_fd)
+            launch.close()
 
     def ask_to_stop(self, place: Place, within_s: float) -> None:
         """Send SIGTERM to the program and its process group."""
@@ -163,17 +168,20 @@ class CommandWorkers:
 
     # What comes from a program
 
-    def _on_report(self, place: Place, process: CommandProcess) -> None:
-        error = os.read(process.report_fd, REPORT_BYTES)
-        self._loop.remove_reader(process.report_fd)
-        if error:
+    def _on_report(
+        self, place: Place, process: CommandProcess, report: LaunchReport, events: WorkerEvents
+    ) -> None:
+        events.on_launched(report)
+        if report.program_error:
             self._pump.log(
-                "error",
-                "worker_not_started",
-                worker=place.index,
-                error=error.decode(errors="replace"),
+                "error", "worker_not_started", worker=place.index, error=report.program_error
             )
-        elif not self._waits_for_ready and place.process is process:
+        elif (
+            report.error is None
+            and not self._waits_for_ready
+            and place.process is process
+            and process.popen.returncode is None
+        ):
             self._apply(place, Notification(is_ready=True))
 
     def _on_datagram(self, place: Place, datagram: bytes, events: WorkerEvents) -> None:
@@ -213,7 +221,7 @@ class CommandWorkers:
         self._pump.log("warning", "notification_refused", worker=place.index)
 
     def _environment(self, socket: Path) -> dict[str, str]:
-        environment = clean_environment(self._directory, os.environ)
+        environment = clean_environment(self._start.directory, os.environ) | self._start.environment
         environment["NOTIFY_SOCKET"] = str(socket)
         if self._watchdog_s is not None:
             # The launcher adds WATCHDOG_PID: it knows its own.

@@ -20,10 +20,11 @@ from kagent_sdk.sandbox.policy import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from kagent_sdk.config.models import AgentConfig, SandboxConfig
+    from kagent_sdk.config.models import AgentConfig
+    from kagent_sdk.config.sandbox import SandboxConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +60,10 @@ class Confinement:
     proxy_port: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def policy(self, config: AgentConfig, shared: Sequence[str] = ()) -> Policy:
+    def policy(self, config: AgentConfig) -> Policy:
         """Return what a worker of this configuration may do; its descriptors are to be added.
 
         A path that has gone since it was checked is left out.
-
-        Args:
-            config: of the worker's generation.
-            shared: what the host has made for this worker to read: sockets, files of secrets.
         """
         sandbox, directory = config.sandbox, self.directory
         secluded = find_secluded(directory, config, self.token_file)
@@ -83,7 +80,7 @@ class Confinement:
         read = (
             directory,
             *self.grounds.read,
-            *resolve((*shared, *_within(directory, sandbox.read))),
+            *resolve(_within(directory, sandbox.read)),
         )
         return Policy(
             mode=Mode(sandbox.mode),
@@ -94,7 +91,7 @@ class Confinement:
             execute=execute,
             hidden=(*secluded.folders, *secluded.files),
             network=self._network(config),
-            limits=_limits(sandbox),
+            limits=limits_of(sandbox),
             require=sandbox.require,
         )
 
@@ -189,7 +186,8 @@ def _notifies(config: AgentConfig) -> bool:
     return config.worker.command is not None and config.worker.notify
 
 
-def _limits(sandbox: SandboxConfig) -> Limits:
+def limits_of(sandbox: SandboxConfig) -> Limits:
+    """Return the limits of a policy."""
     limits = sandbox.limits
     return Limits(
         cpu_cores=limits.cpu,

@@ -6,14 +6,14 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
-from pathlib import Path
 
-from kagent_sdk.config.models import AgentConfig
+from kagent_sdk.host.launch_reader import LaunchReader
 from kagent_sdk.host.place import Place
 from kagent_sdk.host.reception import Reception
 from kagent_sdk.host.stack_reader import StackReader
 from kagent_sdk.host.worker_kind import WorkerEvents
 from kagent_sdk.host.worker_process import EntrypointProcess, WorkerProcess, spawn_worker
+from kagent_sdk.host.worker_start import WorkerStart
 from kagent_sdk.protocol.frames import Kind
 from kagent_sdk.protocol.messages import SECONDS
 
@@ -22,14 +22,12 @@ class EntrypointWorkers:
     """The `kagent_sdk.host.worker_kind.WorkerKind` of an agent written with this library.
 
     Args:
-        directory: the agent's folder.
-        config: the agent's configuration.
+        start: how they are started.
         reception: makes their connections.
     """
 
-    def __init__(self, directory: Path, config: AgentConfig, *, reception: Reception) -> None:
-        self._directory = directory
-        self._config = config
+    def __init__(self, start: WorkerStart, *, reception: Reception) -> None:
+        self._start = start
         self._reception = reception
 
     def prepare(self) -> AbstractContextManager[None]:
@@ -46,8 +44,7 @@ class EntrypointWorkers:
         Raises:
             OSError: descriptors, processes or memory are used up; nothing stays open.
         """
-        config = self._config
-        return spawn_worker(self._directory, config.entrypoint, os.environ, config.logs)
+        return spawn_worker(self._start, os.environ)
 
     @asynccontextmanager
     async def attach(
@@ -56,6 +53,7 @@ class EntrypointWorkers:
         """Speak with the worker of a place for the time of the block."""
         assert isinstance(process, EntrypointProcess)
         stacks = StackReader(process.stacks_fd, events.on_stacks)
+        launch = LaunchReader(process.report_fd, events.on_launched)
         try:
             await asyncio.get_running_loop().create_unix_connection(
                 lambda: self._reception.connect(place, events.on_lost), sock=process.socket
@@ -66,6 +64,7 @@ class EntrypointWorkers:
             if place.connection is not None:
                 place.connection.abort()
             stacks.close()
+            launch.close()
 
     def ask_to_stop(self, place: Place, within_s: float) -> None:
         """Let a worker run its ``on_shutdown`` hooks; kill one that is not ready."""

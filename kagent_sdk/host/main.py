@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from kagent_sdk.host.signals import EarlySignals
 
 if TYPE_CHECKING:
-    from kagent_sdk.config.models import AgentConfig
     from kagent_sdk.host.folder import AgentFolder
     from kagent_sdk.host.vault import Vault
     from kagent_sdk.host.worker_process import WorkerProcess
+    from kagent_sdk.host.worker_sandbox import WorkerSandbox
+
+FOLDERS = ("runtime", "runtime/cache", "runtime/data", "logs")
 
 EXIT_OK = 0
 EXIT_INTERNAL = 70  # EX_SOFTWARE, sysexits.h
@@ -55,52 +57,64 @@ def _run(directory: Path, overrides: dict[str, Any]) -> int:
     # Imported here, so that a signal in the meantime is not lost.
     from kagent_sdk.host.folder import AgentFolder  # noqa: PLC0415
     from kagent_sdk.host.vault import read_vault  # noqa: PLC0415
+    from kagent_sdk.host.worker_sandbox import worker_sandbox  # noqa: PLC0415
 
     folder = AgentFolder(directory.resolve(), overrides)
-    config = folder.read_config()
+    loaded = folder.read_config()
+    config = loaded.config
     folder.check_entrypoint(config)
-    vault = read_vault(folder.path, config.secrets)
-    _prepare_folders(folder.path)
-    return _serve(folder, config, vault, signals)
+    _make_folders(folder.path)
+    with worker_sandbox(folder.path, loaded, os.environ) as sandbox:
+        # As the user that the host is from now on.
+        _check_folders(folder.path)
+        vault = read_vault(folder.path, config.secrets)
+        _serve(folder, vault, signals, sandbox)
+    return EXIT_OK
 
 
-def _prepare_folders(directory: Path) -> None:
+def _make_folders(directory: Path) -> None:
     from kagent_sdk.errors import StartupError  # noqa: PLC0415
 
-    for name in ("runtime", "runtime/cache", "runtime/data", "logs"):
+    for name in FOLDERS:
         folder = directory / name
         try:
             folder.mkdir(exist_ok=True)
         except OSError as exc:
             raise StartupError(f"cannot make the folder {folder}: {exc.strerror}") from exc
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise StartupError(f"cannot write to the folder {folder}; run as its owner")
 
 
-def _serve(folder: AgentFolder, config: AgentConfig, vault: Vault, signals: EarlySignals) -> int:
+def _check_folders(directory: Path) -> None:
+    from kagent_sdk.errors import StartupError  # noqa: PLC0415
+
+    for name in FOLDERS:
+        if not os.access(directory / name, os.W_OK | os.X_OK):
+            raise StartupError(f"cannot write to the folder {directory / name}; run as its owner")
+
+
+def _serve(
+    folder: AgentFolder, vault: Vault, signals: EarlySignals, sandbox: WorkerSandbox
+) -> None:
     from kagent_sdk.host.worker_process import has_spare_core, spawn_worker  # noqa: PLC0415
 
     # Where there is a core for them the workers start first, and the host imports the rest
     # meanwhile. On a single core they would only delay the probes: there the host comes first.
     # A program of worker.command waits for the host, which holds its socket and its secrets.
-    is_early = config.worker.command is None and has_spare_core()
-    count = config.worker.count if is_early else 0
-    workers: list[WorkerProcess] = [
-        spawn_worker(folder.path, config.entrypoint, os.environ, config.logs) for _ in range(count)
-    ]
+    worker = sandbox.first.config.worker
+    is_early = worker.command is None and has_spare_core()
+    count = worker.count if is_early else 0
+    workers: list[WorkerProcess] = [spawn_worker(sandbox.first, os.environ) for _ in range(count)]
     try:
-        _run_host(folder, config, vault, signals, workers)
+        _run_host(folder, vault, signals, sandbox, workers)
     finally:
-        for worker in workers:
-            worker.kill()
-    return EXIT_OK
+        for process in workers:
+            process.kill()
 
 
 def _run_host(
     folder: AgentFolder,
-    config: AgentConfig,
     vault: Vault,
     signals: EarlySignals,
+    sandbox: WorkerSandbox,
     workers: list[WorkerProcess],
 ) -> None:
     import asyncio  # noqa: PLC0415
@@ -109,6 +123,6 @@ def _run_host(
     from kagent_sdk.host.parts import build_parts  # noqa: PLC0415
 
     async def serve() -> None:
-        await Host(build_parts(folder, config, vault)).serve(signals, workers)
+        await Host(build_parts(folder, vault, sandbox)).serve(signals, workers)
 
     asyncio.run(serve())

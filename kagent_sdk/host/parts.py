@@ -38,6 +38,8 @@ from kagent_sdk.host.vault import Vault
 from kagent_sdk.host.vault_keeper import VaultKeeper
 from kagent_sdk.host.watchdog import TICK_S, Watchdog
 from kagent_sdk.host.worker_kind import WorkerKind
+from kagent_sdk.host.worker_sandbox import WorkerSandbox
+from kagent_sdk.host.worker_start import WorkerStart
 from kagent_sdk.storage.thread import Storage
 
 if TYPE_CHECKING:
@@ -96,8 +98,15 @@ class HostParts:
         return _pids(self.succession)
 
 
-def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostParts:
-    """Put a host together; nothing is started. Called in the event loop."""
+def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> HostParts:
+    """Put a host together; nothing is started. Called in the event loop.
+
+    Args:
+        folder: the agent's.
+        vault: the secrets.
+        sandbox: of all generations; the configuration of the first one is the host's.
+    """
+    config = sandbox.first.config
     directory = folder.path
     started_at = time.time()
     lifecycle = Lifecycle(started_at)
@@ -116,9 +125,11 @@ def build_parts(folder: AgentFolder, config: AgentConfig, vault: Vault) -> HostP
     files = _program_files(directory, config, keeper, pump)
     keepers = Keepers(keeper, durability.state)
     pools = PoolBuilder(
-        directory, engine, children, pump, keepers, exits, files, clock, later.refresh
+        sandbox, engine, children, pump, keepers, exits, files, clock, later.refresh
     )
-    succession = Succession(pools.build(config), build=pools.build, engine=engine, pump=pump)
+    succession = Succession(
+        pools.build_with(sandbox.first), build=pools.build, engine=engine, pump=pump
+    )
     keeper.listeners.append(succession.share_secrets)
     watchdog = Watchdog(succession, lifecycle=lifecycle, engine=engine, pump=pump, clock=clock)
     later.succession, later.watchdog, later.durability = succession, watchdog, durability
@@ -213,7 +224,7 @@ class PoolBuilder:
         on_change: called when a worker of any of them became ready, recovered or was lost.
     """
 
-    directory: Path
+    sandbox: WorkerSandbox
     engine: Engine
     children: Children
     pump: LogPump
@@ -224,7 +235,16 @@ class PoolBuilder:
     on_change: Callable[[], None]
 
     def build(self, config: AgentConfig) -> Pool:
-        """Return a generation that runs by this configuration; nothing is started."""
+        """Return a generation that runs by this configuration; nothing is started.
+
+        Raises:
+            SandboxError: its workers cannot be confined as it says.
+        """
+        return self.build_with(self.sandbox.start_by(config))
+
+    def build_with(self, start: WorkerStart) -> Pool:
+        """Return a generation that is started this way; nothing is."""
+        config = start.config
 
         def note_change() -> None:
             pool.changed.set()
@@ -240,7 +260,7 @@ class PoolBuilder:
         )
         pool = Pool(
             config,
-            kind=self._kind(config, reception),
+            kind=self._kind(start, reception),
             reception=reception,
             children=self.children,
             pump=self.pump,
@@ -248,14 +268,13 @@ class PoolBuilder:
         )
         return pool
 
-    def _kind(self, config: AgentConfig, reception: Reception) -> WorkerKind:
+    def _kind(self, start: WorkerStart, reception: Reception) -> WorkerKind:
         if self.files is None:
-            return EntrypointWorkers(self.directory, config, reception=reception)
+            return EntrypointWorkers(start, reception=reception)
         from kagent_sdk.host.command_worker import CommandWorkers  # noqa: PLC0415 - few need it
 
         return CommandWorkers(
-            self.directory,
-            config,
+            start,
             files=self.files,
             pump=self.pump,
             clock=self.clock,

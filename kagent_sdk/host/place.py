@@ -15,8 +15,10 @@ from kagent_sdk.host.worker_process import WorkerProcess
 from kagent_sdk.protocol.manifest import Heartbeat, Hello
 
 if TYPE_CHECKING:
+    from kagent_sdk.errors import SandboxError
     from kagent_sdk.host.task import Task
     from kagent_sdk.protocol.last_exit import WorkerExit
+    from kagent_sdk.sandbox.controls import Finding
 
 
 class Place:
@@ -33,6 +35,8 @@ class Place:
         was_asked_for_stacks: since its last sign of life.
         was_stuck: its predecessor was replaced for being stuck, and it is not ready yet.
         was_ready: its predecessor was ready when it ended.
+        findings: what the present or the last worker said of its confinement.
+        not_confined: why the last worker could not be confined, and so did not run.
         history, last_crash, restarts: of all workers of this place.
     """
 
@@ -55,14 +59,16 @@ class Place:
         self.was_asked_for_stacks = False
         self.was_stuck = False
         self.was_ready = False
+        self.findings: tuple[Finding, ...] = ()
+        self.not_confined: SandboxError | None = None
         self.history = CrashHistory()
         self.last_crash: WorkerExit | None = None
         self.restarts = 0
 
     @property
     def pid(self) -> int | None:
-        """The present worker's process id."""
-        return None if self.process is None else self.process.pid
+        """The present worker's process id, once it is there."""
+        return None if self.process is None else self.process.inner_pid
 
     @property
     def is_ready(self) -> bool:

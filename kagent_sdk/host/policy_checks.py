@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kagent_sdk.config.sandbox import WRITABLE
+from kagent_sdk.errors import ConfigError
 from kagent_sdk.host.confinement import Confinement, find_secluded
 from kagent_sdk.host.grounds import is_within, resolve
 from kagent_sdk.sandbox.controls import Control
 
 if TYPE_CHECKING:
+    from kagent_sdk.config import LoadedConfig
     from kagent_sdk.config.keys import KeyPath
     from kagent_sdk.config.models import AgentConfig
 
@@ -32,6 +34,20 @@ class Guarded:
     what: str
     path: str
     is_tree: bool = True
+
+
+def check_policy(loaded: LoadedConfig, confinement: Confinement) -> None:
+    """Refuse a configuration whose ``sandbox:`` cannot be meant on this machine.
+
+    Raises:
+        ConfigError: has a line for everything that is wrong.
+    """
+    problems = [
+        loaded.describe(path, reason)
+        for path, reason in PathChecks(loaded.config, confinement).find()
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 class PathChecks:

@@ -24,6 +24,7 @@ from kagent_sdk.host.worker_process import WorkerProcess, describe_exit
 
 if TYPE_CHECKING:
     from kagent_sdk.protocol.last_exit import WorkerExit
+    from kagent_sdk.sandbox.report import LaunchReport
 
 LAST_FRAMES_S = 1.0
 """After a worker's exit its last frames are read until its end of the socket is closed. A child
@@ -118,6 +119,7 @@ class Pool:
 
         Raises:
             CrashLoopError: in an exception group, when a place cannot be filled.
+            SandboxError: the same, when a worker cannot be confined.
         """
         async with asyncio.TaskGroup() as group:
             for place, process in zip(self.places, started, strict=True):
@@ -182,6 +184,8 @@ class Pool:
             await self._run_worker(place, process)
             if self._closed.is_set() or self.is_trial:
                 return
+            if place.not_confined is not None:
+                raise place.not_confined
             limits = self.config.worker
             if place.history.is_loop(limits.crash_limit):
                 assert place.last_crash is not None
@@ -203,6 +207,14 @@ class Pool:
             place.restarts += 1
             process = next_process
 
+    def _on_launched(self, place: Place, report: LaunchReport) -> None:
+        place.findings = report.findings
+        place.not_confined = report.error
+        if report.error is not None:
+            self._pump.log(
+                "error", "worker_not_confined", worker=place.index, error=str(report.error)
+            )
+
     async def _spawn_when_possible(self, place: Place) -> WorkerProcess | None:
         """Start a worker; None when the pool stops before there is room for one.
 
@@ -222,6 +234,7 @@ class Pool:
         events = WorkerEvents(
             on_lost=lambda error: self._on_lost(place, error),
             on_stacks=lambda dump: self._on_stacks(place, dump),
+            on_launched=lambda report: self._on_launched(place, report),
             kill=lambda reason: self.kill_worker(place, reason),
         )
         try:

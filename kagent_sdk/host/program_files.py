@@ -44,6 +44,11 @@ class ProgramFiles:
         """The folder of the secrets; None when there are none."""
         return self._folder.path
 
+    def shared(self) -> tuple[str, ...]:
+        """Return the folders that the programs need to see, wherever they are."""
+        folders = (self._sockets, None if self.credentials is None else self.credentials.parent)
+        return tuple(os.path.realpath(folder) for folder in folders if folder is not None)
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep the files in place for the time of the block.

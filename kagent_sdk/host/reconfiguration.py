@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kagent_sdk.config.models import AgentConfig, Section
+from kagent_sdk.config.models import AgentConfig
+from kagent_sdk.config.section import Section
 
 LIVE_KEYS: frozenset[tuple[str, ...]] = frozenset(
     {
@@ -29,8 +30,11 @@ LIVE_KEYS: frozenset[tuple[str, ...]] = frozenset(
 not named here keeps its value until a restart: so a new key is never silently without effect."""
 
 
-FIXED_KEYS: frozenset[tuple[str, ...]] = frozenset({("tasks", "durability")})
-"""Keys in those sections that keep their value all the same: the database is open already."""
+FIXED_KEYS: frozenset[tuple[str, ...]] = frozenset(
+    {("tasks", "durability"), ("worker", "user"), ("worker", "isolation")}
+)
+"""Keys in those sections that keep their value all the same: the database is open already, and the
+host has become the user that it stays."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kagent_sdk.errors import ProtocolError
 from kagent_sdk.host.place import Place
 from kagent_sdk.host.worker_process import WorkerProcess
+
+if TYPE_CHECKING:
+    from kagent_sdk.sandbox.report import LaunchReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +26,13 @@ class WorkerEvents:
     Attributes:
         on_lost: its connection has ended, with the reason if it was ours.
         on_stacks: a dump of its threads came.
+        on_launched: it said of its confinement what there is to say.
         kill: it must be ended, for this reason.
     """
 
     on_lost: Callable[[ProtocolError | None], None]
     on_stacks: Callable[[str], None]
+    on_launched: Callable[[LaunchReport], None]
     kill: Callable[[str], None]
 
 

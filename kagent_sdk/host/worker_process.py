@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kagent_sdk.config.models import LogsConfig
+from kagent_sdk.host.worker_start import Call, WorkerStart
+from kagent_sdk.sandbox.start import MODULE
 
 STACKS_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (
     5 if hasattr(signal, "SIGRTMIN") else 0
@@ -33,29 +35,54 @@ class WorkerProcess:
     Attributes:
         popen: the process; its process group has the same number.
         stdout_fd, stderr_fd: what the worker prints.
+        report_fd: what the launcher says of its confinement; ends when the worker runs.
+        is_wrapped: the process is bubblewrap's monitor, which ends as the worker does, and whose
+            end ends the worker.
     """
 
     popen: subprocess.Popen[bytes]
     stdout_fd: int
     stderr_fd: int
+    report_fd: int
+    is_wrapped: bool
 
     @property
     def pid(self) -> int:
         """The process id, also the id of its process group."""
         return self.popen.pid
 
+    @property
+    def inner_pid(self) -> int | None:
+        """The process id of the worker itself; None while it is not there, in bubblewrap."""
+        if not self.is_wrapped:
+            return self.pid
+        first = _first_child(self.pid)
+        return None if first is None else _first_child(first)
+
     def kill(self) -> None:
         """End the worker and everything in its process group at once; nothing once it is reaped."""
-        self.signal_group(signal.SIGKILL)
+        self._signal(self.pid, signal.SIGKILL)
 
     def signal_group(self, number: signal.Signals) -> None:
         """Send a signal to its process group; nothing once the worker is reaped."""
+        # Bubblewrap's first process inside leads the group there, and ignores what it can.
+        group = _first_child(self.pid) if self.is_wrapped else self.pid
+        self._signal(self.pid if group is None else group, number)
+
+    def _signal(self, group: int, number: signal.Signals) -> None:
         if self.popen.returncode is not None:
             return
         try:
-            os.killpg(self.pid, number)
+            os.killpg(group, number)
         except ProcessLookupError:
             return
+
+    def read_returncode(self, returncode: int) -> int:
+        """Return how the worker ended, from how its process did."""
+        # Bubblewrap says it as a shell does: 128 and the signal.
+        if self.is_wrapped and 128 < returncode < 128 + signal.NSIG:
+            return 128 - returncode
+        return returncode
 
     def discard(self) -> None:
         """End a worker that nobody has listened to yet, and close what leads to it."""
@@ -81,13 +108,14 @@ class EntrypointProcess(WorkerProcess):
         """End a worker that nobody has listened to yet, and close what leads to it."""
         self.kill()
         self.socket.close()
-        for descriptor in (self.stacks_fd, self.stdout_fd, self.stderr_fd):
+        for descriptor in (self.stacks_fd, self.stdout_fd, self.stderr_fd, self.report_fd):
             os.close(descriptor)
 
     def ask_for_stacks(self) -> None:
         """Make faulthandler write every thread's stack; works while the GIL is held."""
-        if self.popen.returncode is None:
-            os.kill(self.pid, STACKS_SIGNAL)
+        pid = self.inner_pid
+        if self.popen.returncode is None and pid is not None:
+            os.kill(pid, STACKS_SIGNAL)
 
 
 def has_spare_core() -> bool:
@@ -97,17 +125,15 @@ def has_spare_core() -> bool:
     return len(os.sched_getaffinity(0)) > 1
 
 
-def spawn_worker(
-    directory: Path, entrypoint: str, environ: Mapping[str, str], logs: LogsConfig
-) -> EntrypointProcess:
-    """Start a worker in a process group of its own.
+def spawn_worker(start: WorkerStart, environ: Mapping[str, str]) -> EntrypointProcess:
+    """Start a worker that runs the entrypoint, in a process group of its own.
 
-    Takes a few milliseconds (vfork and exec). Must be called from the main thread: the worker asks
-    the kernel to die with the thread that started it (prctl(2), PR_SET_PDEATHSIG).
+    Must be called from the main thread; see `WorkerStart.start`.
 
     Raises:
         OSError: descriptors, processes or memory are used up; nothing stays open.
     """
+    config = start.config
     with ExitStack() as theirs, ExitStack() as ours:
         host_end, worker_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.callback(host_end.close)
@@ -115,20 +141,29 @@ def spawn_worker(
         stacks_read, stacks_write = make_pipe(ours, theirs)
         stdout_read, stdout_write = make_pipe(ours, theirs)
         stderr_read, stderr_write = make_pipe(ours, theirs)
-        popen = subprocess.Popen(
-            [sys.executable, "-m", "kagent_sdk.worker.bootstrap", entrypoint],
-            cwd=directory,
-            env=worker_environment(directory, environ, worker_end.fileno(), stacks_write, logs),
-            stdin=subprocess.DEVNULL,
+        kept = (worker_end.fileno(), stacks_write)
+        environment = worker_environment(start.directory, environ, *kept, config.logs)
+        call = Call(
+            MODULE,
+            ("kagent_sdk.worker.bootstrap", config.entrypoint),
+            environment | start.environment,
             stdout=stdout_write,
             stderr=stderr_write,
-            pass_fds=(worker_end.fileno(), stacks_write),
-            process_group=0,
+            keep_fds=kept,
         )
+        started = start.start(call, ours, theirs)
         ours.pop_all()
     host_end.settimeout(0)
     os.set_blocking(stacks_read, False)
-    return EntrypointProcess(popen, stdout_read, stderr_read, host_end, stacks_read)
+    return EntrypointProcess(
+        started.popen,
+        stdout_read,
+        stderr_read,
+        started.report_fd,
+        started.is_wrapped,
+        host_end,
+        stacks_read,
+    )
 
 
 def make_pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
@@ -166,6 +201,14 @@ def clean_environment(directory: Path, environ: Mapping[str, str]) -> dict[str, 
         if not key.startswith("AGENT_") and key not in SERVICE_VARIABLES
     }
     return kept | {"HOME": cache, "TMPDIR": cache}
+
+
+def _first_child(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:  # noqa: PTH123
+            return int(file.read().split()[0])
+    except (OSError, IndexError):
+        return None
 
 
 def describe_exit(returncode: int) -> str:

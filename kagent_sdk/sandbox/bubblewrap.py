@@ -25,6 +25,7 @@ def make_arguments(
     policy: Policy,
     directory: str,
     *,
+    shared: Iterable[str] = (),
     is_folder: Callable[[str], bool],
     find_link: Callable[[str], str | None],
 ) -> list[str]:
@@ -35,10 +36,11 @@ def make_arguments(
     Args:
         policy: what is allowed.
         directory: the working directory.
+        shared: what is to be read besides, wherever it is.
         is_folder: tells whether a path is one.
         find_link: returns what a path points to when it is a link.
     """
-    words = [PROGRAM, "--unshare-all", "--unshare-user", "--disable-userns"]
+    words = [PROGRAM, "--unshare-all", "--unshare-user", "--disable-userns", "--new-session"]
     if policy.network.external or policy.network.listen:
         words.append("--share-net")
     words += ["--die-with-parent", "--cap-drop", "ALL"]
@@ -52,6 +54,9 @@ def make_arguments(
         if target is not None:
             words += ["--symlink", target, link]
     words += _mounts(policy, is_folder)
+    for path in shared:
+        words += ["--bind", path, path]
+    words += ["--remount-ro", "/"]
     words += ["--chdir", directory, "--"]
     return words
 
