@@ -13,6 +13,7 @@ from pathlib import Path
 from .ground import BlockedError, Ground, attempt
 from .kernel_calls import AT_FDCWD, call, libc
 
+_FOLLOW = 0x400  # linux/fcntl.h AT_SYMLINK_FOLLOW
 _EXCHANGE = 2  # linux/fs.h RENAME_EXCHANGE
 
 
@@ -140,7 +141,8 @@ def make_nameless_file_outside(ground: Ground) -> str:
     """Make a file without a name (O_TMPFILE) and give it one."""
     fd = os.open(ground.field, os.O_TMPFILE | os.O_WRONLY, 0o600)
     os.write(fd, b"x")
-    os.link(f"/proc/self/fd/{fd}", ground.outside(f"named-{os.getpid()}"), follow_symlinks=True)
+    name = ground.outside(f"named-{os.getpid()}").encode()
+    libc("linkat", AT_FDCWD, f"/proc/self/fd/{fd}".encode(), AT_FDCWD, name, _FOLLOW)
     return "made a nameless file"
 
 

@@ -249,7 +249,10 @@ def make_data_executable(ground: Ground) -> str:
 @attempt()
 def allow_core_dumps(ground: Ground) -> str:
     """Leave an image of the memory at a crash."""
-    resource.setrlimit(resource.RLIMIT_CORE, (4096, 4096))
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (4096, 4096))
+    except ValueError as exc:
+        raise BlockedError(str(exc)) from None
     return "allowed"
 
 

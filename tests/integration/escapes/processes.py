@@ -297,7 +297,7 @@ def migrate_its_pages(ground: Ground) -> str:
     return "moved"
 
 
-@attempt_on_process()
+@attempt_on_process(needs_root=True)
 def advise_on_its_memory(ground: Ground) -> str:
     """Have its memory written to the swap (process_madvise(2), MADV_COLD)."""
     pidfd = os.pidfd_open(ground.target)
