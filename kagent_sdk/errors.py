@@ -12,6 +12,7 @@
         ├── StartupError            the agent cannot start for another reason (exit code 3)
         │   └── SandboxError        a control of the sandbox cannot be applied
         ├── PolicyError             a sandbox policy cannot be meant (also a ValueError)
+        ├── EgressError             the egress proxy does not do what it was asked for
         ├── CrashLoopError          the worker keeps crashing (exit code 75)
         ├── ReloadError             the new workers did not come up; the old ones go on
         ├── SecretMissingError      the agent has no such secret (also a KeyError)
@@ -96,6 +97,34 @@ class SandboxError(StartupError):
 
 class PolicyError(KagentError, ValueError):
     """A sandbox policy cannot be meant as it stands; the message names the entry and the reason."""
+
+
+class EgressError(KagentError):
+    """The egress proxy does not do what it was asked for; the message is for the agent's author.
+
+    Attributes:
+        reason: a stable name, such as ``not_listed``.
+        status: the HTTP status of the answer.
+    """
+
+    def __init__(self, reason: str, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.status = _EGRESS_STATUSES.get(reason, 403) if status is None else status
+
+
+_EGRESS_STATUSES = {
+    "bad_request": 400,
+    "unauthorized": 407,
+    "busy": 503,
+    "unresolved": 502,
+    "unreachable": 502,
+    "tls_failed": 502,
+    "bad_answer": 502,
+    "no_secret": 502,
+    "timeout": 504,
+}
+"""Of the refusals that are no 403."""
 
 
 class CrashLoopError(KagentError):
