@@ -17,6 +17,26 @@ _IPV6 = re.compile(r"\[([0-9a-f:.]{2,45})\]")
 WRITABLE = ("runtime/cache", "runtime/data")
 """What of the agent's folder the worker may write, whatever the policy says."""
 
+CONTROLS = (
+    "user",
+    "descriptors",
+    "no_new_privileges",
+    "capabilities",
+    "files",
+    "tcp_ports",
+    "scopes",
+    "syscalls",
+    "limits",
+    "no_core_dumps",
+    "namespaces",
+    "cgroup",
+    "egress",
+    "host_memory",
+    "read_only_root",
+    "vault",
+)
+"""The names of `kagent_sdk.sandbox.controls.Control`, which is none of this layer's imports."""
+
 
 def parse_destination(text: str) -> tuple[str, int]:
     """Return host and port of an entry of ``sandbox.network.allow``, the host in lower case.
@@ -64,8 +84,22 @@ def _be_path(text: str) -> str:
     return str(path)
 
 
+def _be_control(text: str) -> str:
+    if text in CONTROLS:
+        return text
+    # difflib is slow to import, and a right configuration never asks.
+    from difflib import get_close_matches  # noqa: PLC0415
+
+    near = get_close_matches(text.lower().replace("-", "_"), CONTROLS, n=1)
+    hint = f'did you mean "{near[0]}"?' if near else f"they are {', '.join(CONTROLS)}"
+    raise ValueError(f'"{text}" is no control of the sandbox; {hint}')
+
+
 Path = Annotated[str, AfterValidator(_be_path)]
 Where = Annotated[str, AfterValidator(_be_destination)]
+ControlName = Annotated[
+    str, AfterValidator(_be_control), Field(json_schema_extra={"enum": [*CONTROLS]})
+]
 
 
 class InjectConfig(Section):
@@ -142,8 +176,10 @@ class SandboxConfig(Section):
         description="enforce: a control that cannot be applied is an error; report: it is a finding "
         "of the audit; off: nothing is applied.",
     )
-    require: tuple[str, ...] = Field(
-        (), description="Controls without which the agent does not start (kos-agent doctor)."
+    require: tuple[ControlName, ...] = Field(
+        (),
+        max_length=len(CONTROLS),
+        description="Controls without which the agent does not start (kos-agent doctor).",
     )
     read: tuple[Path, ...] = Field(
         (), max_length=1000, description="Files and folders that may be read, besides the defaults."

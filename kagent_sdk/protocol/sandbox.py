@@ -1,0 +1,67 @@
+"""The section ``sandbox`` of ``/status``: what of the policy is in force, and what was refused.
+
+Readers ignore members that they do not know. This module costs a pydantic import and is therefore
+kept off the host's start path.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+CRITICAL = "critical"
+HOLDING = frozenset({"in_force", "not_asked_for"})
+"""Verdicts with which nothing has to be done."""
+
+
+class Part(BaseModel):
+    """A part of the document: frozen, and tolerant of members that a newer host adds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ControlInfo(Part):
+    """One control of the sandbox."""
+
+    control: str = Field(description="Its name, as sandbox.require has it.")
+    verdict: Literal["in_force", "weaker", "missing", "not_asked_for", "unknown"]
+    expected: str = Field(description="What the policy wants, in a few words.")
+    actual: str = Field(description="What was found.")
+    evidence: str = Field(description="Where that was seen, or what was tried.")
+    severity: Literal["critical", "warning", "info"] = Field(
+        description="How bad it is when it does not hold."
+    )
+    way_out: str = Field("", description="How to get it; empty when it holds.")
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing has to be done."""
+        return self.verdict in HOLDING
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is critical and does not hold."""
+        return self.severity == CRITICAL and not self.holds
+
+
+class DenialInfo(Part):
+    """Something that the sandbox has refused."""
+
+    what: str = Field(description="Such as connect api.example.com:443.")
+    count: int = 1
+    last_at: AwareDatetime
+    way_out: str = Field("", description="The line of config.yaml that would allow it.")
+
+
+class SandboxInfo(Part):
+    """What the worker may do, and what of that is in force."""
+
+    mode: Literal["enforce", "report", "off"] | None = None
+    isolation: Literal["process", "bwrap"] | None = None
+    checked_at: AwareDatetime | None = Field(None, description="null before the first audit.")
+    holds: bool | None = Field(
+        None, description="All that is critical holds; null before the first audit."
+    )
+    controls: tuple[ControlInfo, ...] = ()
+    denials: tuple[DenialInfo, ...] = Field((), description="The latest first.")
