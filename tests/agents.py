@@ -304,7 +304,14 @@ def agent_environment(env: Mapping[str, str] | None, marker: str) -> dict[str, s
         for name, value in os.environ.items()
         if not name.startswith("AGENT_") and name not in dropped
     }
-    base |= {"AGENT_HTTP__HOST": "127.0.0.1", "AGENT_HTTP__PORT": "0", MARKER_NAME: marker}
+    base |= {
+        "AGENT_HTTP__HOST": "127.0.0.1",
+        "AGENT_HTTP__PORT": "0",
+        # Where tests run as root, user 1000 may be kept from the interpreter, or from pytest's
+        # folders: tests of users take both elsewhere.
+        "AGENT_WORKER__USER": "keep",
+        MARKER_NAME: marker,
+    }
     return base | dict(env or {})
 
 

@@ -25,6 +25,7 @@ MAX_FILE_BYTES = 1024 * 1024
 MAX_NAME_CHARS = 63
 DEFAULT_NAME = "agent"
 
+_SANDBOX = ("sandbox",)
 _NO_OVERRIDES: Mapping[str, Any] = MappingProxyType({})
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -79,7 +80,8 @@ def read_config(
     """
     label = environ.get(CONFIG_VARIABLE) or DEFAULT_FILE
     draft = Draft(label)
-    path = _apply_file(draft, directory / label, label, is_named=bool(environ.get(CONFIG_VARIABLE)))
+    reason = f"{CONFIG_VARIABLE} names it" if environ.get(CONFIG_VARIABLE) else ""
+    path = _apply_file(draft, directory / label, label, reason=reason)
     apply_environment(draft, environ)
     _apply_overrides(draft, overrides)
     config = draft.finish()
@@ -88,20 +90,35 @@ def read_config(
     return LoadedConfig(config, path, directory, draft.describe)
 
 
+def read_sandbox_file(path: Path) -> AgentConfig:
+    """Read a file that holds the section ``sandbox`` alone, with that key above it or without.
+
+    Returns:
+        A configuration with that section, and everything else by default.
+
+    Raises:
+        ConfigError: something is wrong; the message has a line for everything that is.
+    """
+    draft = Draft(path.name)
+    _apply_file(draft, path, path.name, reason="it is named", section=_SANDBOX)
+    return draft.finish()
+
+
 def fit_name(text: str) -> str:
     """Return the text with everything removed that an agent's name may not have."""
     joined = _NOT_IN_A_NAME.sub("-", text).strip("-_.")
     return joined[:MAX_NAME_CHARS].strip("-_.") or DEFAULT_NAME
 
 
-def _apply_file(draft: Draft, path: Path, label: str, *, is_named: bool) -> Path | None:
-    root = Source(0, 0, 0, label)
+def _apply_file(
+    draft: Draft, path: Path, label: str, *, reason: str, section: KeyPath = ()
+) -> Path | None:
+    root = Source(0, 0, 0, label, section)
     try:
         text = _read(path)
     except FileNotFoundError:
-        if is_named or path.is_symlink():
-            hint = f"{CONFIG_VARIABLE} names it" if is_named else "it is a broken link"
-            draft.report(root, (), f"does not exist, but {hint}")
+        if reason or path.is_symlink():
+            draft.report(root, (), f"does not exist, but {reason or 'it is a broken link'}")
         return None
     except OSError as exc:
         draft.report(root, (), f"cannot be read: {exc.strerror}")
@@ -143,17 +160,23 @@ def _apply_text(draft: Draft, root: Source, text: str) -> None:
     from kagent_sdk.config.document import parse_document  # noqa: PLC0415
 
     document = parse_document(text)
+    above = root.path
+    if isinstance(document.value, dict) and (*document.value,) == above:
+        above = ()  # the section stands below its key
+
+    def source(line: int, column: int = 0) -> Source:
+        return Source(0, line, column, root.label, above)
+
     for fault in document.faults:
-        draft.report(Source(0, fault.line, fault.column, root.label), fault.path, fault.text)
+        draft.report(source(fault.line, fault.column), (*above, *fault.path), fault.text)
     if isinstance(document.value, dict):
         for key, value in document.value.items():
-            draft.put((key,), value, root)
+            draft.put((*above, key), value, root)
         for path, line in document.lines.items():
-            draft.locate(path, Source(0, line, 0, root.label))
+            draft.locate((*above, *path), source(line))
     elif document.value is not None:
-        line = document.lines[()]
         text = "should be a mapping of keys, such as `name: my-agent`"
-        draft.report(Source(0, line, 0, root.label), (), text)
+        draft.report(source(document.lines[()]), (), text)
 
 
 def _apply_overrides(draft: Draft, overrides: Mapping[str, Any]) -> None:

@@ -164,7 +164,7 @@ class WorkerStart:
             self.policy,
             str(self.directory),
             shared=call.shared,
-            is_folder=lambda path: Path(path).is_dir(),
+            is_folder=lambda path: Path(path).is_dir() if Path(path).exists() else None,
             find_link=_find_link,
         )
         return [self._bwrap, *words[1:]]

@@ -66,6 +66,15 @@ def apply(plan: dict[str, Any]) -> list[Row]:
 
 
 def _take_steps(plan: dict[str, Any]) -> list[Row]:
+    # All at once, while they can be read: what becomes another user may not reach them.
+    from kagent_sdk.sandbox import (  # noqa: F401, PLC0415 - and not at all outside Linux
+        capabilities,
+        descriptors,
+        identity,
+        landlock,
+        limits,
+    )
+
     rows = []
     for control, step in _STEPS.items():
         try:
@@ -137,7 +146,7 @@ def _user(plan: dict[str, Any]) -> Row:
     user = plan["user"]
     if os.geteuid() == 0 and user:
         identity.become(user)
-        unreadable = identity.find_unreadable((sys.executable, os.__file__, __file__))
+        unreadable = identity.find_unreadable(plan.get("needs", ()))
         if unreadable is not None:
             raise FailureError(
                 "user",

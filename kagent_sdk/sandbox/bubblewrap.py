@@ -26,7 +26,7 @@ def make_arguments(
     directory: str,
     *,
     shared: Iterable[str] = (),
-    is_folder: Callable[[str], bool],
+    is_folder: Callable[[str], bool | None],
     find_link: Callable[[str], str | None],
 ) -> list[str]:
     """Return the words before the program that is to run inside, ``--`` included.
@@ -37,7 +37,7 @@ def make_arguments(
         policy: what is allowed.
         directory: the working directory.
         shared: what is to be read besides, wherever it is.
-        is_folder: tells whether a path is one.
+        is_folder: tells whether a path is one; None when nothing is there.
         find_link: returns what a path points to when it is a link.
     """
     words = [PROGRAM, "--unshare-all", "--unshare-user", "--disable-userns", "--new-session"]
@@ -61,7 +61,7 @@ def make_arguments(
     return words
 
 
-def _mounts(policy: Policy, is_folder: Callable[[str], bool]) -> list[str]:
+def _mounts(policy: Policy, is_folder: Callable[[str], bool | None]) -> list[str]:
     """Mount what may be read, over that what may be written, and over both what is hidden.
 
     Sorted, for a mount hides what was mounted below its point before.
@@ -78,12 +78,12 @@ def _mounts(policy: Policy, is_folder: Callable[[str], bool]) -> list[str]:
         kind = steps[path]
         if kind != "hide":
             words += [kind, path, path]
-        elif not _is_seen(path, steps):
-            continue
+        elif not _is_seen(path, steps) or is_folder(path) is None:
+            continue  # where it is made later, the launcher's rules keep it from being read
         elif is_folder(path):
             words += ["--perms", "0555", "--tmpfs", path]
         else:
-            words += ["--ro-bind-try", "/dev/null", path]
+            words += ["--ro-bind", "/dev/null", path]
     return words
 
 

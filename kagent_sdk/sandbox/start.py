@@ -58,6 +58,8 @@ def start(arguments: Sequence[str], path: Sequence[str]) -> NoReturn:
     # Once more after the change of user, which takes it back (prctl(2)).
     plan = _read_plan(plan_fd)
     plan["keep_fds"] = (*plan["keep_fds"], report_fd)
+    if kind == MODULE:
+        plan["needs"] = (sys.executable, os.__file__, __file__)
     try:
         rows = apply(plan)
     except FailureError as exc:
