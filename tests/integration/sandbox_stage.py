@@ -63,7 +63,8 @@ class Stage:
     stack: ExitStack
 
     def ground(self) -> Ground:
-        """Return the facts of now, with a new prey."""
+        """Return the facts of now, with a new prey, and put back what attempts may have taken."""
+        _put_victims(self.field, self.agent.directory)
         return Ground(
             agent=str(self.agent.directory),
             field=str(self.field),
@@ -72,6 +73,7 @@ class Stage:
             prey_pid=self._start_prey(),
             secret=SECRET,
             leaked_fd=self.leaked[0],
+            worker_pids=tuple(self.agent.worker_pids),
             **self.facts,
         )
 
@@ -117,6 +119,8 @@ def running_stage(
         field = _lay_out_field(root / "field")
         directory = _lay_out_agent(root / "agent", scenario, config, vault or {})
         environment = agent_environment({"KOS_TEST_HOSTS_SECRET": SECRET}, uuid.uuid4().hex)
+        # Here it is the sandbox that is tested, as it is by default.
+        environment.pop("AGENT_WORKER__USER", None)
         environment["HOME"] = "/nonexistent"
         facts = stack.enter_context(_running_neighbour(python, directory, field, environment))
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -164,8 +168,6 @@ def _lay_out_field(field: Path) -> Path:
     (field / "victims").mkdir(parents=True)
     (field / "secret").write_text(SECRET)
     (field / "secret").chmod(0o600)
-    for name in ("removed", "renamed", "truncated", "mode", "times", "attributes"):
-        (field / "victims" / name).write_text("x")
     (field / "program").write_text("#!/bin/sh\necho here\n")
     (field / "program").chmod(0o755)
     _give_to_user(field)
@@ -187,16 +189,23 @@ def _lay_out_agent(
         (folder / "__init__.py").touch()
     (package / "entrypoint.py").rename(directory / "entrypoint.py")
     (directory / "config.yaml").write_text(
-        f"name: breakout\nworker: {{isolation: {scenario.isolation}}}\n{config}"
+        f"name: breakout\nworker: {{count: 2, isolation: {scenario.isolation}}}\n{config}"
     )
     (directory / "secrets").mkdir()
     (directory / "secrets" / "vault.json").write_text(json.dumps({"key": SECRET, **vault}))
     (directory / "secrets" / "vault.json").chmod(0o600)
     (directory / "runtime" / "empty").mkdir(parents=True)
-    for name in ("decoy", "removable"):
-        (directory / "runtime" / name).write_text("x")
     _give_to_user(directory)
     return directory
+
+
+def _put_victims(field: Path, directory: Path) -> None:
+    names = ("removed", "renamed", "truncated", "mode", "times", "attributes")
+    own = [directory / "runtime" / name for name in ("decoy", "removable")]
+    for path in (*(field / "victims" / name for name in names), *own):
+        path.write_text("x")
+        if is_root():
+            os.chown(path, USER, USER)
 
 
 def _give_to_user(folder: Path) -> None:

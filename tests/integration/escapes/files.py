@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
@@ -214,6 +215,35 @@ def change_attributes_outside(ground: Ground) -> str:
     """Write an extended attribute of a file of the user."""
     os.setxattr(ground.outside("victims/attributes"), "user.note", b"x")
     return "wrote an attribute"
+
+
+@attempt(lacking="the file system may have no such flags")
+def change_flags_of_code(ground: Ground) -> str:
+    """Change the flags of a file that may only be read (ioctl_iflags(2))."""
+    fd = os.open(ground.inside("entrypoint.py"), os.O_RDONLY)
+    flags = bytearray(8)
+    fcntl.ioctl(fd, 0x80086601, flags)  # FS_IOC_GETFLAGS
+    flags[0] ^= 0x40  # FS_NODUMP_FL
+    fcntl.ioctl(fd, 0x40086602, bytes(flags))  # FS_IOC_SETFLAGS
+    return "changed whether it is dumped"
+
+
+@attempt()
+def lease_agents_code(ground: Ground) -> str:
+    """Make whoever opens a file for writing wait (F_SETLEASE)."""
+    fd = os.open(ground.inside("entrypoint.py"), os.O_RDONLY)
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    return "whoever writes it has to wait"
+
+
+@attempt()
+def shut_agents_configuration(ground: Ground) -> str:
+    """Take the right to read its configuration from the host, whose user owns it too."""
+    path = Path(ground.inside("config.yaml"))
+    mode = path.stat().st_mode
+    path.chmod(0)
+    path.chmod(mode)
+    return "shut it, and opened it again"
 
 
 @attempt()
@@ -471,5 +501,10 @@ def give_file_away(ground: Ground) -> str:
     """Make a file another user's."""
     path = Path(ground.scratch("gift"))
     path.write_text("x")
-    os.chown(path, 0, 0)
+    try:
+        os.chown(path, 0, 0)
+    except OSError as exc:
+        if exc.errno == errno.EINVAL:  # user_namespaces(7)
+            raise BlockedError("there is no such user in this namespace") from None
+        raise
     return "gave it away"

@@ -27,6 +27,7 @@ class Ground:
         tcp_port, udp_port: where the neighbour listens, on 127.0.0.1 and ::1.
         abstract: the abstract name of its stream socket; ``field/socket`` is its path-based one.
         queue, segment: its POSIX message queue's name and its System V shared memory's key.
+        worker_pids: the agent's workers.
         leaked_fd: a descriptor of ``field/secret`` that the host was started with.
     """
 
@@ -44,6 +45,7 @@ class Ground:
     queue: str
     segment: int
     leaked_fd: int
+    worker_pids: tuple[int, ...]
     target: int = 0
 
     def outside(self, name: str) -> str:
@@ -86,14 +88,14 @@ class Attempt:
         function: returns evidence; raises when it is blocked.
         needs_root: outside it succeeds as root alone.
         lacking: what a kernel may lack for it to succeed outside; empty: nothing.
-        on_host: about the host, which may hold against it without any sandbox.
+        is_guarded: about the agent's host or worker, which may hold against it from outside too.
     """
 
     name: str
     function: Function
     needs_root: bool
     lacking: str
-    on_host: bool = False
+    is_guarded: bool = False
 
 
 ATTEMPTS: dict[str, Attempt] = {}
@@ -113,7 +115,7 @@ def attempt(*, needs_root: bool = False, lacking: str = "") -> Callable[[Functio
 def attempt_on_process(
     *, needs_root: bool = False, lacking: str = ""
 ) -> Callable[[Function], Function]:
-    """Enter a function twice: against an unconfined neighbour, and against the host."""
+    """Enter a function thrice: against an unconfined neighbour, the host, and another worker."""
 
     def enter(function: Function) -> Function:
         name = function.__name__
@@ -124,9 +126,14 @@ def attempt_on_process(
         def on_host(ground: Ground) -> str:
             return function(ground.aim(ground.host_pid))
 
-        for target, aimed in (("neighbour", on_neighbour), ("host", on_host)):
+        def on_sibling(ground: Ground) -> str:
+            # An attempt runs in a child of the worker.
+            return function(ground.aim(next(p for p in ground.worker_pids if p != os.getppid())))
+
+        targets = {"neighbour": on_neighbour, "host": on_host, "sibling": on_sibling}
+        for target, aimed in targets.items():
             full = f"{name}@{target}"
-            ATTEMPTS[full] = Attempt(full, aimed, needs_root, lacking, target == "host")
+            ATTEMPTS[full] = Attempt(full, aimed, needs_root, lacking, target != "neighbour")
         return function
 
     return enter

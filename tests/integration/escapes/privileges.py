@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import resource
@@ -11,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import termios
+import time
 from pathlib import Path
 
 from .ground import BlockedError, Ground, attempt
@@ -24,6 +26,15 @@ _NO_RANDOMIZE = 0x0040000  # linux/personality.h
 _IMPLIES_EXEC = 0x0400000
 
 
+def _take_user(user: int) -> None:
+    try:
+        os.setresuid(user, user, user)
+    except OSError as exc:
+        if exc.errno == errno.EINVAL:  # user_namespaces(7)
+            raise BlockedError("there is no such user in this namespace") from None
+        raise
+
+
 def _become_root_of_namespace(flags: int = 0) -> None:
     user, group = os.getuid(), os.getgid()
     libc("unshare", _NEWUSER | flags)
@@ -35,7 +46,7 @@ def _become_root_of_namespace(flags: int = 0) -> None:
 @attempt(needs_root=True)
 def become_root(ground: Ground) -> str:
     """Take the user 0."""
-    os.setresuid(0, 0, 0)
+    _take_user(0)
     if os.geteuid() != 0:
         raise BlockedError("still somebody")
     return "root"
@@ -44,7 +55,7 @@ def become_root(ground: Ground) -> str:
 @attempt(needs_root=True)
 def become_another_user(ground: Ground) -> str:
     """Take another user."""
-    os.setresuid(4711, 4711, 4711)
+    _take_user(4711)
     return f"user {os.getuid()}"
 
 
@@ -95,12 +106,16 @@ def run_set_user_id_program(ground: Ground) -> str:
 
 
 def _status_of(process: subprocess.Popen[bytes]) -> str:
-    # It has become the program when its command line is no longer ours: Popen waits for the exec.
-    text = Path(f"/proc/{process.pid}/status").read_text()
-    users = next(line for line in text.splitlines() if line.startswith("Uid:")).split()
-    if users[2] != "0":
-        raise BlockedError(f"its users are {users[1:]}")
-    return f"its users are {users[1:]}"
+    # The kernel changes the user last of all in an exec: after what Popen waits for.
+    users = ["none"]
+    give_up_at = time.monotonic() + 2
+    while process.poll() is None and time.monotonic() < give_up_at:
+        text = Path(f"/proc/{process.pid}/status").read_text()
+        users = next(line for line in text.splitlines() if line.startswith("Uid:")).split()
+        if users[2] == "0":
+            return f"its users are {users[1:]}"
+        time.sleep(0.001)
+    raise BlockedError(f"its users were {users[1:]}")
 
 
 @attempt()

@@ -110,12 +110,16 @@ def list_descriptors(ground: Ground) -> str:
 @attempt_on_process()
 def reopen_descriptors(ground: Ground) -> str:
     """Open its files by their numbers."""
+    refusal: OSError | BlockedError = BlockedError("it has no file open")
     for name in os.listdir(f"/proc/{ground.target}/fd"):
         path = f"/proc/{ground.target}/fd/{name}"
-        if os.readlink(path).startswith("/") and os.path.isfile(path):  # noqa: PTH113, PTH115
-            os.close(os.open(path, os.O_RDONLY))
-            return f"opened {os.readlink(path)}"  # noqa: PTH115 - short
-    raise BlockedError("it has no file open")
+        try:
+            if os.readlink(path).startswith("/"):  # noqa: PTH115 - short
+                os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+                return f"opened {os.readlink(path)}"  # noqa: PTH115 - short
+        except OSError as exc:
+            refusal = exc
+    raise refusal
 
 
 @attempt_on_process()
