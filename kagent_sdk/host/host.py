@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kagent_sdk.errors import CrashLoopError, KagentError
 from kagent_sdk.host.announcement import announce
+from kagent_sdk.host.audit import hide_memory
 from kagent_sdk.host.lifecycle import LifecycleState
 from kagent_sdk.host.parts import HostParts
 from kagent_sdk.host.shutdown import ShutdownSchedule, plan_shutdown
@@ -185,6 +186,7 @@ class Host:
             # Behind the start, and before anyone asks what is wrong: no imports during a stall.
             await asyncio.sleep(SETTLED_AFTER_S)
             await asyncio.to_thread(import_reports)
+            await self._parts.audit.run()
 
     async def _call_back(self) -> None:
         await self._parts.durability.opened.wait()
@@ -297,10 +299,11 @@ class Host:
 
 
 def _settle_process(parts: HostParts) -> None:
-    """Do what can wait until the port is open: both need ctypes."""
+    """Do what can wait until the port is open: all of it needs ctypes."""
     from kagent_sdk.host.allocator import return_large_buffers  # noqa: PLC0415
 
     parts.children.take_orphans()
+    hide_memory()
     return_large_buffers()
 
 

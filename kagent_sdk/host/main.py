@@ -68,6 +68,10 @@ def _run(directory: Path, overrides: dict[str, Any]) -> int:
         # As the user that the host is from now on.
         _check_folders(folder.path)
         vault = read_vault(folder.path, config.secrets)
+        if config.sandbox.require:
+            from kagent_sdk.host.inspection import require_controls  # noqa: PLC0415 - few need it
+
+            require_controls(sandbox.first, folder.path / config.secrets.file)
         _serve(folder, vault, signals, sandbox)
     return EXIT_OK
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kagent_sdk.config.models import AgentConfig
+from kagent_sdk.host.audit import HostAudit
 from kagent_sdk.host.callbacks import Callbacks
 from kagent_sdk.host.children import Children
 from kagent_sdk.host.counters import Counters
@@ -76,6 +77,7 @@ class HostParts:
     watchdog: Watchdog
     monitor: Monitor
     callbacks: Callbacks
+    audit: HostAudit
     service_manager: ServiceManager | None
 
     @property
@@ -101,13 +103,9 @@ class HostParts:
 def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> HostParts:
     """Put a host together; nothing is started. Called in the event loop.
 
-    Args:
-        folder: the agent's.
-        vault: the secrets.
-        sandbox: of all generations; the configuration of the first one is the host's.
+    The configuration of the first generation is the host's.
     """
-    config = sandbox.first.config
-    directory = folder.path
+    config, directory = sandbox.first.config, folder.path
     started_at = time.time()
     lifecycle = Lifecycle(started_at)
     pump = LogPump(
@@ -159,6 +157,12 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
         watchdog=watchdog,
         monitor=monitor,
         callbacks=callbacks,
+        audit=HostAudit(
+            sandbox.first,
+            directory / config.secrets.file,
+            places=lambda: _places(succession),
+            pump=pump,
+        ),
         service_manager=service_manager,
     )
 

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 
 from kagent_sdk import __version__
+from kagent_sdk.host.audit import HostAudit
 from kagent_sdk.host.cgroup import CgroupSample
 from kagent_sdk.host.cgroup_files import Pressure
 from kagent_sdk.host.health import Verdict
@@ -20,6 +21,8 @@ from kagent_sdk.host.trial import Outcome
 from kagent_sdk.protocol import status
 from kagent_sdk.protocol.last_exit import LastExit
 from kagent_sdk.protocol.manifest import LoopStatus
+from kagent_sdk.protocol.sandbox import ControlInfo, SandboxInfo
+from kagent_sdk.sandbox.audit.wire import encode_finding
 
 LAST_ERROR_CHARS = 1000
 """The worker cuts what a loop raised at this length."""
@@ -61,7 +64,19 @@ def build_status(host: HostParts) -> status.Status:
         ),
         state=_state(host.state),
         outbox=_outbox(host),
+        sandbox=_sandbox(host.audit),
         last_exit=LastExit(host=host.exits.host, worker=host.exits.worker),
+    )
+
+
+def _sandbox(audit: HostAudit) -> SandboxInfo:
+    controls = tuple(ControlInfo(**encode_finding(finding)) for finding in audit.findings)
+    return SandboxInfo(
+        mode=audit.policy.mode.value,
+        isolation=audit.policy.isolation.value,
+        checked_at=None if audit.checked_at is None else _time(audit.checked_at),
+        holds=None if audit.checked_at is None else not any(one.is_open for one in controls),
+        controls=controls,
     )
 
 

@@ -117,8 +117,7 @@ class WorkerStart:
         host_pid = 0 if self._bwrap is not None else os.getpid()
         words = launch_command(plan_read, report_write, host_pid, call.kind, call.words)
         waits = self._bwrap is not None and self._cgroup is not None
-        if self._bwrap is not None:
-            words = [*self._wrapping(call), *words]
+        words = [*self.wrapping(call.shared), *words]
         if waits:
             words = ["/bin/sh", "-c", WAIT_THEN_RUN, "sh", *words]
         try:
@@ -156,21 +155,42 @@ class WorkerStart:
         with suppress(BrokenPipeError):  # it has ended; its exit is looked at elsewhere
             _write_all(plan_write, encoded)
 
-    def _wrapping(self, call: Call) -> list[str]:
+    def take(self, pid: int) -> None:
+        """Put a process that is confined as a worker into the workers' cgroup, if there is one.
+
+        Raises:
+            OSError: the process is gone, or the rights are.
+        """
+        if self._cgroup is not None:
+            self._cgroup.take(pid)
+
+    def wrapping(self, shared: Sequence[str] = ()) -> list[str]:
+        """Return the program that makes the namespaces of a worker, and its arguments, if there is one.
+
+        Args:
+            shared: files and folders that the host has made for the worker to read.
+        """
+        if self._bwrap is None:
+            return []
         from kagent_sdk.sandbox.bubblewrap import make_arguments  # noqa: PLC0415 - few need it
 
-        assert self._bwrap is not None
         words = make_arguments(
             self.policy,
             str(self.directory),
-            shared=call.shared,
-            is_folder=lambda path: Path(path).is_dir() if Path(path).exists() else None,
-            find_link=_find_link,
+            shared=shared,
+            is_folder=is_folder,
+            find_link=find_link,
         )
         return [self._bwrap, *words[1:]]
 
 
-def _find_link(path: str) -> str | None:
+def is_folder(path: str) -> bool | None:
+    """Tell whether a path is a folder; None when nothing is there."""
+    return Path(path).is_dir() if Path(path).exists() else None
+
+
+def find_link(path: str) -> str | None:
+    """Return what a path points to when it is a link."""
     try:
         return str(Path(path).readlink())
     except OSError:

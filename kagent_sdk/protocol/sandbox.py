@@ -1,4 +1,4 @@
-"""The section ``sandbox`` of ``/status``: what of the policy is in force, and what was refused.
+"""The section ``sandbox`` of ``/status``: what of the policy is in force.
 
 Readers ignore members that they do not know. This module costs a pydantic import and is therefore
 kept off the host's start path.
@@ -45,15 +45,6 @@ class ControlInfo(Part):
         return self.severity == CRITICAL and not self.holds
 
 
-class DenialInfo(Part):
-    """Something that the sandbox has refused."""
-
-    what: str = Field(description="Such as connect api.example.com:443.")
-    count: int = 1
-    last_at: AwareDatetime
-    way_out: str = Field("", description="The line of config.yaml that would allow it.")
-
-
 class SandboxInfo(Part):
     """What the worker may do, and what of that is in force."""
 
@@ -64,4 +55,3 @@ class SandboxInfo(Part):
         None, description="All that is critical holds; null before the first audit."
     )
     controls: tuple[ControlInfo, ...] = ()
-    denials: tuple[DenialInfo, ...] = Field((), description="The latest first.")

@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from kagent_sdk.protocol.last_exit import LastExit, WorkerExit
 from kagent_sdk.protocol.manifest import LoopStatus
+from kagent_sdk.protocol.sandbox import SandboxInfo
 
 Lifecycle = Literal["starting", "ready", "busy", "draining", "stopping", "stopped", "failed"]
 """The states of `kagent_sdk.host.lifecycle.LifecycleState`, in their order."""
@@ -323,4 +324,5 @@ class Status(Part):
     vault: VaultInfo = VaultInfo()
     state: StateInfo = StateInfo()
     outbox: OutboxInfo = OutboxInfo()
+    sandbox: SandboxInfo = SandboxInfo()
     last_exit: LastExit = LastExit()

@@ -150,4 +150,5 @@ def environment(extra: Mapping[str, str] | None) -> dict[str, str]:
         for name, value in os.environ.items()
         if name not in unset and not name.startswith("AGENT_")
     }
-    return kept | dict(extra or {})
+    # As in `tests.agents.agent_environment`.
+    return kept | {"AGENT_WORKER__USER": "keep"} | dict(extra or {})

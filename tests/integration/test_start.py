@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import textwrap
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.agents import agent_environment
 from tests.integration.waiting import wait_until
 
 # Each costs a start more than 10 ms, and a host that only listens needs none of them.
@@ -28,7 +28,7 @@ def run_python(code: str) -> str:
 def test_a_starting_host_imports_nothing_that_it_can_do_without(tmp_path: Path) -> None:
     """A probe that waits for the client's CA certificates waits a third longer."""
     (tmp_path / "entrypoint.py").write_text("import time\ntime.sleep(60)\n")
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("AGENT_")}
+    environ = agent_environment(None, "none")
     log = tmp_path / "log.txt"
     command = [sys.executable, "-X", "importtime", "-m", "kagent_sdk", "run", str(tmp_path)]
     with log.open("w") as file:

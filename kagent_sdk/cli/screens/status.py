@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
+from kagent_sdk.cli.screens.sandbox import sandbox_line
 from kagent_sdk.cli.screens.status_exits import exit_lines
 from kagent_sdk.cli.screens.status_state import state_lines
 from kagent_sdk.cli.screens.status_tables import (
@@ -128,6 +129,8 @@ def _summary(status: Status) -> RenderableType:
         )
     if status.vault.error:
         rows.append(("vault", styled(f"not reloaded: {clean_line(status.vault.error)}", BAD)))
+    if status.sandbox.mode is not None:
+        rows.append(("sandbox", sandbox_line(status.sandbox)))
     reload = _reload(status.reload)
     if reload:
         rows.append(("reload", reload))

@@ -117,6 +117,7 @@ class Reports:
 
         await self._host.monitor.sample_processes()
         await self._host.callbacks.sample()
+        await self._host.audit.sample()
         await asyncio.to_thread(self._host.exits.wait_read, READ_WAIT_S)
         return build_status(self._host).model_dump_json().encode()
 

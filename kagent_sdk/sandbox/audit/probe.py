@@ -23,10 +23,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from kagent_sdk.errors import SandboxError
-from kagent_sdk.sandbox.audit.canaries import Attempt, attempts_for, judge, make_attempt
+from kagent_sdk.sandbox.audit.canaries import DONE, Attempt, attempts_for, judge, make_attempt
 from kagent_sdk.sandbox.audit.process import check_limits, check_status
 from kagent_sdk.sandbox.audit.table import check_egress, observe
-from kagent_sdk.sandbox.audit.targets import Files, Targets, make_files, make_targets
+from kagent_sdk.sandbox.audit.targets import Targets, make_targets
 from kagent_sdk.sandbox.audit.wire import (
     Question,
     decode_finding,
@@ -34,7 +34,7 @@ from kagent_sdk.sandbox.audit.wire import (
     encode_findings,
 )
 from kagent_sdk.sandbox.controls import Control, Finding, Verdict
-from kagent_sdk.sandbox.policy import Mode, Policy
+from kagent_sdk.sandbox.policy import Isolation, Mode, Policy
 
 MAX_ANSWER_BYTES = 1 << 20
 HIGHEST_FD = 4096
@@ -67,48 +67,19 @@ def main() -> None:
     from kagent_sdk.sandbox.confine import confine  # noqa: PLC0415 - tests bring their own
 
     question = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
-    with make_files(question) as files:
-        answer = _as_user(
-            question.policy.user, lambda: encode_findings(examine(question, files, confine))
-        )
-    sys.stdout.buffer.write(answer)
+    sys.stdout.buffer.write(encode_findings(examine(question, confine)))
 
 
-def _as_user(user: int | None, action: Callable[[], bytes]) -> bytes:
-    """Return what an action says as the user that the host would have become before."""
-    if user is None or os.geteuid() != 0:
-        return action()
-    from kagent_sdk.sandbox.identity import become  # noqa: PLC0415 - only root becomes somebody
-
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(read)
-            become(user)
-            with open(write, "wb") as pipe:
-                pipe.write(action())
-        except BaseException as exc:  # noqa: BLE001 - the end of a process of its own
-            os.write(2, f"{type(exc).__name__}: {exc}\n".encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with open(read, "rb") as pipe:
-        answer = pipe.read(MAX_ANSWER_BYTES)
-    os.waitpid(pid, 0)
-    return answer
-
-
-def examine(question: Question, files: Files, confine: Confine) -> tuple[Finding, ...]:
+def examine(question: Question, confine: Confine) -> tuple[Finding, ...]:
     """Return what was applied, seen and tried; call it in a process of its own, with one thread.
 
     What cannot be applied is a finding here, whatever the policy's mode.
     """
     policy = replace(question.policy, mode=Mode.REPORT, keep_fds=(), require=())
     with ExitStack() as stack:
-        targets = stack.enter_context(make_targets(question, files))
+        targets = stack.enter_context(make_targets(question))
         attempts = attempts_for(policy, targets)
-        outside = [make_attempt(attempt, targets) for attempt in attempts]
+        outside = [_try_unconfined(policy, attempt, targets) for attempt in attempts]
         child = stack.enter_context(_confined(policy, confine, attempts, targets))
         answer = child.answer
         return (
@@ -129,6 +100,14 @@ def examine(question: Question, files: Files, confine: Confine) -> tuple[Finding
                 for attempt, before, inside in zip(attempts, outside, answer.outcomes, strict=True)
             ),
         )
+
+
+def _try_unconfined(policy: Policy, attempt: Attempt, targets: Targets) -> str:
+    """Return how an attempt ends without the policy."""
+    if attempt.control is Control.VAULT and policy.isolation is Isolation.BWRAP:
+        # Inside the namespaces it is not there, confined or not; who asks has read it outside.
+        return DONE
+    return make_attempt(attempt, targets)
 
 
 # The confined child
@@ -243,11 +222,17 @@ def _check_namespaces(question: Question) -> tuple[Finding, ...]:
         observe(
             Control.NAMESPACES,
             question.policy,
-            Verdict.WEAKER if shared else Verdict.IN_FORCE,
+            _verdict_on(len(shared), len(question.namespaces)),
             f"shared with the host: {', '.join(shared)}" if shared else "all of its own",
             "/proc/PID/ns",
         ),
     )
+
+
+def _verdict_on(shared: int, total: int) -> Verdict:
+    if shared == total:
+        return Verdict.MISSING
+    return Verdict.WEAKER if shared else Verdict.IN_FORCE
 
 
 def _read(path: str) -> str:

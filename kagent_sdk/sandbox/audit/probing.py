@@ -11,8 +11,10 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kagent_sdk.sandbox.audit.table import (
+    OF_SURROUNDINGS,
     combine,
     findings_elsewhere,
     findings_when_off,
@@ -27,6 +29,8 @@ TIMEOUT_S = 20.0
 
 NAMESPACES = ("ipc", "mnt", "net", "pid", "uts")
 """What bubblewrap gives a process of its own (namespaces(7))."""
+
+MAX_REASON_CHARS = 300
 
 SYSTEM_NAMES = {"darwin": "macOS", "win32": "Windows"}
 
@@ -64,7 +68,7 @@ def audit_worker(
         policy=policy,
         vault="" if vault is None else str(vault),
         outside=(*(str(folder) for folder in outside), tempfile.gettempdir()),
-        namespaces=_own_namespaces() if policy.isolation is Isolation.BWRAP else (),
+        namespaces=_own_namespaces(policy) if policy.isolation is Isolation.BWRAP else (),
     )
     try:
         found = decode_findings(_ask(question, wrapper, on_start))
@@ -78,13 +82,15 @@ def _ask(
     wrapper: Sequence[str],
     on_start: Callable[[subprocess.Popen[bytes]], None] | None,
 ) -> bytes:
-    with subprocess.Popen(
+    probe: subprocess.Popen[bytes] = subprocess.Popen(
         [*wrapper, sys.executable, "-I", "-S", str(_PROBE)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         process_group=0,
-    ) as process:
+        **_user_of(question.policy),
+    )
+    with probe as process:
         if on_start is not None:
             on_start(process)
         try:
@@ -98,6 +104,13 @@ def _ask(
     return answer
 
 
+def _user_of(policy: Policy) -> dict[str, Any]:
+    """Let a probe that root starts be the user that a host would have become before."""
+    if policy.user is None or os.geteuid() != 0:
+        return {}
+    return {"user": policy.user, "group": policy.user, "extra_groups": ()}
+
+
 def end_probe(process: subprocess.Popen[bytes]) -> None:
     """End a probe and all that it has started; nothing once it was waited for."""
     if process.returncode is not None:
@@ -109,23 +122,20 @@ def end_probe(process: subprocess.Popen[bytes]) -> None:
 
 
 def _without_answer(policy: Policy, reason: Exception) -> tuple[Finding, ...]:
-    text = (
-        "it took too long" if isinstance(reason, subprocess.TimeoutExpired) else str(reason)[:200]
-    )
+    text = "it took too long" if isinstance(reason, subprocess.TimeoutExpired) else str(reason)
+    way_out = f"see why nothing can be confined here: {text[:MAX_REASON_CHARS]}"
     return tuple(
         replace(
-            observe(
-                control,
-                policy,
-                Verdict.UNKNOWN,
-                "could not be found out",
-                f"the probe gave no answer: {text}",
-            ),
-            way_out="run kos-agent doctor again, and read the agent's log",
+            observe(control, policy, Verdict.UNKNOWN, "could not be found out", "the probe failed"),
+            way_out=way_out,
         )
         for control in Control
+        if control not in OF_SURROUNDINGS
     )
 
 
-def _own_namespaces() -> tuple[tuple[str, str], ...]:
-    return tuple((kind, str(Path(f"/proc/self/ns/{kind}").readlink())) for kind in NAMESPACES)
+def _own_namespaces(policy: Policy) -> tuple[tuple[str, str], ...]:
+    # Who may reach the network, or be reached, has it in common with the host.
+    is_shared = policy.network.external or bool(policy.network.listen)
+    kinds = [kind for kind in NAMESPACES if kind != "net" or not is_shared]
+    return tuple((kind, str(Path(f"/proc/self/ns/{kind}").readlink())) for kind in kinds)

@@ -16,6 +16,9 @@ _WORST_FIRST = (
     Verdict.UNKNOWN,
 )
 
+NOT_LOOKED_AT = "not looked at"
+"""What is said of a control that there is no finding of; a later look takes its place."""
+
 SEVERITIES: dict[Control, Severity] = {
     Control.USER: Severity.CRITICAL,
     Control.DESCRIPTORS: Severity.CRITICAL,
@@ -121,8 +124,15 @@ def combine(policy: Policy, findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """
     found: dict[Control, list[Finding]] = {}
     for finding in findings:
-        found.setdefault(finding.control, []).append(finding)
-    return tuple(_judge(control, policy, found.get(control, ())) for control in Control)
+        if finding.actual != NOT_LOOKED_AT:
+            found.setdefault(finding.control, []).append(finding)
+    table = {control: _judge(control, policy, found.get(control, ())) for control in Control}
+    limits, cgroup = table[Control.LIMITS], table[Control.CGROUP]
+    if limits.verdict is Verdict.WEAKER and cgroup.verdict is Verdict.IN_FORCE:
+        table[Control.LIMITS] = replace(
+            limits, actual=f"{limits.actual}; the cgroup does", severity=Severity.INFO, way_out=""
+        )
+    return tuple(table.values())
 
 
 def find_missing(required: Sequence[str], findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -229,7 +239,7 @@ def _judge(control: Control, policy: Policy, findings: Sequence[Finding]) -> Fin
     if waived is not None:
         return waived
     if not findings:
-        return replace(observe(control, policy, Verdict.UNKNOWN, "not looked at", ""), way_out="")
+        return replace(observe(control, policy, Verdict.UNKNOWN, NOT_LOOKED_AT, ""), way_out="")
     worst = min(findings, key=lambda finding: _WORST_FIRST.index(finding.verdict))
     same = [finding for finding in findings if finding.verdict is worst.verdict]
     severity = min((finding.severity for finding in same), key=list(Severity).index)
@@ -240,7 +250,7 @@ def _judge(control: Control, policy: Policy, findings: Sequence[Finding]) -> Fin
         expected=expect(control, policy),
         # What does not hold is told in full.
         actual=words[0] if worst.holds else _join("; ", words),
-        evidence=_join(", ", (finding.evidence for finding in same)),
+        evidence=_join(", ", (part for one in same for part in one.evidence.split(", "))),
         severity=severity,
         way_out=next((finding.way_out for finding in same if finding.way_out), ""),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # A probe is a short-lived interpreter, and pathlib would be a good part of its start:
-# ruff: noqa: PTH118, PTH120
+# ruff: noqa: PTH118
 import os
 import platform
 import shutil
@@ -42,43 +42,14 @@ class Targets:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Files to try; each is empty where there is no place for it.
-
-    Attributes:
-        folder: a folder that the policy gives nothing of, with ``file`` in it.
-        program: an executable in a folder that the policy lets be written.
-    """
-
-    folder: str
-    program: str
-
-    @property
-    def file(self) -> str:
-        """A file in the folder."""
-        return os.path.join(self.folder, "file") if self.folder else ""
-
-
 @contextmanager
-def make_files(question: Question) -> Iterator[Files]:
-    """Have the files for the time of the block, as the property of the policy's user."""
+def make_targets(question: Question) -> Iterator[Targets]:
+    """Have the targets for the time of the block; nothing stays of them."""
     with ExitStack() as stack:
-        files = Files(_make_folder(question, stack), _make_program(question.policy, stack))
-        if files.file:
-            _write(files.file, b"canary", 0o600)
-        user = question.policy.user
-        if user is not None and os.geteuid() == 0:
-            for path in (files.folder, files.file, files.program, os.path.dirname(files.program)):
-                if path:
-                    os.chown(path, user, user)
-        yield files
-
-
-@contextmanager
-def make_targets(question: Question, files: Files) -> Iterator[Targets]:
-    """Have all targets for the time of the block."""
-    with ExitStack() as stack:
+        folder = _make_folder(question, stack)
+        file = os.path.join(folder, "file") if folder else ""
+        if file:
+            _write(file, b"canary", 0o600)
         server = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
         server.bind(("127.0.0.1", 0))
         server.listen(16)
@@ -87,9 +58,9 @@ def make_targets(question: Question, files: Files) -> Iterator[Targets]:
         hidden.bind(f"\0{name}")
         hidden.listen(16)
         yield Targets(
-            folder=files.folder,
-            file=files.file,
-            program=files.program,
+            folder=folder,
+            file=file,
+            program=_make_program(question.policy, stack),
             vault=question.vault,
             victim=stack.enter_context(_victim()),
             port=server.getsockname()[1],
@@ -114,9 +85,8 @@ def _make_folder(question: Question, stack: ExitStack) -> str:
 def _make_program(policy: Policy, stack: ExitStack) -> str:
     """Write a program where the policy lets files be written; empty where there is no folder."""
     code = tiny_program(platform.machine())
-    for parent in policy.write if code else ():
-        if parent.startswith("/dev/"):
-            continue
+    # Shared memory is often mounted without execution, for everybody: it comes last.
+    for parent in sorted(policy.write, key=lambda path: path.startswith("/dev/")) if code else ():
         try:
             folder = tempfile.mkdtemp(prefix="canary-", dir=parent)
         except OSError:
