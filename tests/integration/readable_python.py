@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.agents import REPOSITORY
 
@@ -56,7 +57,7 @@ def is_root() -> bool:
     return os.geteuid() == 0
 
 
-def as_user() -> dict[str, int | list[int]]:
+def as_user() -> dict[str, Any]:
     """Return the arguments of `subprocess.Popen` for a process of UID 1000; of ours, if not root."""
     return {"user": USER, "group": USER, "extra_groups": []} if is_root() else {}
 
@@ -64,10 +65,10 @@ def as_user() -> dict[str, int | list[int]]:
 def _can_run(python: Path, code: str = "") -> bool:
     command = [python, "-c", code]
     try:
-        done = subprocess.run(command, check=False, cwd="/", capture_output=True, **as_user())  # type: ignore[call-overload] # keywords in a dict
+        done = subprocess.run(command, check=False, cwd="/", capture_output=True, **as_user())
     except OSError:
         return False
-    return bool(done.returncode == 0)
+    return done.returncode == 0
 
 
 def _link_interpreter(folder: Path) -> Path:
@@ -89,7 +90,9 @@ def _copy_interpreter(folder: Path, version: str) -> Path:
     built_for = f"{base}/lib\0".encode()
     moved = b"$ORIGIN/../lib\0".ljust(len(built_for), b"\0")
     program = Path(os.path.realpath(sys.executable)).read_bytes()
-    python.write_bytes(program.replace(built_for, moved) if len(moved) == len(built_for) else program)
+    python.write_bytes(
+        program.replace(built_for, moved) if len(moved) == len(built_for) else program
+    )
     python.chmod(0o755)
     for library in (base / "lib").glob("libpython*.so*"):
         shutil.copy(library, folder / "lib", follow_symlinks=False)

@@ -42,7 +42,7 @@ ABSENT = ("[Errno 2]", "[Errno 3]")
 @pytest.fixture(scope="module")
 def python() -> Iterator[Path]:
     """Return an interpreter that user 1000 can read."""
-    folder = Path(tempfile.mkdtemp(prefix="kos-python-", dir="/tmp"))  # noqa: S108 - for all to read
+    folder = Path(tempfile.mkdtemp(prefix="kos-python-", dir="/tmp"))
     folder.chmod(0o755)
     try:
         yield make_readable_python(folder)

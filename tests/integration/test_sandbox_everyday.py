@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import trustme
@@ -49,7 +49,7 @@ SCENARIOS = [Scenario("root" if is_root() else "user", "process"), Scenario("use
 @pytest.fixture(scope="module")
 def python() -> Iterator[Path]:
     """Return an interpreter that user 1000 can read."""
-    folder = Path(tempfile.mkdtemp(prefix="kos-python-", dir="/tmp"))  # noqa: S108 - for all to read
+    folder = Path(tempfile.mkdtemp(prefix="kos-python-", dir="/tmp"))
     folder.chmod(0o755)
     try:
         yield make_readable_python(folder)
@@ -119,9 +119,9 @@ def serve(stage: Stage, facts: dict[str, Any]) -> str:
 class Hello(http.server.BaseHTTPRequestHandler):
     """Answers every GET."""
 
-    protocol_version: ClassVar[str] = "HTTP/1.1"
+    protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:  # noqa: N802 - the standard library's name
+    def do_GET(self) -> None:
         """Answer."""
         body = ANSWER.encode()
         self.send_response(200)

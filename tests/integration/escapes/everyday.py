@@ -76,9 +76,9 @@ def run_threads(facts: Facts) -> str:
 @everyday
 def run_subprocesses(facts: Facts) -> str:
     """Run a shell, Python, and a child that is ended."""
-    shell = subprocess.run(
+    shell = subprocess.run(  # noqa: S602 - a fixed command
         "echo one | tr a-z A-Z; ls / >/dev/null; exit 3",
-        shell=True,  # noqa: S602 - a fixed command
+        shell=True,
         capture_output=True,
         text=True,
         check=False,
@@ -108,12 +108,12 @@ def run_installed_packages_in_child(facts: Facts) -> str:
 
 
 def _use_pool(method: str) -> str:
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     with context.Pool(2) as pool:
         squares = pool.map(square, range(20))
     lock, value = context.Lock(), context.Value("i", 0)
     ours, theirs = context.Pipe()
-    child = context.Process(target=_count, args=(lock, value, theirs))
+    child: Any = context.Process(target=_count, args=(lock, value, theirs))
     child.start()
     told = ours.recv()
     child.join(20)
@@ -151,8 +151,10 @@ def share_memory(facts: Facts) -> str:
     """Share memory with a child."""
     memory = multiprocessing.shared_memory.SharedMemory(create=True, size=64)
     try:
+        assert memory.buf is not None
         memory.buf[:5] = b"hello"
         again = multiprocessing.shared_memory.SharedMemory(memory.name)
+        assert again.buf is not None
         told = bytes(again.buf[:5]).decode()
         again.close()
     finally:
@@ -206,7 +208,9 @@ def use_the_machines_facts(facts: Facts) -> str:
     import psutil  # noqa: PLC0415 - for one piece of work
 
     own = psutil.Process()
-    known = own.memory_info().rss > 0 and own.num_threads() > 0 and psutil.virtual_memory().total > 0
+    known = (
+        own.memory_info().rss > 0 and own.num_threads() > 0 and psutil.virtual_memory().total > 0
+    )
     return (
         f"{berlin.hour} {certificates['x509'] >= 0} {page > 0} {math.isclose(mathematics.cos(0), 1)} "
         f"{len(os.urandom(8))} {known} {hashlib.sha256(b'').hexdigest()[:4]}"
@@ -242,7 +246,9 @@ def write_a_log_of_ones_own(facts: Facts) -> str:
 @everyday
 def read_own_folder(facts: Facts) -> str:
     """Read what came with the agent."""
-    return f"{'name: breakout' in Path('config.yaml').read_text()} {Path('entrypoint.py').is_file()}"
+    return (
+        f"{'name: breakout' in Path('config.yaml').read_text()} {Path('entrypoint.py').is_file()}"
+    )
 
 
 @everyday
@@ -309,7 +315,7 @@ async def serve_on_allowed_port(facts: Facts) -> str:
 
     async with await asyncio.start_server(answer, "127.0.0.1", facts["listen"]):
         # The test connects when this file is there.
-        Path("runtime/data/serving").touch()
+        await asyncio.to_thread(Path("runtime/data/serving").touch)
         await asyncio.wait_for(served.wait(), 30)
     return "served"
 

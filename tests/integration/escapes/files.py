@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -12,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from .ground import BlockedError, Ground, attempt
-from .kernel_calls import AT_FDCWD, call, libc
+from .kernel_calls import AT_FDCWD, call, libc, structure, word
 
 _FOLLOW = 0x400  # linux/fcntl.h AT_SYMLINK_FOLLOW
 _EXCHANGE = 2  # linux/fs.h RENAME_EXCHANGE
@@ -33,6 +32,10 @@ def _read_some(path: str) -> str:
         return f"read {len(file.read(64))} bytes of {path}"
 
 
+def _names(folder: str) -> list[str]:
+    return sorted(os.listdir(folder))  # noqa: PTH208 - names alone
+
+
 @attempt()
 def read_file_outside(ground: Ground) -> str:
     """Read a file of the user that is no business of the agent's."""
@@ -42,9 +45,8 @@ def read_file_outside(ground: Ground) -> str:
 @attempt()
 def read_by_openat2(ground: Ground) -> str:
     """Read it by the newest way to open a file."""
-    how = (ctypes.c_uint64 * 3)(os.O_RDONLY, 0, 0)
     path = ground.outside("secret").encode()
-    fd = call("openat2", AT_FDCWD, path, ctypes.string_at(how, 24), 24)
+    fd = call("openat2", AT_FDCWD, path, structure(24, {}), 24)
     return ground.expect(os.read(fd, 100))
 
 
@@ -103,7 +105,7 @@ def move_file_in(ground: Ground) -> str:
 @attempt()
 def list_folder_outside(ground: Ground) -> str:
     """List a folder."""
-    return f"saw {sorted(os.listdir(ground.field))}"
+    return f"saw {sorted(_names(ground.field))}"
 
 
 @attempt()
@@ -441,7 +443,7 @@ def run_program_in_memory(ground: Ground) -> str:
 @attempt()
 def write_into_temporary_folder(ground: Ground) -> str:
     """Leave a file where all users of the machine do."""
-    with tempfile.NamedTemporaryFile(dir="/tmp") as file:  # noqa: S108 - that is the point
+    with tempfile.NamedTemporaryFile(dir="/tmp") as file:
         file.write(ground.field.encode())
     return "left a file"
 
@@ -468,9 +470,7 @@ def read_password_hashes(ground: Ground) -> str:
 @attempt(needs_root=True)
 def open_by_handle(ground: Ground) -> str:
     """Open a file by its number, past all paths (open_by_handle_at(2))."""
-    handle = ctypes.create_string_buffer(8 + 128)
-    handle[0:4] = (128).to_bytes(4, "little")
-    mount = ctypes.create_string_buffer(4)
+    handle, mount = structure(8 + 128, {0: word(128)}), structure(4, {})
     path = ground.outside("secret").encode()
     call("name_to_handle_at", AT_FDCWD, path, handle, mount, 0)
     root = os.open("/", os.O_RDONLY)

@@ -24,6 +24,10 @@ def _run(code: str, *arguments: str) -> bytes:
     return done.stdout
 
 
+def _names(folder: str) -> list[str]:
+    return sorted(os.listdir(folder))  # noqa: PTH208 - names alone
+
+
 @attempt()
 def read_by_program(ground: Ground) -> str:
     """Have another program read a file outside."""
@@ -103,7 +107,7 @@ def read_inherited_file(ground: Ground) -> str:
 def find_inherited_files(ground: Ground) -> str:
     """Look for any open file of the host's, or of whoever started it."""
     found = []
-    for name in os.listdir("/proc/self/fd"):
+    for name in _names("/proc/self/fd"):
         try:
             target = os.readlink(f"/proc/self/fd/{name}")  # noqa: PTH115 - short
         except OSError:
@@ -118,7 +122,7 @@ def find_inherited_files(ground: Ground) -> str:
 @attempt()
 def find_inherited_server(ground: Ground) -> str:
     """Look for a listening socket among the descriptors."""
-    for name in os.listdir("/proc/self/fd"):
+    for name in _names("/proc/self/fd"):
         try:
             with socket.socket(fileno=os.dup(int(name))) as found:
                 if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from .ground import BlockedError, Ground, attempt
-from .kernel_calls import AT_FDCWD, IS_X86, call, call_number, map_executable
+from .kernel_calls import AT_FDCWD, IS_X86, call, call_number, map_executable, structure, word
 
 _SESSION, _USER = -3, -4  # linux/keyctl.h
 _SEARCH, _READ, _JOIN = 10, 11, 1
@@ -31,12 +31,11 @@ def open_by_ring(ground: Ground) -> str:
     ring, fields, entries = _make_ring()
     path = ctypes.create_string_buffer(ground.outside("secret").encode())
     # struct io_uring_sqe: IORING_OP_OPENAT, AT_FDCWD, path, mode 0
-    entries[0:8] = bytes([18, 0, 0, 0]) + AT_FDCWD.to_bytes(4, "little", signed=True)
-    entries[8:24] = bytes(8) + ctypes.addressof(path).to_bytes(8, "little")
-    entries[24:64] = bytes(40)
+    entry = {0: bytes([18]), 4: word(AT_FDCWD), 16: word(ctypes.addressof(path), 8)}
+    entries[0:64] = structure(64, entry).raw
     tail, array = fields.submission_tail, fields.submission_array
     fields.memory[array : array + 4] = bytes(4)
-    fields.memory[tail : tail + 4] = (1).to_bytes(4, "little")
+    fields.memory[tail : tail + 4] = word(1)
     call("io_uring_enter", ring, 1, 1, 1, None, 0)
     at = fields.completions + 8
     result = int.from_bytes(fields.memory[at : at + 4], "little", signed=True)
@@ -102,19 +101,14 @@ def join_session(ground: Ground) -> str:
 @attempt(needs_root=True, lacking="a kernel without bpf")
 def make_map(ground: Ground) -> str:
     """Reach the kernel's own interpreter (bpf(2))."""
-    attributes = ctypes.create_string_buffer(128)
-    for index, value in enumerate((2, 4, 4, 1)):  # an array of one int
-        attributes[4 * index : 4 * index + 4] = value.to_bytes(4, "little")
+    attributes = structure(128, {0: word(2), 4: word(4), 8: word(4), 12: word(1)})
     return f"descriptor {call('bpf', 0, attributes, 128)}"
 
 
 @attempt(lacking="a kernel without perf, or kernel.perf_event_paranoid over 2")
 def count_own_events(ground: Ground) -> str:
     """Reach the kernel's counters for oneself (perf_event_open(2))."""
-    attributes = ctypes.create_string_buffer(128)
-    attributes[0:4] = (1).to_bytes(4, "little")
-    attributes[4:8] = (128).to_bytes(4, "little")
-    attributes[40:48] = (1 << 5 | 1 << 6).to_bytes(8, "little")
+    attributes = structure(128, {0: word(1), 4: word(128), 40: word(1 << 5 | 1 << 6)})
     return f"descriptor {call('perf_event_open', attributes, 0, -1, -1, 0)}"
 
 

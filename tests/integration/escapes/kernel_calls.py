@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Callable, Mapping
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -93,6 +94,19 @@ def libc(name: str, *arguments: object) -> int:
     return _checked(getattr(_libc, name)(*arguments), name)
 
 
+def structure(size: int, fields: Mapping[int, bytes]) -> ctypes.Array[ctypes.c_char]:
+    """Return a structure of the kernel's: the bytes of its fields by their offsets, the rest zero."""
+    memory = bytearray(size)
+    for offset, content in fields.items():
+        memory[offset : offset + len(content)] = content
+    return ctypes.create_string_buffer(bytes(memory), size)
+
+
+def word(number: int, length: int = 4) -> bytes:
+    """Return a number as a field of a structure, as both architectures have it."""
+    return number.to_bytes(length, "little", signed=number < 0)
+
+
 def attach_at(segment: int) -> int:
     """Attach a System V shared memory segment and return its address (shmat(2)).
 
@@ -107,7 +121,7 @@ def attach_at(segment: int) -> int:
     return where
 
 
-def map_executable(code: bytes) -> ctypes._FuncPointer:
+def map_executable(code: bytes) -> Callable[[], int]:
     """Return machine code as a function without arguments that returns an int."""
     import mmap  # noqa: PLC0415 - one attempt needs it
 
@@ -115,11 +129,13 @@ def map_executable(code: bytes) -> ctypes._FuncPointer:
     page.write(code)
     address = ctypes.addressof(ctypes.c_char.from_buffer(page))
     function = ctypes.CFUNCTYPE(ctypes.c_int)(address)
-    _kept.append(page)
-    return function
 
+    def run() -> int:
+        """Hold the page for as long as the function is there."""
+        assert len(page) == 4096
+        return int(function())
 
-_kept: list[object] = []
+    return run
 
 
 def _checked(result: int, name: str) -> int:

@@ -101,7 +101,7 @@ class Neighbour:
         self._watch(server, self._accept)
 
     def _watch(self, server: socket.socket, answer: Callable[[socket.socket], None]) -> None:
-        server.setblocking(False)
+        server.settimeout(0)
         self.selector.register(server, selectors.EVENT_READ, answer)
 
     def _accept(self, server: socket.socket) -> None:
@@ -135,7 +135,14 @@ class Neighbour:
         with contextlib.suppress(OSError, BlockedError):
             # A session that has no keys of its own has none to search from.
             call("keyctl", 1, None)
-            key = call("add_key", b"user", self.name.encode(), self.secret.encode(), len(self.secret), _USER)
+            key = call(
+                "add_key",
+                b"user",
+                self.name.encode(),
+                self.secret.encode(),
+                len(self.secret),
+                _USER,
+            )
             call("keyctl", 5, key, _PERMIT_ALL)
             self._undo.append(lambda: call("keyctl", 3, key))
         with contextlib.suppress(OSError):

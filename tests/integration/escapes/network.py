@@ -338,11 +338,11 @@ def speak_to_control_port_over_any(ground: Ground) -> str:
 def speak_to_control_port_by_another_way(ground: Ground) -> str:
     """The same with a socket that does not wait, connected again and again."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connection:
-        connection.setblocking(False)
+        connection.settimeout(0)
         for _ in range(100):
             code = connection.connect_ex((LOOPBACK, ground.port))
             if code in {0, 106}:
-                connection.setblocking(True)
+                connection.settimeout(5)
                 return _speak_to_host(ground, connection)
             if code not in {11, 114, 115}:
                 raise OSError(code, os.strerror(code))

@@ -23,7 +23,7 @@ NAMED_OPEN: dict[str, tuple[frozenset[str], str]] = {
     # What is in memory is not in the file system. Python runs any code as it is.
     "run_program_in_memory": (BOTH, "a program may be run from memory, with the same rights"),
     # What all processes of the machine share.
-    "read_neighbours_shared_memory": (PROCESS, "/dev/shm is the machine's"),
+    "read_neighbours_shared_memory": (PROCESS, "shared memory of files is the machine's"),
     "read_kernels_addresses": (BOTH, "/proc tells of the kernel what any user may know"),
     "read_mounts_of_init": (BOTH, "/proc tells of mounts; with bwrap of those inside"),
     "read_command_line@neighbour": (PROCESS, "/proc shows command lines of all processes"),

@@ -9,6 +9,7 @@ import fcntl
 import os
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import termios
@@ -16,11 +17,12 @@ import time
 from pathlib import Path
 
 from .ground import BlockedError, Ground, attempt
-from .kernel_calls import AT_FDCWD, call, libc
+from .kernel_calls import AT_FDCWD, call, libc, structure, word
 
 _NEWNS, _NEWUTS, _NEWIPC = 0x00020000, 0x04000000, 0x08000000  # linux/sched.h
 _NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
 _BIND = 4096  # linux/mount.h MS_BIND
+_VERSION_3 = word(0x20080522)  # linux/capability.h
 _AMBIENT, _RAISE = 47, 2  # linux/prctl.h
 _NO_RANDOMIZE = 0x0040000  # linux/personality.h
 _IMPLIES_EXEC = 0x0400000
@@ -69,21 +71,17 @@ def join_groups(ground: Ground) -> str:
 @attempt(needs_root=True)
 def regain_capabilities(ground: Ground) -> str:
     """Take all capabilities again (capset(2))."""
-    header = ctypes.create_string_buffer(bytes.fromhex("2205082000000000"), 8)
-    data = ctypes.create_string_buffer(24)
-    wanted = (1 << 21).to_bytes(4, "little")  # CAP_SYS_ADMIN
-    data[0:4] = data[4:8] = wanted
-    call("capset", header, data)
+    wanted = word(1 << 21)  # CAP_SYS_ADMIN
+    call("capset", structure(8, {0: _VERSION_3}), structure(24, {0: wanted, 4: wanted}))
     return "CAP_SYS_ADMIN"
 
 
 @attempt(needs_root=True)
 def make_capability_ambient(ground: Ground) -> str:
     """Hand a capability on to programs (PR_CAP_AMBIENT)."""
-    header = ctypes.create_string_buffer(bytes.fromhex("2205082000000000"), 8)
-    data = ctypes.create_string_buffer(24)
-    data[0:4] = data[4:8] = data[8:12] = (1 << 10).to_bytes(4, "little")
-    call("capset", header, data)
+    wanted = word(1 << 10)
+    data = structure(24, {0: wanted, 4: wanted, 8: wanted})
+    call("capset", structure(8, {0: _VERSION_3}), data)
     libc("prctl", _AMBIENT, _RAISE, 10, 0, 0)
     return "CAP_NET_BIND_SERVICE"
 
@@ -137,9 +135,7 @@ def make_user_namespace(ground: Ground) -> str:
 @attempt(lacking="user namespaces may be off")
 def make_user_namespace_by_clone3(ground: Ground) -> str:
     """The same by clone3(2), whose flags no filter sees."""
-    arguments = ctypes.create_string_buffer(88)
-    arguments[0:8] = _NEWUSER.to_bytes(8, "little")
-    arguments[32:40] = (17).to_bytes(8, "little")  # SIGCHLD
+    arguments = structure(88, {0: word(_NEWUSER, 8), 32: word(signal.SIGCHLD, 8)})
     child = call("clone3", arguments, 88)
     if child == 0:
         os._exit(0)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from .ground import BlockedError, Ground, attempt, attempt_on_process
-from .kernel_calls import call, libc
+from .kernel_calls import call, libc, structure, word
 
 _ATTACH, _DETACH, _SEIZE = 16, 17, 0x4206  # linux/ptrace.h
 _PRIO_PROCESS = 0
@@ -19,15 +19,9 @@ _IOPRIO_BEST_EFFORT = 2 << 13  # linux/ioprio.h
 _KCMP_FILES = 2  # linux/kcmp.h
 
 
-class _Piece(ctypes.Structure):
-    """A struct iovec."""
-
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
 def _piece(address: int, length: int) -> ctypes.Array[ctypes.c_char]:
-    piece = _Piece(address, length)
-    return ctypes.create_string_buffer(ctypes.string_at(ctypes.addressof(piece), 16), 16)
+    """Return a struct iovec."""
+    return structure(16, {0: word(address, 8), 8: word(length, 8)})
 
 
 def _address(ground: Ground) -> int:
@@ -42,6 +36,10 @@ def _address(ground: Ground) -> int:
 
 def _judge(ground: Ground, found: bytes) -> str:
     return ground.expect(found) if ground.target == ground.neighbour_pid else f"read {len(found)}"
+
+
+def _names(folder: str) -> list[str]:
+    return sorted(os.listdir(folder))  # noqa: PTH208 - names alone
 
 
 @attempt_on_process()
@@ -104,14 +102,14 @@ def read_command_line(ground: Ground) -> str:
 @attempt_on_process()
 def list_descriptors(ground: Ground) -> str:
     """Learn which files it has open."""
-    return f"has {len(os.listdir(f'/proc/{ground.target}/fd'))} descriptors"
+    return f"has {len(_names(f'/proc/{ground.target}/fd'))} descriptors"
 
 
 @attempt_on_process()
 def reopen_descriptors(ground: Ground) -> str:
     """Open its files by their numbers."""
     refusal: OSError | BlockedError = BlockedError("it has no file open")
-    for name in os.listdir(f"/proc/{ground.target}/fd"):
+    for name in _names(f"/proc/{ground.target}/fd"):
         path = f"/proc/{ground.target}/fd/{name}"
         try:
             if os.readlink(path).startswith("/"):  # noqa: PTH115 - short
@@ -132,7 +130,7 @@ def take_descriptor(ground: Ground) -> str:
 @attempt_on_process()
 def look_through_its_root(ground: Ground) -> str:
     """See the file system with its eyes."""
-    return f"{len(os.listdir(f'/proc/{ground.target}/root/'))} names"
+    return f"{len(_names(f'/proc/{ground.target}/root/'))} names"
 
 
 @attempt_on_process()
@@ -190,9 +188,7 @@ def signal_by_descriptor(ground: Ground) -> str:
 @attempt_on_process()
 def signal_by_queue(ground: Ground) -> str:
     """Send it with a value (rt_sigqueueinfo(2))."""
-    info = ctypes.create_string_buffer(128)
-    info[0:4] = int(signal.SIGCONT).to_bytes(4, "little")
-    info[8:12] = (-1).to_bytes(4, "little", signed=True)  # SI_QUEUE
+    info = structure(128, {0: word(signal.SIGCONT), 8: word(-1)})  # SI_QUEUE
     call("rt_sigqueueinfo", ground.target, signal.SIGCONT, info)
     return "sent"
 
@@ -271,9 +267,7 @@ def change_scheduling(ground: Ground) -> str:
 @attempt_on_process()
 def change_scheduling_attributes(ground: Ground) -> str:
     """The same by the newer syscall (sched_setattr(2))."""
-    attributes = ctypes.create_string_buffer(48)
-    attributes[0:4] = (48).to_bytes(4, "little")
-    call("sched_setattr", ground.target, attributes, 0)
+    call("sched_setattr", ground.target, structure(48, {0: word(48)}), 0)
     return "set"
 
 
@@ -287,8 +281,8 @@ def change_disk_priority(ground: Ground) -> str:
 @attempt_on_process(lacking="a kernel without NUMA")
 def move_its_pages(ground: Ground) -> str:
     """Ask where its memory lies (move_pages(2))."""
-    page = ctypes.create_string_buffer((_address(ground) & ~4095).to_bytes(8, "little"), 8)
-    status = ctypes.create_string_buffer(4)
+    page = structure(8, {0: word(_address(ground) & ~4095, 8)})
+    status = structure(4, {})
     call("move_pages", ground.target, 1, page, None, status, 0)
     return f"on node {int.from_bytes(status.raw, 'little', signed=True)}"
 
@@ -296,7 +290,7 @@ def move_its_pages(ground: Ground) -> str:
 @attempt_on_process(lacking="a kernel without NUMA")
 def migrate_its_pages(ground: Ground) -> str:
     """Move its memory to another node, to the one where it is (migrate_pages(2))."""
-    nodes = ctypes.create_string_buffer((1).to_bytes(8, "little"), 8)
+    nodes = structure(8, {0: word(1)})
     call("migrate_pages", ground.target, 64, nodes, nodes)
     return "moved"
 
@@ -341,10 +335,8 @@ def clear_its_references(ground: Ground) -> str:
 @attempt_on_process(lacking="kernel.perf_event_paranoid may be over 2")
 def watch_its_performance(ground: Ground) -> str:
     """Count its instructions, which tells of its keys (perf_event_open(2))."""
-    attributes = ctypes.create_string_buffer(128)
-    attributes[0:4] = (1).to_bytes(4, "little")  # PERF_TYPE_SOFTWARE
-    attributes[4:8] = (128).to_bytes(4, "little")
-    attributes[40:48] = (1 << 5 | 1 << 6).to_bytes(8, "little")  # exclude kernel, hypervisor
+    # PERF_TYPE_SOFTWARE, the size, and neither kernel nor hypervisor
+    attributes = structure(128, {0: word(1), 4: word(128), 40: word(1 << 5 | 1 << 6)})
     return f"descriptor {call('perf_event_open', attributes, ground.target, -1, -1, 0)}"
 
 
