@@ -29,6 +29,13 @@ need_command() {
   apt_install "$2"
 }
 
+# need_library NAME PACKAGE: have a shared library, from its Debian package where it is missing.
+need_library() {
+  PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -qF "$1" && return
+  can_apt || die "the library '$1' is missing; install the package '$2' and try again"
+  apt_install "$2"
+}
+
 # find_python: print the first interpreter that is new enough.
 find_python() {
   local name

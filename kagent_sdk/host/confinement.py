@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kagent_sdk.config.sandbox import WRITABLE, parse_destination
@@ -49,21 +49,21 @@ class Confinement:
         grounds: what this machine needs for Python.
         user: what the workers become; None where they stay the caller.
         token_file: of the control plane, if it has one.
-        proxy_port: of the egress proxy on the loopback, which they may connect to; None without.
-        environment: variables that tell them of the proxy.
     """
 
     directory: str
     grounds: Grounds
     user: int | None = None
     token_file: str | None = None
-    proxy_port: int | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
 
-    def policy(self, config: AgentConfig) -> Policy:
+    def policy(self, config: AgentConfig, *, connect: tuple[int, ...] = ()) -> Policy:
         """Return what a worker of this configuration may do; its descriptors are to be added.
 
         A path that has gone since it was checked is left out.
+
+        Args:
+            config: of the worker's generation.
+            connect: TCP ports of this machine that it may connect to: the egress proxy's.
         """
         sandbox, directory = config.sandbox, self.directory
         secluded = find_secluded(directory, config, self.token_file)
@@ -90,22 +90,9 @@ class Confinement:
             write=write,
             execute=execute,
             hidden=(*secluded.folders, *secluded.files),
-            network=self._network(config),
+            network=_network(config, connect),
             limits=limits_of(sandbox),
             require=sandbox.require,
-        )
-
-    def _network(self, config: AgentConfig) -> Network:
-        network = config.sandbox.network
-        unix = network.unix_sockets
-        if unix is None:
-            unix = config.worker.isolation == "bwrap" or _notifies(config)
-        return Network(
-            external=network.external,
-            allow=tuple(Destination(*parse_destination(entry)) for entry in network.allow),
-            listen=network.listen,
-            connect=() if self.proxy_port is None else (self.proxy_port,),
-            unix_sockets=unix,
         )
 
 
@@ -165,6 +152,20 @@ def _is_of_secrets_alone(folder: str, directory: str, config: AgentConfig) -> bo
         return True
     code = (directory, os.path.realpath(os.path.join(directory, config.entrypoint)))
     return is_within(folder, directory) and not any(is_within(path, folder) for path in code)
+
+
+def _network(config: AgentConfig, connect: tuple[int, ...]) -> Network:
+    network = config.sandbox.network
+    unix = network.unix_sockets
+    if unix is None:
+        unix = config.worker.isolation == "bwrap" or _notifies(config)
+    return Network(
+        external=network.external,
+        allow=tuple(Destination(*parse_destination(entry)) for entry in network.allow),
+        listen=network.listen,
+        connect=connect,
+        unix_sockets=unix,
+    )
 
 
 def _within(directory: str, paths: tuple[str, ...]) -> list[str]:

@@ -157,6 +157,7 @@ class Host:
                 ("monitor", self._monitor()),
                 ("vault", parts.keeper.run()),
                 ("callbacks", self._call_back()),
+                ("egress", parts.egress.run(self._pump.log, self._find_secret)),
                 ("sweep", server.sweep()),
             )
         ]
@@ -191,6 +192,9 @@ class Host:
     async def _call_back(self) -> None:
         await self._parts.durability.opened.wait()
         await self._parts.callbacks.run()
+
+    def _find_secret(self, name: str) -> object:
+        return self._parts.keeper.vault.known((name,)).get(name)
 
     async def _wait_for_stop(self) -> None:
         await self._stop_asked.wait()

@@ -68,6 +68,8 @@ def _run(directory: Path, overrides: dict[str, Any]) -> int:
         # As the user that the host is from now on.
         _check_folders(folder.path)
         vault = read_vault(folder.path, config.secrets)
+        injected = [one.secret for one in config.sandbox.network.inject]
+        vault.require(injected, "sandbox.network.inject")
         if config.sandbox.require:
             from kagent_sdk.host.inspection import require_controls  # noqa: PLC0415 - few need it
 

@@ -16,6 +16,7 @@ from kagent_sdk.host.callbacks import Callbacks
 from kagent_sdk.host.children import Children
 from kagent_sdk.host.counters import Counters
 from kagent_sdk.host.durability import JOURNAL, Durability, build_journal
+from kagent_sdk.host.egress import Egress
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.entrypoint_worker import EntrypointWorkers
 from kagent_sdk.host.exits import Exits
@@ -78,6 +79,7 @@ class HostParts:
     monitor: Monitor
     callbacks: Callbacks
     audit: HostAudit
+    egress: Egress
     service_manager: ServiceManager | None
 
     @property
@@ -157,12 +159,8 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
         watchdog=watchdog,
         monitor=monitor,
         callbacks=callbacks,
-        audit=HostAudit(
-            sandbox.first,
-            directory / config.secrets.file,
-            places=lambda: _places(succession),
-            pump=pump,
-        ),
+        audit=_audit(sandbox.first, succession, pump),
+        egress=sandbox.egress,
         service_manager=service_manager,
     )
 
@@ -270,6 +268,7 @@ class PoolBuilder:
             pump=self.pump,
             exits=self.exits,
         )
+        pool.on_end = lambda: self.sandbox.egress.withdraw(start.grant)
         return pool
 
     def _kind(self, start: WorkerStart, reception: Reception) -> WorkerKind:
@@ -308,6 +307,15 @@ def _monitor(
         engine=engine,
         pids=lambda: _pids(succession),
         on_memory=later.note_memory,
+        pump=pump,
+    )
+
+
+def _audit(start: WorkerStart, succession: Succession, pump: LogPump) -> HostAudit:
+    return HostAudit(
+        start,
+        start.directory / start.config.secrets.file,
+        places=lambda: _places(succession),
         pump=pump,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kagent_sdk.config.models import AgentConfig
@@ -55,6 +56,7 @@ class Pool:
         config: the configuration of this generation, for its whole life.
         generation: counts from 1; each reload makes the next.
         changed: set whenever a worker has become ready, has recovered or is lost.
+        on_end: called when the last of its workers is gone.
         is_trial: it may follow the present generation: no crash of it is made good.
     """
 
@@ -81,6 +83,7 @@ class Pool:
         self.config = config
         self.generation = 1
         self.is_trial = False
+        self.on_end: Callable[[], None] = lambda: None
         self.places = [Place(index) for index in range(config.worker.count)]
 
     def start_first(self) -> list[WorkerProcess]:
@@ -121,9 +124,12 @@ class Pool:
             CrashLoopError: in an exception group, when a place cannot be filled.
             SandboxError: the same, when a worker cannot be confined.
         """
-        async with asyncio.TaskGroup() as group:
-            for place, process in zip(self.places, started, strict=True):
-                group.create_task(self._hold(place, process), name=f"worker-{place.index}")
+        try:
+            async with asyncio.TaskGroup() as group:
+                for place, process in zip(self.places, started, strict=True):
+                    group.create_task(self._hold(place, process), name=f"worker-{place.index}")
+        finally:
+            self.on_end()
 
     def kill(self, worker: Worker, reason: str) -> None:
         """End the worker behind a connection; its place gets a new one."""

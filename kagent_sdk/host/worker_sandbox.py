@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kagent_sdk.errors import SandboxError
 from kagent_sdk.host.confinement import Confinement, find_confinement, limits_of
+from kagent_sdk.host.egress import Egress
 from kagent_sdk.host.users import become_agent, becomes_agent
 from kagent_sdk.host.worker_start import WorkerStart
 
@@ -32,6 +33,7 @@ class WorkerSandbox:
         cgroup: of all of them; None where there can be none.
 
     Attributes:
+        egress: the only way out of them.
         first: how the generation is started that the host begins with.
 
     Raises:
@@ -49,6 +51,7 @@ class WorkerSandbox:
         self._directory = directory
         self._confinement = confinement
         self._cgroup = cgroup
+        self.egress = Egress(directory)
         self.first = self.start_by(config)
 
     def start_by(self, config: AgentConfig) -> WorkerStart:
@@ -56,8 +59,10 @@ class WorkerSandbox:
 
         Raises:
             SandboxError: bubblewrap is asked for and not installed.
+            StartupError: the egress proxy has no place to listen.
         """
-        policy = self._confinement.policy(config)
+        grant = self.egress.admit(config)
+        policy = self._confinement.policy(config, connect=() if grant is None else (grant.port,))
         bwrap = None
         if config.sandbox.mode != "off" and config.worker.isolation == "bwrap":
             bwrap = shutil.which(BUBBLEWRAP)
@@ -73,7 +78,7 @@ class WorkerSandbox:
             policy,
             bwrap=bwrap,
             cgroup=self._cgroup,
-            environment=self._confinement.environment,
+            grant=grant,
         )
 
 
@@ -106,7 +111,11 @@ def worker_sandbox(
             from kagent_sdk.host.policy_checks import check_policy  # noqa: PLC0415 - few need it
 
             check_policy(loaded, confinement)
-        yield WorkerSandbox(directory, config, confinement, cgroup=cgroup)
+        made = WorkerSandbox(directory, config, confinement, cgroup=cgroup)
+        try:
+            yield made
+        finally:
+            made.egress.close()
     finally:
         if cgroup is not None:
             cgroup.close()

@@ -14,6 +14,7 @@ from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.sandbox.start import launch_command
 
 if TYPE_CHECKING:
+    from kagent_sdk.host.egress import Grant
     from kagent_sdk.sandbox.cgroups import WorkerCgroup
     from kagent_sdk.sandbox.policy import Policy
 
@@ -70,7 +71,10 @@ class WorkerStart:
         policy: what its workers may do.
         bwrap: the path of bubblewrap, where it stands around them; else None.
         cgroup: that they belong to, if there is one.
-        environment: variables that all of them get: the egress proxy's.
+        grant: for the egress proxy, if they may use it.
+
+    Attributes:
+        environment: variables that all of them get: those that lead to the proxy.
     """
 
     def __init__(
@@ -81,17 +85,22 @@ class WorkerStart:
         *,
         bwrap: str | None = None,
         cgroup: WorkerCgroup | None = None,
-        environment: Mapping[str, str] | None = None,
+        grant: Grant | None = None,
     ) -> None:
+        from kagent_sdk.host.egress import egress_environment  # noqa: PLC0415 - with the grant
         from kagent_sdk.sandbox.plan import make_plan  # noqa: PLC0415 - behind the policy's making
 
         self.directory = directory
         self.config = config
         self.policy = policy
-        self.environment = dict(environment or {})
+        self.grant = grant
+        self.environment = egress_environment(grant)
         self._bwrap = bwrap
         self._cgroup = cgroup
+        self._relay = None if grant is None else grant.socket_path
         self._plan = make_plan(policy)
+        if grant is not None and self._relay is not None:
+            self._plan["relay"] = (grant.port, str(self._relay))
 
     def start(self, call: Call, ours: ExitStack, theirs: ExitStack) -> Started:
         """Start a worker in a process group of its own.
@@ -141,9 +150,8 @@ class WorkerStart:
         """Put the process into its cgroup, then let it go on: it runs nothing of the author's before."""
         from kagent_sdk.sandbox.plan import encode_plan  # noqa: PLC0415 - as above
 
-        if self._cgroup is not None:
-            with suppress(OSError):  # it is gone already, or the cgroup is: the audit tells
-                self._cgroup.take(popen.pid)
+        with suppress(OSError):  # it is gone already, or the cgroup is: the audit tells
+            self.take(popen.pid)
         if popen.stdin is not None:
             with suppress(OSError):
                 os.write(popen.stdin.fileno(), GO)
@@ -177,7 +185,7 @@ class WorkerStart:
         words = make_arguments(
             self.policy,
             str(self.directory),
-            shared=shared,
+            shared=shared if self._relay is None else (*shared, str(self._relay)),
             is_folder=is_folder,
             find_link=find_link,
         )

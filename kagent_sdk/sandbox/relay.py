@@ -12,6 +12,7 @@ or, without a second interpreter, by `start` in the process that is about to con
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -28,7 +29,7 @@ BACKLOG = 128
 
 _READ = select.POLLIN
 _WRITE = select.POLLOUT
-_ENDED = select.POLLHUP | select.POLLERR | select.POLLNVAL
+_USED_UP = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class _Direction:
@@ -111,48 +112,65 @@ class Relay:
 
     def turn(self) -> None:
         """Wait until something can be carried, and carry it."""
-        for descriptor, event in self._poll.poll():
+        for descriptor, _ in self._poll.poll():
             if descriptor == self._listener.fileno():
                 self._accept()
             elif (pair := self._pairs.get(descriptor)) is not None:
-                self._serve(pair, event)
+                self._serve(pair)
 
     def _accept(self) -> None:
         try:
             client, _ = self._listener.accept()
-        except OSError:
+        except OSError as exc:
+            if exc.errno in _USED_UP and self._pairs:
+                self._poll.modify(self._listener, 0)  # until a connection ends
             return
-        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            # A queue that is full, or no one who listens: the client sees its connection close.
-            server.setblocking(False)  # noqa: FBT003 - the socket's own signature
-            client.setblocking(False)  # noqa: FBT003
-            server.connect(self._path)
+            server = self._connect()
         except OSError:
+            # A queue that is full, or no one who listens: the client sees its connection close.
             client.close()
-            server.close()
             return
+        client.setblocking(False)  # noqa: FBT003 - the socket's own signature
         pair = _Pair(client, server)
         for one in pair.sockets:
             self._pairs[one.fileno()] = pair
             self._poll.register(one, _READ)
         self._bound()
 
-    def _serve(self, pair: _Pair, event: int) -> None:
+    def _connect(self) -> socket.socket:
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            server.setblocking(False)  # noqa: FBT003 - the socket's own signature
+            server.connect(self._path)
+        except OSError:
+            server.close()
+            raise
+        return server
+
+    def _serve(self, pair: _Pair) -> None:
         try:
             goes_on = pair.move()
         except OSError:
             goes_on = False
-        # Both sides have hung up, or one is broken: no byte can move any more.
-        if not goes_on or (event & _ENDED and not event & (_READ | _WRITE)):
+        if not goes_on:
             self._close(pair)
             return
         for one in pair.sockets:
-            self._poll.modify(one, pair.events(one))
+            # A socket that nothing is wanted of is not asked: poll(2) would tell of its hang-up
+            # again and again, while what it has sent still waits for the other side.
+            if wanted := pair.events(one):
+                self._poll.register(one, wanted)
+            else:
+                self._forget(one)
+
+    def _forget(self, one: socket.socket) -> None:
+        with suppress(KeyError):
+            self._poll.unregister(one)
 
     def _close(self, pair: _Pair) -> None:
         for one in pair.sockets:
-            self._poll.unregister(one)
+            self._forget(one)
             del self._pairs[one.fileno()]
         pair.close()
         self._bound()
@@ -197,7 +215,7 @@ def start(port: int, path: str) -> None:
     """Start a relay beside this process, which must have one thread; it listens when this returns.
 
     It is no child of the caller's: it ends with the PID namespace that it is in, so make sure that
-    there is one. Its copies of all descriptors but 0, 1 and 2 are closed.
+    there is one. It keeps none of the caller's descriptors.
 
     Raises:
         OSError: the port is taken, or there is no process to be had.
@@ -214,14 +232,24 @@ def _become_relay(listener: socket.socket, path: str) -> None:
     try:
         if os.fork() == 0:
             os.setsid()
-            kept = listener.fileno()
-            limit = os.sysconf("SC_OPEN_MAX")
-            os.closerange(3, kept)
-            os.closerange(kept + 1, limit)
+            _keep_only(listener.fileno())
             Relay(listener, path).run()
         status = 0
     finally:
         os._exit(status)
+
+
+def _keep_only(kept: int) -> None:
+    """Close every descriptor but one: whoever waits for the end of a pipe must not wait for us."""
+    # pathlib would be a tenth of the start.
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        if int(name) not in {0, 1, 2, kept}:
+            with suppress(OSError):  # the one that the listing itself had
+                os.close(int(name))
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.close(null)
 
 
 def main() -> None:

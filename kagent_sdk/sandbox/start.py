@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -58,6 +59,11 @@ def start(arguments: Sequence[str], path: Sequence[str]) -> NoReturn:
     # Once more after the change of user, which takes it back (prctl(2)).
     plan = _read_plan(plan_fd)
     plan["keep_fds"] = (*plan["keep_fds"], report_fd)
+    if "relay" in plan:
+        # Before the process is confined, and has closed what the relay must not keep either.
+        from kagent_sdk.sandbox.relay import start as start_relay  # noqa: PLC0415 - few need it
+
+        start_relay(*plan["relay"])
     if kind == MODULE:
         plan["needs"] = (sys.executable, os.__file__, __file__)
     try:
@@ -108,10 +114,21 @@ def _become_program(report_fd: int, argv: Sequence[str]) -> NoReturn:
     if "WATCHDOG_USEC" in os.environ:
         os.environ["WATCHDOG_PID"] = str(os.getpid())
     try:
-        os.execvp(argv[0], list(argv))  # noqa: S606 - running a program is what we are for
+        os.execv(_find_program(argv[0]), list(argv))  # noqa: S606 - what we are for
     except OSError as exc:
         _say(report_fd, ("program", exc.strerror or "unknown error"))
         sys.exit(EXIT_NOT_STARTED)
+
+
+def _find_program(name: str) -> str:
+    """Return where a program is; execvp(3) says EACCES when it may not look into all of PATH."""
+    if "/" in name:
+        return name
+    for folder in os.environ.get("PATH", os.defpath).split(":"):
+        path = f"{folder or '.'}/{name}"
+        if os.access(path, os.X_OK) and not os.path.isdir(path):  # noqa: PTH112 - pathlib costs 3 ms
+            return path
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def _run_module(arguments: Sequence[str], path: Sequence[str]) -> NoReturn:

@@ -54,10 +54,10 @@ def compile_filter(rules: Rules, architecture: str) -> bytes:
         )
     known = ARCHITECTURES[architecture]
     program = _Program()
-    start = program.search(_ranges(rules, known.numbers()))
-    start = program.load(_NUMBER_AT, start)
-    start = program.jump(_EQUAL, known.audit_value, start, program.leave(KILL))
-    program.load(_ARCHITECTURE_AT, start)
+    program.search(_ranges(rules, known.numbers()))
+    start = program.load(_NUMBER_AT)
+    program.jump(_EQUAL, known.audit_value, start, program.leave(KILL))
+    program.load(_ARCHITECTURE_AT)
     return program.text()
 
 
@@ -129,7 +129,7 @@ class _Program:
                 held = self.jump(_EQUAL, word, held, otherwise)
                 if bits != _WORD:
                     held = self._write(_AND, bits)
-            held = self.load(at, held)
+            held = self.load(at)
         return held
 
     def leave(self, value: int) -> int:
@@ -139,10 +139,8 @@ class _Program:
             place = self._returns[value] = self._write(_RETURN, value)
         return place
 
-    def load(self, at: int, then: int) -> int:
-        """Load a word of what the syscall was called with."""
-        if then != len(self._backwards):
-            self._goto(then)
+    def load(self, at: int) -> int:
+        """Load a word of what the syscall was called with, and go on with what was written last."""
         return self._write(_LOAD, at)
 
     def jump(self, test: int, operand: int, held: int, otherwise: int) -> int:
