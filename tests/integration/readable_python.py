@@ -63,7 +63,7 @@ def as_user() -> dict[str, Any]:
 
 
 def _can_run(python: Path, code: str = "") -> bool:
-    command = [python, "-c", code]
+    command: list[str | Path] = [python, "-c", code]
     try:
         done = subprocess.run(command, check=False, cwd="/", capture_output=True, **as_user())
     except OSError:

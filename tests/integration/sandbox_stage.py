@@ -227,6 +227,8 @@ def _running_neighbour(
         **as_user(),
     )
     with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
             facts = json.loads(process.stdout.readline())
             assert isinstance(facts, dict)
