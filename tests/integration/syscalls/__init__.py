@@ -1,0 +1,1 @@
+"""Calls that a filter refuses, made for real."""
