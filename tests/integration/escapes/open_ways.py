@@ -16,9 +16,6 @@ NAMED_OPEN: dict[str, tuple[frozenset[str], str]] = {
     "watch_file_outside": (PROCESS, "inotify tells when a file is used"),
     "change_mode_outside": (PROCESS, "modes of files that the user owns can be changed"),
     "change_times_outside": (PROCESS, "times of files that the user owns can be changed"),
-    "change_attributes_outside": (PROCESS, "attributes of files that the user owns can be changed"),
-    "change_flags_of_code": (PROCESS, "flags of files that the user owns can be changed"),
-    "lease_agents_code": (PROCESS, "a lease on a file that the user owns makes writers wait"),
     "shut_agents_configuration": (PROCESS, "a folder that the user owns: keep code root's"),
     # What is in memory is not in the file system. Python runs any code as it is.
     "run_program_in_memory": (BOTH, "a program may be run from memory, with the same rights"),
