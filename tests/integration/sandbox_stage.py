@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from dataclasses import field as datafield
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class Stage:
     environment: dict[str, str]
     leaked: tuple[int, ...]
     stack: ExitStack
+    _elsewhere: list[socket.socket] = datafield(default_factory=list)
 
     def ground(self) -> Ground:
         """Return the facts of now, with a new prey, and put back what attempts may have taken."""
@@ -73,6 +75,7 @@ class Stage:
             prey_pid=self._start_prey(),
             secret=SECRET,
             leaked_fd=self.leaked[0],
+            proxy_port=self._occupy_proxys_port(),
             worker_pids=tuple(self.agent.worker_pids),
             **self.facts,
         )
@@ -98,6 +101,15 @@ class Stage:
         )
         assert done.returncode == 0, done.stderr.decode()[-2000:]
         return {name: (each[0], each[1]) for name, each in json.loads(done.stdout).items()}
+
+    def _occupy_proxys_port(self) -> int:
+        """Listen on the proxy's port at another address; return it."""
+        port = self.agent.call("proxy_port")
+        assert isinstance(port, int)
+        if not self._elsewhere:
+            server = socket.create_server(("127.0.0.2", port))
+            self._elsewhere.append(self.stack.enter_context(server))
+        return port
 
     def _start_prey(self) -> int:
         prey = subprocess.Popen(["sleep", "300"], **as_user())

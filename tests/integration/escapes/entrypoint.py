@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from urllib.parse import urlsplit
 
 from kagent_sdk import Agent
 from tests.integration.escapes.everyday import EVERYDAY
@@ -30,6 +31,12 @@ async def work_async(name: str, facts: dict[str, Any]) -> str:
     from tests.integration.escapes.everyday import ASYNCHRONOUS  # noqa: PLC0415 - imports aiohttp
 
     return await ASYNCHRONOUS[name](facts)
+
+
+@agent.capability
+def proxy_port() -> int:
+    """Say where the worker finds the exit."""
+    return urlsplit(os.environ["HTTPS_PROXY"]).port or 0
 
 
 @agent.capability

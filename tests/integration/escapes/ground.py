@@ -28,6 +28,7 @@ class Ground:
         abstract: the abstract name of its stream socket; ``field/socket`` is its path-based one.
         queue, segment: its POSIX message queue's name and its System V shared memory's key.
         worker_pids: the agent's workers.
+        proxy_port: of the egress proxy; somebody else listens on it at 127.0.0.2.
         leaked_fd: a descriptor of ``field/secret`` that the host was started with.
     """
 
@@ -46,6 +47,7 @@ class Ground:
     segment: int
     leaked_fd: int
     worker_pids: tuple[int, ...]
+    proxy_port: int
     target: int = 0
 
     def outside(self, name: str) -> str:

@@ -10,7 +10,7 @@ import struct
 import time
 
 from .ground import BlockedError, Ground, attempt
-from .kernel_calls import attach_at, libc
+from .kernel_calls import libc
 
 _MPTCP = 262  # linux/in.h IPPROTO_MPTCP
 _FASTOPEN = 0x20000000  # linux/socket.h MSG_FASTOPEN
@@ -22,13 +22,15 @@ _ALG = 38  # AF_ALG
 LOOPBACK = "127.0.0.1"
 
 
-def _ask(ground: Ground, connection: socket.socket) -> str:
+def ask(ground: Ground, connection: socket.socket) -> str:
+    """Have the neighbour tell the secret."""
     connection.settimeout(5)
     connection.sendall(b"tell\n")
     return ground.expect(connection.recv(100))
 
 
-def _speak_to_host(ground: Ground, connection: socket.socket) -> str:
+def speak_to_host(connection: socket.socket) -> str:
+    """Ask the host how it is."""
     connection.settimeout(5)
     connection.sendall(b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     answer = connection.recv(100)
@@ -41,21 +43,21 @@ def _speak_to_host(ground: Ground, connection: socket.socket) -> str:
 def connect_to_neighbour(ground: Ground) -> str:
     """Connect to a server on the machine."""
     with socket.create_connection((LOOPBACK, ground.tcp_port), 5) as connection:
-        return _ask(ground, connection)
+        return ask(ground, connection)
 
 
 @attempt()
 def connect_over_ipv6(ground: Ground) -> str:
     """The same over IPv6."""
     with socket.create_connection(("::1", ground.tcp_port), 5) as connection:
-        return _ask(ground, connection)
+        return ask(ground, connection)
 
 
 @attempt()
 def connect_over_mapped_address(ground: Ground) -> str:
     """The same with an IPv4 address inside an IPv6 one."""
     with socket.create_connection(("::ffff:127.0.0.1", ground.tcp_port), 5) as connection:
-        return _ask(ground, connection)
+        return ask(ground, connection)
 
 
 @attempt(lacking="a kernel without MPTCP")
@@ -64,7 +66,7 @@ def connect_over_mptcp(ground: Ground) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, _MPTCP) as connection:
         connection.settimeout(5)
         connection.connect((LOOPBACK, ground.tcp_port))
-        return _ask(ground, connection)
+        return ask(ground, connection)
 
 
 @attempt(lacking="net.ipv4.tcp_fastopen may be off")
@@ -92,7 +94,7 @@ def connect_late(ground: Ground) -> str:
         connection.setsockopt(socket.IPPROTO_TCP, _FASTOPEN_CONNECT, 1)
         connection.settimeout(5)
         connection.connect((LOOPBACK, ground.tcp_port))
-        return _ask(ground, connection)
+        return ask(ground, connection)
 
 
 @attempt()
@@ -271,7 +273,7 @@ def connect_to_abstract_socket(ground: Ground) -> str:
     """Talk to a process by a name that is in no folder (unix(7))."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect("\0" + ground.abstract)
-        return _ask(ground, connection)
+        return ask(ground, connection)
 
 
 @attempt()
@@ -279,7 +281,7 @@ def connect_to_socket_file(ground: Ground) -> str:
     """Talk to a process by a socket in a folder, as to an engine of containers."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(ground.outside("socket"))
-        return _ask(ground, connection)
+        return ask(ground, connection)
 
 
 @attempt()
@@ -324,14 +326,14 @@ def bind_socket_pair(ground: Ground) -> str:
 def speak_to_control_port(ground: Ground) -> str:
     """Give our own host orders."""
     with socket.create_connection((LOOPBACK, ground.port), 5) as connection:
-        return _speak_to_host(ground, connection)
+        return speak_to_host(connection)
 
 
 @attempt()
 def speak_to_control_port_over_any(ground: Ground) -> str:
     """The same by the address that means this machine."""
     with socket.create_connection(("0.0.0.0", ground.port), 5) as connection:  # noqa: S104 - the point
-        return _speak_to_host(ground, connection)
+        return speak_to_host(connection)
 
 
 @attempt()
@@ -343,38 +345,8 @@ def speak_to_control_port_by_another_way(ground: Ground) -> str:
             code = connection.connect_ex((LOOPBACK, ground.port))
             if code in {0, 106}:
                 connection.settimeout(5)
-                return _speak_to_host(ground, connection)
+                return speak_to_host(connection)
             if code not in {11, 114, 115}:
                 raise OSError(code, os.strerror(code))
             time.sleep(0.01)
     raise BlockedError("never connected")
-
-
-@attempt()
-def attach_shared_memory(ground: Ground) -> str:
-    """Read System V shared memory of another process (shmat(2))."""
-    return ground.expect(ctypes.string_at(attach_at(libc("shmget", ground.segment, 0, 0)), 64))
-
-
-@attempt()
-def make_semaphores(ground: Ground) -> str:
-    """Make semaphores that processes outside find by a number (semget(2))."""
-    found = libc("semget", ground.segment, 1, 0o1600)
-    libc("semctl", found, 0, 0)
-    return f"set {found}"
-
-
-@attempt()
-def make_message_queue(ground: Ground) -> str:
-    """Make a queue that processes outside find by a number (msgget(2))."""
-    found = libc("msgget", ground.segment, 0o1600)
-    libc("msgctl", found, 0, None)
-    return f"queue {found}"
-
-
-@attempt(lacking="a kernel without POSIX message queues")
-def open_posix_queue(ground: Ground) -> str:
-    """Send to a message queue of another process (mq_open(3))."""
-    queue = libc("mq_open", f"/{ground.queue}".encode(), os.O_WRONLY)
-    libc("mq_send", queue, b"mark", ctypes.c_size_t(4), 0)
-    return f"sent to {queue}"

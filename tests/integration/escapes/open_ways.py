@@ -19,6 +19,11 @@ NAMED_OPEN: dict[str, tuple[frozenset[str], str]] = {
     "shut_agents_configuration": (PROCESS, "a folder that the user owns: keep code root's"),
     # What is in memory is not in the file system. Python runs any code as it is.
     "run_program_in_memory": (BOTH, "a program may be run from memory, with the same rights"),
+    "run_program_by_loader": (BOTH, "a loader runs what it can read, with the same rights"),
+    "load_library_from_scratch_folder": (BOTH, "a library is loaded from what can be read"),
+    "map_shared_memory": (BOTH, "shared memory counts for a control group alone"),
+    # Landlock knows ports, and no addresses.
+    "reach_same_port_elsewhere": (PROCESS, "the proxy's port number of other machines"),
     # What all processes of the machine share.
     "read_neighbours_shared_memory": (PROCESS, "shared memory of files is the machine's"),
     "read_kernels_addresses": (BOTH, "/proc tells of the kernel what any user may know"),

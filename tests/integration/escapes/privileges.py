@@ -288,6 +288,25 @@ def open_more_files(ground: Ground) -> str:
 
 
 @attempt()
+def start_many_processes(ground: Ground) -> str:
+    """Start more processes than the policy says."""
+    children = []
+    try:
+        for _ in range(250):
+            child = os.fork()
+            if child == 0:
+                signal.pause()
+            children.append(child)
+    except BlockingIOError as exc:
+        raise BlockedError(f"after {len(children)}: {exc}") from None
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    return f"started {len(children)}"
+
+
+@attempt()
 def run_on_more_cores(ground: Ground) -> str:
     """Run on more cores than the policy says (sched_setaffinity(2))."""
     libc_cores = range(os.cpu_count() or 1)

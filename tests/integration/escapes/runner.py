@@ -15,10 +15,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from . import files, inheritance, kernel, network, privileges, processes
+from . import exits, files, inheritance, ipc, kernel, network, privileges, processes
 from .ground import ATTEMPTS, BlockedError, Ground
 
-PARTS = (files, inheritance, kernel, network, privileges, processes)
+PARTS = (exits, files, inheritance, ipc, kernel, network, privileges, processes)
 PATIENCE_S = 15.0
 """For one attempt; most take a millisecond."""
 
