@@ -36,10 +36,12 @@ class Scenario:
     Attributes:
         starter: "root", who becomes user 1000, or "user" for user 1000 itself.
         isolation: ``worker.isolation``.
+        workers: ``worker.count``.
     """
 
     starter: str
     isolation: str
+    workers: int = 2
 
     def __str__(self) -> str:
         """Return the name of the test's case."""
@@ -79,6 +81,13 @@ class Stage:
             worker_pids=tuple(self.agent.worker_pids),
             **self.facts,
         )
+
+    def restart(self, scenario: Scenario) -> None:
+        """Start the agent once more, in the same folder, after it was stopped."""
+        self.agent = _start(
+            self.python, scenario, self.agent.directory, self.environment, self.leaked
+        )
+        self.agent.wait_ready()
 
     def run_inside(self, names: Iterable[str], ground: Ground) -> Results:
         """Run attempts in the agent's worker."""
@@ -138,9 +147,10 @@ def running_stage(
         leaked = (os.open(field / "secret", os.O_RDONLY), server.fileno())
         stack.callback(os.close, leaked[0])
         agent = _start(python, scenario, directory, environment, leaked)
-        stack.callback(agent.kill)
+        stage = Stage(python, agent, field, facts, environment, leaked, stack)
+        stack.callback(lambda: stage.agent.kill())  # noqa: PLW0108 - it may be another by then
         agent.wait_ready()
-        yield Stage(python, agent, field, facts, environment, leaked, stack)
+        yield stage
 
 
 def free_port() -> int:
@@ -200,7 +210,7 @@ def _lay_out_agent(
         (folder / "__init__.py").touch()
     (package / "entrypoint.py").rename(directory / "entrypoint.py")
     (directory / "config.yaml").write_text(
-        f"name: breakout\nworker: {{count: 2, isolation: {scenario.isolation}}}\n{config}"
+        f"name: breakout\nworker: {{count: {scenario.workers}, isolation: {scenario.isolation}}}\n{config}"
     )
     (directory / "secrets").mkdir()
     (directory / "secrets" / "vault.json").write_text(json.dumps({"key": SECRET, **vault}))

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kagent_sdk import Agent
+from tests.integration.escapes import assaults
 from tests.integration.escapes.everyday import EVERYDAY
 from tests.integration.escapes.runner import run_request
 
@@ -31,6 +32,36 @@ async def work_async(name: str, facts: dict[str, Any]) -> str:
     from tests.integration.escapes.everyday import ASYNCHRONOUS  # noqa: PLC0415 - imports aiohttp
 
     return await ASYNCHRONOUS[name](facts)
+
+
+@agent.capability
+def hold(sign: str) -> str:
+    """Run until the sign is there."""
+    return assaults.hold(sign)
+
+
+@agent.capability
+def forge_results(numbers: list[int]) -> str:
+    """Tell the host that tasks have ended."""
+    return assaults.forge_results(numbers)
+
+
+@agent.capability
+def send_descriptors(count: int) -> str:
+    """Send open files along with frames."""
+    return assaults.send_descriptors(count)
+
+
+@agent.capability
+def stay(marker: str) -> int:
+    """Leave a process that nobody waits for."""
+    return assaults.stay(marker)
+
+
+@agent.capability
+def plant_links(target: str) -> str:
+    """Leave links to a file."""
+    return assaults.plant_links(target)
 
 
 @agent.capability

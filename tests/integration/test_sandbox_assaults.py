@@ -1,0 +1,121 @@
+"""A worker that uses what it may use against its host, and against what comes after it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.agents import POLL_S
+from tests.integration.escapes.assaults import LEFT
+from tests.integration.readable_python import is_root, make_readable_python
+from tests.integration.sandbox_stage import Scenario, Stage, running_stage
+
+USER = "user"
+
+
+@pytest.fixture(scope="module")
+def python() -> Iterator[Path]:
+    """Return an interpreter that user 1000 can read."""
+    folder = Path(tempfile.mkdtemp(prefix="kos-python-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield make_readable_python(folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_forges_results_of_its_own_tasks_alone(python: Path, workers: int) -> None:
+    """A task of one worker cannot speak for those of another; in one process there is no border."""
+    with running_stage(python, Scenario(USER, "process", workers)) as stage:
+        host = stage.agent.pid
+        told = forge(stage)
+        stage.agent.wait_ready()
+        assert stage.agent.call("identity")["user"] != 0
+        assert stage.agent.stop() == 0
+
+    assert told == ("forged" if workers == 1 else "held")
+    assert stage.agent.pid == host
+
+
+def forge(stage: Stage) -> str:
+    """Return what the caller of a task was told, while another task forged results."""
+    sign = stage.agent.directory / "runtime" / "data" / "sign"
+    told: list[str] = []
+    caller = threading.Thread(
+        target=lambda: told.append(str(stage.agent.call("hold", {"sign": str(sign)})))
+    )
+    caller.start()
+    while not sign.with_name("sign-begun").exists():
+        assert caller.is_alive()
+        time.sleep(POLL_S)
+    # By the first number of a connection. In another worker that is the forger's own task.
+    stage.agent.post("/v1/capabilities/forge_results", {"numbers": list(range(1, 20))})
+    sign.touch()
+    caller.join()
+    return told[0]
+
+
+def test_descriptors_that_are_sent_along_stay_with_nobody(python: Path) -> None:
+    """A host that runs out of descriptors would serve nobody."""
+    with running_stage(python, Scenario(USER, "process", 1)) as stage:
+        stage.agent.call("identity")
+        host = psutil.Process(stage.agent.pid)
+        before = host.num_fds()
+        assert stage.agent.call("send_descriptors", {"count": 200}) == "sent"
+        assert stage.agent.call("identity")["user"] != 0
+        after = host.num_fds()
+        assert stage.agent.stop() == 0
+
+    assert after <= before + 5
+
+
+@pytest.mark.parametrize("isolation", ["process", "bwrap"])
+def test_a_process_that_is_left_behind_does_not_outlive_its_agent(
+    python: Path, isolation: str
+) -> None:
+    """What was started by a task must not go on in the name of an agent that is gone."""
+    with running_stage(python, Scenario(USER, isolation)) as stage:
+        marker = stage.agent.directory / "runtime" / "data" / "marker"
+        stage.agent.call("stay", {"marker": str(marker)})
+        left = [each for each in stage.agent.processes() if each.name() == LEFT]
+        assert left
+        code = stage.agent.stop()
+        gone, alive = psutil.wait_procs(left, timeout=10)
+        for process in alive:
+            process.kill()
+
+    assert code == 0
+    assert len(gone) == len(left)
+    assert not alive
+
+
+def test_links_that_a_worker_planted_give_it_nothing_at_the_next_start(python: Path) -> None:
+    """The host of the next start is root for a moment, and hands folders over."""
+    if not is_root():
+        pytest.skip("platform: these tests were not started by root")
+    scenario = Scenario("root", "process", 1)
+    with running_stage(python, scenario) as stage:
+        target = stage.field.parent / "of-root"
+        target.write_text("of root")
+        target.chmod(0o600)
+        planted = stage.agent.call("plant_links", {"target": str(target)})
+        assert stage.agent.stop() == 0
+        os.chown(stage.agent.directory / "runtime" / "data", 0, 0)
+        os.chown(stage.agent.directory / "runtime" / "cache", 0, 0)
+        stage.restart(scenario)
+        owner = target.stat()
+        handed_over = (stage.agent.directory / "runtime" / "data").stat().st_uid
+        assert stage.agent.stop() == 0
+
+    assert "link" in planted
+    assert handed_over != 0  # it was handed over once more
+    assert (owner.st_uid, owner.st_gid) == (0, 0)
