@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from kagent_sdk.config.section import MEBIBYTE, Section
 
@@ -171,7 +171,11 @@ class SandboxLimitsConfig(Section):
 class SandboxConfig(Section):
     """What the worker may do; enforced before the first import of the author's code."""
 
-    mode: Literal["enforce", "report", "off"] = Field(
+    # YAML 1.1 reads a plain `off` as false.
+    mode: Annotated[
+        Literal["enforce", "report", "off"],
+        BeforeValidator(lambda value: "off" if value is False else value),
+    ] = Field(
         "enforce",
         description="enforce: a control that cannot be applied is an error; report: it is a finding "
         "of the audit; off: nothing is applied.",

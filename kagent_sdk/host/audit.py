@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -18,21 +17,6 @@ if TYPE_CHECKING:
     from kagent_sdk.host.worker_start import WorkerStart
     from kagent_sdk.sandbox.controls import Finding
     from kagent_sdk.sandbox.policy import Policy
-
-PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4  # prctl(2), <linux/prctl.h>
-
-
-def hide_memory() -> None:
-    """Close this process's memory, environment and tracing to all but root (Linux; else nothing).
-
-    Call it after the last change of user, which sets the flag anew. Of its own files in /proc the
-    host then lacks ``environ``, ``io``, ``auxv`` and ``mem``, none of which it reads; its figures of
-    memory, threads and descriptors stay.
-    """
-    if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415 - 6 ms that the first probe need not wait for
-
-        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 class HostAudit:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from kagent_sdk.errors import CrashLoopError, KagentError
 from kagent_sdk.host.announcement import announce
-from kagent_sdk.host.audit import hide_memory
 from kagent_sdk.host.lifecycle import LifecycleState
+from kagent_sdk.host.own_memory import hide_memory
 from kagent_sdk.host.parts import HostParts
 from kagent_sdk.host.shutdown import ShutdownSchedule, plan_shutdown
 from kagent_sdk.host.signals import EarlySignals

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kagent_sdk.errors import ConfigError, StartupError
-from kagent_sdk.host.audit import PR_GET_DUMPABLE, hide_memory
 from kagent_sdk.host.cgroup import CgroupReader
+from kagent_sdk.host.own_memory import hide_memory, is_open
 from kagent_sdk.host.processes import in_container
 from kagent_sdk.host.secret_file import refuse_own_writes
 from kagent_sdk.sandbox.audit.cgroups import check_cgroup
@@ -160,7 +160,7 @@ def look_around(
     is_container = in_container()
     mounts = "/proc/self/mountinfo"
     seen = [
-        check_host_memory(policy, is_dumpable=_is_dumpable() if is_host else None),
+        check_host_memory(policy, is_dumpable=is_open() if is_host else None),
         check_vault(
             policy,
             is_present=vault.exists(),
@@ -212,12 +212,6 @@ def _check_cgroup(policy: Policy, pid: int) -> tuple[Finding, ...]:
         where=f"cgroup {sample.version}" if sample.version else "no cgroups",
     )
     return (finding,)
-
-
-def _is_dumpable() -> bool:
-    import ctypes  # noqa: PLC0415 - loaded by `hide_memory` already
-
-    return bool(ctypes.CDLL(None).prctl(PR_GET_DUMPABLE, 0, 0, 0, 0))
 
 
 def _find_reach(vault: Path) -> str:

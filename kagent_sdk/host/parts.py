@@ -103,10 +103,7 @@ class HostParts:
 
 
 def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> HostParts:
-    """Put a host together; nothing is started. Called in the event loop.
-
-    The configuration of the first generation is the host's.
-    """
+    """Put a host together; nothing is started. Called in the event loop."""
     config, directory = sandbox.first.config, folder.path
     started_at = time.time()
     lifecycle = Lifecycle(started_at)
@@ -299,6 +296,11 @@ def _places(succession: Succession) -> list[Place]:
     return [place for pool in succession.pools for place in pool.places]
 
 
+def _audit(start: WorkerStart, succession: Succession, pump: LogPump) -> HostAudit:
+    vault = start.directory / start.config.secrets.file
+    return HostAudit(start, vault, places=lambda: _places(succession), pump=pump)
+
+
 def _monitor(
     config: AgentConfig, engine: Engine, succession: Succession, later: _Later, pump: LogPump
 ) -> Monitor:
@@ -307,15 +309,6 @@ def _monitor(
         engine=engine,
         pids=lambda: _pids(succession),
         on_memory=later.note_memory,
-        pump=pump,
-    )
-
-
-def _audit(start: WorkerStart, succession: Succession, pump: LogPump) -> HostAudit:
-    return HostAudit(
-        start,
-        start.directory / start.config.secrets.file,
-        places=lambda: _places(succession),
         pump=pump,
     )
 

@@ -11,7 +11,6 @@ from kagent_sdk.config.sandbox import WRITABLE
 from kagent_sdk.errors import ConfigError
 from kagent_sdk.host.confinement import Confinement, find_secluded
 from kagent_sdk.host.grounds import is_within, resolve
-from kagent_sdk.sandbox.controls import Control
 
 if TYPE_CHECKING:
     from kagent_sdk.config import LoadedConfig
@@ -77,13 +76,6 @@ class PathChecks:
                 reason = check(text, real) if is_there else f'there is no "{text}"; make it first'
                 if reason:
                     yield ("sandbox", kind, number), reason
-        known = {str(control) for control in Control}
-        for number, name in enumerate(sandbox.require):
-            if name not in known:
-                yield (
-                    ("sandbox", "require", number),
-                    f'"{name}" is none of {", ".join(sorted(known))}',
-                )
 
     def _read(self, text: str, real: str) -> str | None:
         for hidden in self._hidden:

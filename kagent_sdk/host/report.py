@@ -21,7 +21,7 @@ from kagent_sdk.host.trial import Outcome
 from kagent_sdk.protocol import status
 from kagent_sdk.protocol.last_exit import LastExit
 from kagent_sdk.protocol.manifest import LoopStatus
-from kagent_sdk.protocol.sandbox import ControlInfo, SandboxInfo
+from kagent_sdk.protocol.sandbox import ControlInfo, EgressInfo, SandboxInfo
 from kagent_sdk.sandbox.audit.wire import encode_finding
 
 LAST_ERROR_CHARS = 1000
@@ -65,6 +65,7 @@ def build_status(host: HostParts) -> status.Status:
         state=_state(host.state),
         outbox=_outbox(host),
         sandbox=_sandbox(host.audit),
+        egress=EgressInfo.model_validate(host.egress.section()),
         last_exit=LastExit(host=host.exits.host, worker=host.exits.worker),
     )
 

@@ -107,7 +107,7 @@ def worker_sandbox(
             become_agent(directory, config)
         confinement = find_confinement(directory, config, environ)
         sandbox = config.sandbox
-        if sandbox.read or sandbox.write or sandbox.execute or sandbox.require:
+        if sandbox.read or sandbox.write or sandbox.execute:
             from kagent_sdk.host.policy_checks import check_policy  # noqa: PLC0415 - few need it
 
             check_policy(loaded, confinement)

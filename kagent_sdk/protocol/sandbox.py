@@ -1,4 +1,4 @@
-"""The section ``sandbox`` of ``/status``: what of the policy is in force.
+"""The sections ``sandbox`` and ``egress`` of ``/status``: what is in force, and what went out.
 
 Readers ignore members that they do not know. This module costs a pydantic import and is therefore
 kept off the host's start path.
@@ -55,3 +55,35 @@ class SandboxInfo(Part):
         None, description="All that is critical holds; null before the first audit."
     )
     controls: tuple[ControlInfo, ...] = ()
+
+
+class EgressDestination(Part):
+    """What went through the proxy by one entry of ``sandbox.network.allow``."""
+
+    destination: str = Field(description="The entry.")
+    tunnel: int = Field(0, description="TLS connections (CONNECT).")
+    plain: int = Field(0, description="Requests for http:// URLs.")
+    inject: int = Field(0, description="Requests to AGENT_EGRESS_URL.")
+    failed: dict[str, int] = Field(default={}, description="Of these, by reason.")
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
+class EgressDenial(Part):
+    """A destination that the proxy has refused."""
+
+    destination: str = Field(description="Host and port; empty where it was none.")
+    reason: str = Field(description="A stable name for programs.")
+    message: str = Field(description="What to do about it: the line for config.yaml.")
+    count: int = 1
+    at: AwareDatetime = Field(description="When last.")
+
+
+class EgressInfo(Part):
+    """The egress proxy, the only way out of the sandbox."""
+
+    running: bool = False
+    connections: int = Field(0, description="Of workers, now.")
+    destinations: tuple[EgressDestination, ...] = ()
+    refused: dict[str, int] = Field(default={}, description="How often, by reason.")
+    denials: tuple[EgressDenial, ...] = Field((), description="The latest first.")

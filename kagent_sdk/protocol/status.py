@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from kagent_sdk.protocol.last_exit import LastExit, WorkerExit
 from kagent_sdk.protocol.manifest import LoopStatus
-from kagent_sdk.protocol.sandbox import SandboxInfo
+from kagent_sdk.protocol.sandbox import EgressInfo, SandboxInfo
 
 Lifecycle = Literal["starting", "ready", "busy", "draining", "stopping", "stopped", "failed"]
 """The states of `kagent_sdk.host.lifecycle.LifecycleState`, in their order."""
@@ -325,4 +325,5 @@ class Status(Part):
     state: StateInfo = StateInfo()
     outbox: OutboxInfo = OutboxInfo()
     sandbox: SandboxInfo = SandboxInfo()
+    egress: EgressInfo = EgressInfo()
     last_exit: LastExit = LastExit()

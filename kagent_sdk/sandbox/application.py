@@ -180,10 +180,8 @@ def _files(plan: dict[str, Any]) -> Row:
 
     abi = landlock.find_abi()
     plan["abi"] = 0
-    if abi < MIN_ABI and (plan["isolation"] != "bwrap" or not abi):
-        actual = f"Landlock ABI {abi}" if abi else "no Landlock"
-        if plan["mode"] == "enforce" or not abi:
-            raise FailureError("files", f"{actual}, and {MIN_ABI} is needed", NEWER_KERNEL)
+    if shortage := find_shortage(abi, plan["mode"], plan["isolation"]):
+        raise FailureError("files", shortage, NEWER_KERNEL)
     rules = make_rules(plan["read"], plan["write"], plan["execute"], plan["hidden"], _children)
     absent = landlock.restrict(abi, rules, plan["listen"], plan["connect"])
     plan["abi"] = abi
@@ -198,7 +196,17 @@ def _files(plan: dict[str, Any]) -> Row:
     )
 
 
-def _tcp_ports(plan: dict[str, Any]) -> Row:
+def find_shortage(abi: int, mode: str, isolation: str) -> str:
+    """Return why the kernel's Landlock will not do; empty when it will."""
+    if not abi:
+        return f"no Landlock, and {MIN_ABI} is needed"
+    if abi >= MIN_ABI or mode != "enforce" or isolation == "bwrap":
+        return ""
+    return f"Landlock ABI {abi}, and {MIN_ABI} is needed"
+
+
+def judge_ports(plan: dict[str, Any]) -> Row:
+    """Say whether TCP ports are restricted, after the files were."""
     listen = ", ".join(map(str, plan["listen"])) or "none"
     connect = plan["connect"]
     to = "any" if connect is None else ", ".join(map(str, connect)) or "none"
@@ -206,7 +214,8 @@ def _tcp_ports(plan: dict[str, Any]) -> Row:
     return _by_abi(plan, "tcp_ports", expected, MIN_ABI, CRITICAL)
 
 
-def _scopes(plan: dict[str, Any]) -> Row:
+def judge_scopes(plan: dict[str, Any]) -> Row:
+    """Say whether signals and abstract sockets are, after the files were."""
     return _by_abi(plan, "scopes", "signals, abstract sockets", 6, WARNING)
 
 
@@ -251,8 +260,8 @@ _STEPS: dict[str, Callable[[dict[str, Any]], Row]] = {
     "no_new_privileges": _no_new_privileges,
     "capabilities": _capabilities,
     "files": _files,
-    "tcp_ports": _tcp_ports,
-    "scopes": _scopes,
+    "tcp_ports": judge_ports,
+    "scopes": judge_scopes,
     "syscalls": _syscalls,
 }
 

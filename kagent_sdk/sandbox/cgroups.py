@@ -141,7 +141,7 @@ def _wanted(limits: Limits) -> list[str]:
 
 
 def _make(folder: str, made: list[str]) -> None:
-    os.mkdir(folder)
+    make_folder(folder)
     made.append(folder)
 
 
@@ -155,14 +155,14 @@ def _make_unified(parent: str, name: str, controllers: list[str], made: list[str
     missing = [f"+{each}" for each in controllers if each not in handed_down]
     if missing:
         try:
-            _write(f"{parent}/cgroup.subtree_control", " ".join(missing))
+            write_file(f"{parent}/cgroup.subtree_control", " ".join(missing))
         except OSError:
             if _read(f"{parent}/cgroup.procs").split() != [str(os.getpid())]:
                 raise
             own = f"{parent}/{name}-host"
-            os.mkdir(own)
-            _write(f"{own}/cgroup.procs", str(os.getpid()))
-            _write(f"{parent}/cgroup.subtree_control", " ".join(missing))
+            make_folder(own)
+            write_file(f"{own}/cgroup.procs", str(os.getpid()))
+            write_file(f"{parent}/cgroup.subtree_control", " ".join(missing))
     _sweep(parent, "")
     folder = f"{parent}/{name}"
     _make(folder, made)
@@ -171,25 +171,25 @@ def _make_unified(parent: str, name: str, controllers: list[str], made: list[str
 
 def _set_v1(folder: str, controller: str, limits: Limits) -> None:
     if controller == "memory":
-        _write(f"{folder}/memory.limit_in_bytes", str(limits.memory_bytes))
+        write_file(f"{folder}/memory.limit_in_bytes", str(limits.memory_bytes))
         if os.path.exists(f"{folder}/memory.memsw.limit_in_bytes"):
-            _write(f"{folder}/memory.memsw.limit_in_bytes", str(limits.memory_bytes))
+            write_file(f"{folder}/memory.memsw.limit_in_bytes", str(limits.memory_bytes))
     elif controller == "cpu":
-        _write(f"{folder}/cpu.cfs_period_us", str(PERIOD_US))
-        _write(f"{folder}/cpu.cfs_quota_us", str(_quota_us(limits)))
+        write_file(f"{folder}/cpu.cfs_period_us", str(PERIOD_US))
+        write_file(f"{folder}/cpu.cfs_quota_us", str(_quota_us(limits)))
     else:
-        _write(f"{folder}/pids.max", str(limits.processes))
+        write_file(f"{folder}/pids.max", str(limits.processes))
 
 
 def _set_v2(folder: str, controller: str, limits: Limits) -> None:
     if controller == "memory":
-        _write(f"{folder}/memory.max", str(limits.memory_bytes))
+        write_file(f"{folder}/memory.max", str(limits.memory_bytes))
         if os.path.exists(f"{folder}/memory.swap.max"):
-            _write(f"{folder}/memory.swap.max", "0")
+            write_file(f"{folder}/memory.swap.max", "0")
     elif controller == "cpu":
-        _write(f"{folder}/cpu.max", f"{_quota_us(limits)} {PERIOD_US}")
+        write_file(f"{folder}/cpu.max", f"{_quota_us(limits)} {PERIOD_US}")
     else:
-        _write(f"{folder}/pids.max", str(limits.processes))
+        write_file(f"{folder}/pids.max", str(limits.processes))
 
 
 def _quota_us(limits: Limits) -> int:
@@ -248,7 +248,13 @@ def _read(path: str) -> str:
         return ""
 
 
-def _write(path: str, text: str) -> None:
+def make_folder(path: str) -> None:
+    """Make a control group: the kernel puts its files there at once."""
+    os.mkdir(path)
+
+
+def write_file(path: str, text: str) -> None:
+    """Write one of the kernel's files."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, text.encode())

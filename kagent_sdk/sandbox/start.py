@@ -18,6 +18,9 @@ EXIT_NOT_CONFINED = 3
 
 _SIGKILL, _SIGPIPE, _SIGXFSZ = 9, 13, 25  # the module signal costs 1 ms
 
+CONFINED = "AGENT_SANDBOX"
+"""Tells what runs confined that it is: the mode, and `` external`` when the network is open."""
+
 MODULE = "module"
 PROGRAM = "program"
 
@@ -74,6 +77,8 @@ def start(arguments: Sequence[str], path: Sequence[str]) -> NoReturn:
     _die_with(host_pid)
     for row in rows:
         _say(report_fd, row)
+    if plan["mode"] != "off":
+        os.environ[CONFINED] = plan["mode"] + (" external" if plan["connect"] is None else "")
     if kind == PROGRAM:
         _become_program(report_fd, rest)
     os.close(report_fd)

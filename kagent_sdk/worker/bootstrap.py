@@ -93,9 +93,9 @@ def run_entrypoint(path: Path) -> None:
         code = compile(source, name, "exec", dont_inherit=True)
         exec(code, module.__dict__)  # noqa: S102 - running the author's file is what we are for
     except Exception as exc:  # noqa: BLE001 - the boundary of the process
-        from kagent_sdk.worker.tracebacks import format_exception  # noqa: PLC0415
+        from kagent_sdk.worker.tracebacks import format_fatal  # noqa: PLC0415
 
-        sys.stderr.write(format_exception(exc))
+        sys.stderr.write(format_fatal(exc))
         sys.exit(EXIT_RAISED)
 
 

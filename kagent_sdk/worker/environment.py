@@ -15,3 +15,6 @@ from one in a child process."""
 
 LOG_LEVEL = "AGENT_LOG_LEVEL"
 """``logs.level``; without it `logging`, `warnings` and structlog are left to the author."""
+
+SANDBOX = "AGENT_SANDBOX"
+"""Set once the process is confined: the mode, and `` external`` behind it when the network is open."""

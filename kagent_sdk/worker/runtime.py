@@ -26,7 +26,7 @@ from kagent_sdk.worker.pulse import Pulse
 from kagent_sdk.worker.record_writer import write_message
 from kagent_sdk.worker.secret_changes import SecretChanges
 from kagent_sdk.worker.services import Services
-from kagent_sdk.worker.tracebacks import format_exception
+from kagent_sdk.worker.tracebacks import format_fatal
 
 LOST_GRACE_S = 0.5
 """How long jobs may clean up when the host is gone: nobody is there to read what they say."""
@@ -131,7 +131,7 @@ class Runtime:
         if failure is None:
             return None
         # As text: it ends the process, and the last lines of stderr are shown to people.
-        sys.stderr.write(f"an on_startup function failed:\n{format_exception(failure)}")
+        sys.stderr.write(f"an on_startup function failed:\n{format_fatal(failure)}")
         return Ending.STARTUP_FAILED
 
     def _retire(self, services: Services) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from itertools import dropwhile
 from pathlib import Path
 
 from kagent_sdk.errors import KagentError
+from kagent_sdk.worker.environment import SANDBOX
 from kagent_sdk.worker.record_writer import write_message
 
 _OURS = f"{Path(__file__).resolve().parent.parent}/"
@@ -33,6 +35,23 @@ def print_exception(title: str, exc: BaseException) -> None:
         exc: what was raised.
     """
     write_message("error", title.removesuffix(":"), format_exception(exc))
+    if SANDBOX in os.environ:
+        from kagent_sdk.worker.denials import tell_denials  # noqa: PLC0415 - only who fails pays
+
+        tell_denials(exc)
+
+
+def format_fatal(exc: BaseException) -> str:
+    """Return the traceback of what ends the process, with what the sandbox has to do with it.
+
+    As text: the last lines of stderr are shown to people.
+    """
+    text = format_exception(exc)
+    if SANDBOX in os.environ:
+        from kagent_sdk.worker.denials import new_denials  # noqa: PLC0415
+
+        text += "".join(f"{denial.text}\n" for denial in new_denials(exc))
+    return text
 
 
 def _strip(report: traceback.TracebackException, *, is_meant: bool = False) -> None:

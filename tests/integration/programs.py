@@ -41,6 +41,6 @@ def write_program_agent(
 
 def read_facts(folder: Path) -> dict[str, Any]:
     """Return what the program found when it started."""
-    facts = json.loads((folder / "facts.json").read_text())
+    facts = json.loads((folder / "runtime/data/facts.json").read_text())
     assert isinstance(facts, dict)
     return facts

@@ -13,6 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from kagent_sdk.sandbox.plan import encode_plan, make_plan, open_plan
+from kagent_sdk.sandbox.policy import Mode, Policy
+from kagent_sdk.sandbox.start import PROGRAM, launch_command
 from tests.agents import RunningAgent, running_agent, start_agent
 from tests.integration.programs import read_facts, write_program_agent
 from tests.integration.waiting import wait_until
@@ -37,7 +40,7 @@ def test_a_program_is_ready_when_it_says_so(tmp_path: Path) -> None:
     agent = start_agent(folder)
     try:
         wait_listening(agent)
-        wait_until((folder / "facts.json").exists)
+        wait_until((folder / "runtime/data/facts.json").exists)
         assert agent.get("/readyz").json()["status"] == "starting"
         assert worker_of(agent)["state"] == "starting"
         (folder / "go").touch()
@@ -189,7 +192,7 @@ def test_what_a_stranger_says_does_not_count(tmp_path: Path) -> None:
     agent = start_agent(folder)
     try:
         wait_listening(agent)
-        wait_until((folder / "facts.json").exists)
+        wait_until((folder / "runtime/data/facts.json").exists)
         address = read_facts(folder)["environ"]["NOTIFY_SOCKET"]
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
             stranger.sendto(b"READY=1\nSTATUS=forged", address)
@@ -281,13 +284,16 @@ def test_a_program_does_not_outlive_a_host_that_is_killed(tmp_path: Path) -> Non
 def test_a_program_is_not_started_for_a_host_that_is_gone() -> None:
     """Between the start and the first instruction the host may be killed."""
     read, write = os.pipe()
-    somebody_else = str(os.getppid())
-    launcher = [sys.executable, "-m", "kagent_sdk.worker.launcher", str(write), somebody_else]
+    plan = open_plan(encode_plan(make_plan(Policy(mode=Mode.OFF))))
+    somebody_else = os.getppid()
     done = subprocess.run(
-        [*launcher, "echo", "started"], check=False, pass_fds=[write], capture_output=True
+        launch_command(plan, write, somebody_else, PROGRAM, ["echo", "started"]),
+        check=False,
+        pass_fds=[plan, write],
+        capture_output=True,
     )
-    os.close(write)
-    os.close(read)
+    for descriptor in (plan, write, read):
+        os.close(descriptor)
 
     assert done.returncode == 127
     assert done.stdout == b""

@@ -18,7 +18,7 @@ from kagent_sdk.cli.output import make_console, print_json, print_screen
 from kagent_sdk.cli.text import clean_line
 
 if TYPE_CHECKING:
-    from kagent_sdk.protocol.sandbox import SandboxInfo
+    from kagent_sdk.protocol.sandbox import EgressDenial, SandboxInfo
 
 WAIT_S = 30.0
 """An agent audits itself a second after its start."""
@@ -36,23 +36,32 @@ def command(options: AgentOptions, *, folder: Path | None) -> int:
     """
     if folder is not None:
         options = replace(options, directory=folder)
-    document = _ask_agent(options)
-    source = "agent"
-    if document is None:
-        document, source = _ask_probe(options.directory), "probe"
-    info = _read(document)
-    if options.as_json:
-        print_json({"source": source, **info.model_dump(mode="json")})
+    status = _ask_agent(options)
+    if status is None:
+        document, source = {"sandbox": _ask_probe(options.directory)}, "probe"
     else:
-        from kagent_sdk.cli.screens.sandbox import doctor_screen  # noqa: PLC0415 - not with --json
+        document, source = status, "agent"
+    info, denials = _read(document)
+    if options.as_json:
+        print_json(
+            {
+                "source": source,
+                **info.model_dump(mode="json"),
+                "denials": [denial.model_dump(mode="json") for denial in denials],
+            }
+        )
+    else:
+        from kagent_sdk.cli.screens.sandbox import denial_part, doctor_screen  # noqa: PLC0415 - rich
 
-        width = make_console().width
-        print_screen(doctor_screen(info, datetime.now(UTC), source=source, width=width))
+        now, width = datetime.now(UTC), make_console().width
+        print_screen(doctor_screen(info, now, source=source, width=width))
+        if denials:
+            print_screen(denial_part(denials, now))
     return 0 if info.holds else EXIT_FAILED
 
 
 def _ask_agent(options: AgentOptions) -> dict[str, Any] | None:
-    """Return what a running agent has found out, waiting for its audit; None where none runs."""
+    """Return the status of a running agent, waiting for its audit; None where none runs."""
     if options.url is None:
         if not options.directory.is_dir():
             raise UsageError(f"there is no folder {clean_line(options.directory)}")
@@ -66,14 +75,15 @@ def _ask_agent(options: AgentOptions) -> dict[str, Any] | None:
         raise
     give_up_at = time.monotonic() + WAIT_S
     while True:
-        document = client.get("/status").get("sandbox")
+        status = client.get("/status")
+        document = status.get("sandbox")
         if not isinstance(document, dict):
             raise UnreachableError(
                 "the agent's release has no audit; install a newer kagent-sdk there",
                 code="no_audit",
             )
         if document.get("checked_at") is not None:
-            return document
+            return status
         if time.monotonic() > give_up_at:
             raise UnreachableError(
                 "the agent has not audited itself; its log says why (kos-agent logs)",
@@ -88,13 +98,14 @@ def _ask_probe(directory: Path) -> dict[str, Any]:
     return audit_folder(directory, os.environ)
 
 
-def _read(document: dict[str, Any]) -> SandboxInfo:
+def _read(document: dict[str, Any]) -> tuple[SandboxInfo, tuple[EgressDenial, ...]]:
     from pydantic import ValidationError  # noqa: PLC0415 - not for the help
 
-    from kagent_sdk.protocol.sandbox import SandboxInfo  # noqa: PLC0415
+    from kagent_sdk.protocol.sandbox import EgressInfo, SandboxInfo  # noqa: PLC0415
 
     try:
-        return SandboxInfo.model_validate(document)
+        info = SandboxInfo.model_validate(document["sandbox"])
+        return info, EgressInfo.model_validate(document.get("egress") or {}).denials
     except ValidationError as exc:
         where = ".".join(str(part) for part in exc.errors()[0]["loc"])
         raise UnreachableError(

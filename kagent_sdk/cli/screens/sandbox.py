@@ -22,17 +22,19 @@ from kagent_sdk.cli.screens.style import (
     word,
     words,
 )
-from kagent_sdk.cli.text import format_age
+from kagent_sdk.cli.text import clean_line, format_age
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from rich.console import RenderableType
 
-    from kagent_sdk.protocol.sandbox import ControlInfo, SandboxInfo
+    from kagent_sdk.protocol.sandbox import ControlInfo, EgressDenial, SandboxInfo
 
 WIDE = 130
 """From here on a control has room on one line of a table."""
+
+MAX_DENIALS = 20
 
 MANY = 3
 """So many controls with one way out are counted, not named."""
@@ -49,9 +51,9 @@ def sandbox_line(info: SandboxInfo) -> Text:
     critical = [one.control for one in open_ones if one.is_open]
     others = [one.control for one in open_ones if not one.is_open]
     if critical:
-        parts.append(styled(f"open: {', '.join(critical)}", BAD))
+        parts.append(word(f"open: {', '.join(critical)}", BAD))
     if others:
-        parts.append(styled(f"weak: {', '.join(others)}", QUIET))
+        parts.append(word(f"weak: {', '.join(others)}", QUIET))
     if not open_ones:
         parts.append(styled("all in force", GOOD))
     if critical:
@@ -79,6 +81,17 @@ def doctor_screen(info: SandboxInfo, now: datetime, *, source: str, width: int) 
     return Group(*parts)
 
 
+def denial_part(denials: tuple[EgressDenial, ...], now: datetime) -> Group:
+    """Return what the egress proxy has refused, each with what to do about it."""
+    rows: list[tuple[str, RenderableType]] = []
+    for denial in denials[:MAX_DENIALS]:
+        often = f"{denial.count} times, " if denial.count > 1 else ""
+        text = words(denial.message)
+        text.append(f"  {often}{format_age(denial.at.isoformat(), now)}", QUIET)
+        rows.append((clean_line(denial.destination or "?"), text))
+    return Group(Text(), title("refused"), indented(pairs(rows)))
+
+
 def _todo(controls: tuple[ControlInfo, ...]) -> list[tuple[str, RenderableType]]:
     """Return each way out once, behind the controls that it is for."""
     names: dict[str, list[str]] = {}
@@ -86,7 +99,10 @@ def _todo(controls: tuple[ControlInfo, ...]) -> list[tuple[str, RenderableType]]
         if not control.holds and control.way_out:
             names.setdefault(control.way_out, []).append(control.control)
     return [
-        (", ".join(those) if len(those) < MANY else f"{len(those)} controls", words(way_out))
+        (
+            clean_line(", ".join(those)) if len(those) < MANY else f"{len(those)} controls",
+            words(way_out),
+        )
         for way_out, those in names.items()
     ]
 

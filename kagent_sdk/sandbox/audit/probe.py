@@ -134,7 +134,8 @@ def _confined(
         try:
             os.dup2(go_read, 0)
             os.dup2(answer_write, 1)
-            os.close(go_write)
+            for descriptor in (go_read, go_write, answer_read, answer_write):
+                os.close(descriptor)
             _answer(policy, confine, attempts, targets)
             os.close(1)
             os.read(0, 1)

@@ -44,8 +44,8 @@ def tell_environment() -> None:
         "descriptors": sorted(int(entry.name) for entry in Path("/proc/self/fd").iterdir()),
         "ignored": [n.name for n in signal.Signals if signal.getsignal(n) is signal.SIG_IGN],
     }
-    Path("facts.tmp").write_text(json.dumps(facts))
-    Path("facts.tmp").rename("facts.json")
+    Path("runtime/data/facts.tmp").write_text(json.dumps(facts))
+    Path("runtime/data/facts.tmp").rename("runtime/data/facts.json")
 
 
 def wait_for_file(name: str) -> None:

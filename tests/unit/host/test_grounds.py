@@ -1,0 +1,71 @@
+"""What every Python program needs of a machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from kagent_sdk.host.grounds import (
+    find_grounds,
+    is_within,
+    outermost,
+    resolve,
+    worker_search_path,
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "expected"),
+    [
+        ("/a", "/a", True),
+        ("/a/b", "/a", True),
+        ("/ab", "/a", False),
+        ("/a", "/a/b", False),
+        ("/a", "/", True),
+    ],
+)
+def test_a_path_is_within_whole_names_only(path: str, folder: str, *, expected: bool) -> None:
+    """A folder beside must not pass for one inside."""
+    assert is_within(path, folder) is expected
+
+
+def test_what_lies_in_another_is_left_out() -> None:
+    """A rule for a folder is one for all in it."""
+    assert outermost(["/a/b", "/c", "/a", "/a/d", "/c"]) == ("/c", "/a")
+
+
+def test_links_are_followed_and_what_is_not_there_is_left_out(tmp_path: Path) -> None:
+    """Rules are for what a path leads to."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+
+    real = str((tmp_path / "real").resolve())
+    assert resolve([f"{tmp_path}/link", f"{tmp_path}/real", f"{tmp_path}/none"]) == (real,)
+
+
+def test_the_interpreter_and_its_packages_may_be_read_and_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them there is no worker; and what a wheel brings along is found by the loader."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", f":{tmp_path}")
+    grounds = find_grounds([str(tmp_path / "none")])
+
+    def may_execute(path: str) -> bool:
+        return any(is_within(str(Path(path).resolve()), one) for one in grounds.execute)
+
+    assert all(map(may_execute, (sys.executable, sys.prefix, sys.base_prefix, str(tmp_path))))
+    assert any(is_within(str(Path(pytest.__file__).resolve()), one) for one in grounds.code)
+    assert not any(is_within(str(tmp_path), one) for one in grounds.code)
+    assert "/dev/null" in grounds.write
+    assert "/proc" in grounds.read
+
+
+def test_where_the_host_was_started_is_not_on_a_workers_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`python -m` puts the present folder first: it may be a home with keys in it."""
+    monkeypatch.setattr(sys, "path", ["/home/someone", "", "/usr/lib/python"])
+
+    assert worker_search_path() == ["/usr/lib/python"]
