@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,7 +21,14 @@ from dataclasses import field as datafield
 from pathlib import Path
 from typing import Any
 
-from tests.agents import MARKER_NAME, REPOSITORY, RunningAgent, agent_environment
+from tests.agents import (
+    MARKER_NAME,
+    POLL_S,
+    REPOSITORY,
+    START_DEADLINE_S,
+    RunningAgent,
+    agent_environment,
+)
 from tests.integration.escapes.ground import Ground
 from tests.integration.escapes.runner import make_request
 from tests.integration.readable_python import USER, as_user, is_root
@@ -87,12 +95,22 @@ class Stage:
         self.agent = _start(
             self.python, scenario, self.agent.directory, self.environment, self.leaked
         )
-        self.agent.wait_ready()
+        self.wait_ready(scenario)
 
-    def run_inside(self, names: Iterable[str], ground: Ground) -> Results:
+    def wait_ready(self, scenario: Scenario) -> None:
+        """Wait until all workers are ready; the agent is with the first."""
+        self.agent.wait_ready()
+        give_up_at = time.monotonic() + START_DEADLINE_S
+        while self.agent.status()["workers"]["ready"] < scenario.workers:
+            assert time.monotonic() < give_up_at, self.agent.log_text[-4000:]
+            time.sleep(POLL_S)
+
+    def run_inside(
+        self, names: Iterable[str], ground: Ground, *, capability: str = "try_to_escape"
+    ) -> Results:
         """Run attempts in the agent's worker."""
         request = make_request(names, ground)
-        answer = self.agent.call("try_to_escape", {"request": request}, timeout_s=110)
+        answer = self.agent.call(capability, {"request": request}, timeout_s=110)
         return {name: (outcome, reason) for name, (outcome, reason) in answer.items()}
 
     def run_outside(self, names: Iterable[str], ground: Ground, *, as_root: bool) -> Results:
@@ -149,7 +167,7 @@ def running_stage(
         agent = _start(python, scenario, directory, environment, leaked)
         stage = Stage(python, agent, field, facts, environment, leaked, stack)
         stack.callback(lambda: stage.agent.kill())  # noqa: PLW0108 - it may be another by then
-        agent.wait_ready()
+        stage.wait_ready(scenario)
         yield stage
 
 

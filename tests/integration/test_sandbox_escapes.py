@@ -72,6 +72,20 @@ def test_there_is_no_way_out_but_the_named_ones(
     assert find_wrong(inside, scenario, {each.name for each in uncounted}) == {}
 
 
+def test_a_program_that_is_started_inside_gets_no_further(python: Path) -> None:
+    """What a task starts has the same walls around it: exec(2) takes nothing away."""
+    scenario = Scenario("user", "process")
+    # The worker that started it may be signalled: it is in the same walls.
+    names = [name for name in ATTEMPTS if not name.endswith("@sibling")]
+    with running_stage(python, scenario, CONFIG) as stage:
+        found = stage.run_inside(names, stage.ground(), capability="try_in_program")
+        code = stage.agent.stop()
+
+    assert code == 0
+    assert len(found) == len(names)
+    assert find_wrong(found, scenario, set(NAMED_OPEN)) == {}
+
+
 def run_outside(stage: Stage) -> Results:
     """Run every attempt where nothing confines it."""
     ground = stage.ground()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +21,18 @@ agent = Agent()
 def try_to_escape(request: dict[str, Any]) -> dict[str, Any]:
     """Run attempts in children of this worker."""
     return dict(run_request(request))
+
+
+@agent.capability
+def try_in_program(request: dict[str, Any]) -> dict[str, Any]:
+    """Run attempts in a program that this worker starts."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.integration.escapes.runner"],
+        input=json.dumps(request).encode(),
+        capture_output=True,
+        check=True,
+    )
+    return dict(json.loads(done.stdout))
 
 
 @agent.capability
@@ -41,9 +56,9 @@ def hold(sign: str) -> str:
 
 
 @agent.capability
-def forge_results(numbers: list[int]) -> str:
+def forge_results(numbers: list[int], note: str) -> str:
     """Tell the host that tasks have ended."""
-    return assaults.forge_results(numbers)
+    return assaults.forge_results(numbers, note)
 
 
 @agent.capability
