@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,28 +12,19 @@ import pytest
 
 from tests.agents import POLL_S
 from tests.integration.escapes.assaults import LEFT
-from tests.integration.readable_python import is_root, make_readable_python
+from tests.integration.readable_python import is_root
 from tests.integration.sandbox_stage import Scenario, Stage, running_stage
 
 USER = "user"
 
 
-@pytest.fixture(scope="module")
-def python() -> Iterator[Path]:
-    """Return an interpreter that user 1000 can read."""
-    folder = Path(tempfile.mkdtemp(prefix="kos-python-", dir="/tmp"))
-    folder.chmod(0o755)
-    try:
-        yield make_readable_python(folder)
-    finally:
-        shutil.rmtree(folder)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_worker_forges_results_of_its_own_tasks_alone(python: Path, workers: int) -> None:
+def test_a_worker_forges_results_of_its_own_tasks_alone(
+    readable_python: Path, workers: int
+) -> None:
     """A task of one worker cannot speak for those of another; in one process there is no border."""
     scenario = Scenario(USER, "process", workers)
-    with running_stage(python, scenario) as stage:
+    with running_stage(readable_python, scenario) as stage:
         host = stage.agent.pid
         told = forge(stage)
         stage.agent.wait_logged("worker_crashed")
@@ -74,9 +62,9 @@ def forge(stage: Stage) -> tuple[str, bool]:
     return told[0], is_same
 
 
-def test_descriptors_that_are_sent_along_stay_with_nobody(python: Path) -> None:
+def test_descriptors_that_are_sent_along_stay_with_nobody(readable_python: Path) -> None:
     """A host that runs out of descriptors would serve nobody."""
-    with running_stage(python, Scenario(USER, "process", 1)) as stage:
+    with running_stage(readable_python, Scenario(USER, "process", 1)) as stage:
         stage.agent.call("identity")
         host = psutil.Process(stage.agent.pid)
         before = host.num_fds()
@@ -90,10 +78,10 @@ def test_descriptors_that_are_sent_along_stay_with_nobody(python: Path) -> None:
 
 @pytest.mark.parametrize("isolation", ["process", "bwrap"])
 def test_a_process_that_is_left_behind_does_not_outlive_its_agent(
-    python: Path, isolation: str
+    readable_python: Path, isolation: str
 ) -> None:
     """What was started by a task must not go on in the name of an agent that is gone."""
-    with running_stage(python, Scenario(USER, isolation)) as stage:
+    with running_stage(readable_python, Scenario(USER, isolation)) as stage:
         marker = stage.agent.directory / "runtime" / "data" / "marker"
         stage.agent.call("stay", {"marker": str(marker)})
         left = [each for each in stage.agent.processes() if each.name() == LEFT]
@@ -115,12 +103,14 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def test_links_that_a_worker_planted_give_it_nothing_at_the_next_start(python: Path) -> None:
+def test_links_that_a_worker_planted_give_it_nothing_at_the_next_start(
+    readable_python: Path,
+) -> None:
     """The host of the next start is root for a moment, and hands folders over."""
     if not is_root():
         pytest.skip("platform: these tests were not started by root")
     scenario = Scenario("root", "process", 1)
-    with running_stage(python, scenario) as stage:
+    with running_stage(readable_python, scenario) as stage:
         target = stage.field.parent / "of-root"
         target.write_text("of root")
         target.chmod(0o600)

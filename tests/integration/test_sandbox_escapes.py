@@ -6,9 +6,6 @@ root where nobody else may. The same function then runs in a child of a real age
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +13,7 @@ import pytest
 from tests.integration.escapes.ground import ATTEMPTS, Attempt
 from tests.integration.escapes.open_ways import NAMED_OPEN
 from tests.integration.escapes.runner import BLOCKED, THROUGH
-from tests.integration.readable_python import is_root, make_readable_python
+from tests.integration.readable_python import is_root
 from tests.integration.sandbox_stage import Results, Scenario, Stage, running_stage
 
 FEWEST = 60
@@ -39,25 +36,14 @@ ABSENT = ("[Errno 2]", "[Errno 3]")
 """ENOENT and ESRCH: refusals only where there is another view of files or processes."""
 
 
-@pytest.fixture(scope="module")
-def python() -> Iterator[Path]:
-    """Return an interpreter that user 1000 can read."""
-    folder = Path(tempfile.mkdtemp(prefix="kos-python-", dir="/tmp"))
-    folder.chmod(0o755)
-    try:
-        yield make_readable_python(folder)
-    finally:
-        shutil.rmtree(folder)
-
-
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 def test_there_is_no_way_out_but_the_named_ones(
-    scenario: Scenario, python: Path, request: pytest.FixtureRequest
+    scenario: Scenario, readable_python: Path, request: pytest.FixtureRequest
 ) -> None:
     """An operator relies on the threat model: what it does not name is closed."""
     if scenario.starter == "root" and not is_root():
         pytest.skip("platform: these tests were not started by root")
-    with running_stage(python, scenario, CONFIG) as stage:
+    with running_stage(readable_python, scenario, CONFIG) as stage:
         outside = run_outside(stage)
         assert stage.agent.call("identity")["user"] != 0
         inside = stage.run_inside(ATTEMPTS, stage.ground())
@@ -72,12 +58,12 @@ def test_there_is_no_way_out_but_the_named_ones(
     assert find_wrong(inside, scenario, {each.name for each in uncounted}) == {}
 
 
-def test_a_program_that_is_started_inside_gets_no_further(python: Path) -> None:
+def test_a_program_that_is_started_inside_gets_no_further(readable_python: Path) -> None:
     """What a task starts has the same walls around it: exec(2) takes nothing away."""
     scenario = Scenario("user", "process")
     # The worker that started it may be signalled: it is in the same walls.
     names = [name for name in ATTEMPTS if not name.endswith("@sibling")]
-    with running_stage(python, scenario, CONFIG) as stage:
+    with running_stage(readable_python, scenario, CONFIG) as stage:
         found = stage.run_inside(names, stage.ground(), capability="try_in_program")
         code = stage.agent.stop()
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import http.server
-import shutil
 import socket
 import ssl
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +17,7 @@ import trustme
 
 from tests.agents import POLL_S
 from tests.integration.escapes.everyday import EVERYDAY
-from tests.integration.readable_python import is_root, make_readable_python
+from tests.integration.readable_python import is_root
 from tests.integration.sandbox_stage import Scenario, Stage, free_port, running_stage
 
 ANSWER = "hello from outside"
@@ -46,19 +44,8 @@ EXPECTED = {
 SCENARIOS = [Scenario("root" if is_root() else "user", "process"), Scenario("user", "bwrap")]
 
 
-@pytest.fixture(scope="module")
-def python() -> Iterator[Path]:
-    """Return an interpreter that user 1000 can read."""
-    folder = Path(tempfile.mkdtemp(prefix="kos-python-", dir="/tmp"))
-    folder.chmod(0o755)
-    try:
-        yield make_readable_python(folder)
-    finally:
-        shutil.rmtree(folder)
-
-
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_everyday_work_goes_on_inside(scenario: Scenario, python: Path) -> None:
+def test_everyday_work_goes_on_inside(scenario: Scenario, readable_python: Path) -> None:
     """A sandbox that breaks numpy or a child process is switched off by its first user."""
     listen = free_port()
     with serving_tls() as (port, authority):
@@ -67,7 +54,7 @@ def test_everyday_work_goes_on_inside(scenario: Scenario, python: Path) -> None:
             f"sandbox: {{network: {{allow: ['localhost:{port}'], listen: [{listen}]}}}}\n"
         )
         facts = {"url": f"https://localhost:{port}/", "authority": authority, "listen": listen}
-        with running_stage(python, scenario, config) as stage:
+        with running_stage(readable_python, scenario, config) as stage:
             assert stage.agent.call("identity")["user"] != 0
             found = {name: work(stage, name, facts) for name in EXPECTED}
             refused = work(stage, "ask_what_is_not_allowed", facts)
