@@ -9,9 +9,18 @@ import durability
 import logs
 import memory
 import probes
+import sandbox
 import startup
 from rig.command import main
 
 if __name__ == "__main__":
-    scripts = [dispatch.run, durability.run, startup.run, memory.run, probes.run, logs.run]
+    scripts = [
+        dispatch.run,
+        durability.run,
+        startup.run,
+        sandbox.run,
+        memory.run,
+        probes.run,
+        logs.run,
+    ]
     sys.exit(main(scripts, __doc__))

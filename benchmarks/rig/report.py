@@ -150,7 +150,7 @@ def write_sections(reports: Sequence[Report], path: Path = DOCUMENT) -> None:
 
 def compose(sections: Mapping[str, str]) -> str:
     """Return the whole document with the sections in a fixed order."""
-    order = ("dispatch", "durability", "startup", "memory", "probes", "logs")
+    order = ("dispatch", "durability", "startup", "sandbox", "memory", "probes", "logs")
     names = [name for name in order if name in sections]
     names += sorted(set(sections) - set(order))
     marked = [f"<!-- {name} -->\n\n{sections[name]}\n\n<!-- /{name} -->" for name in names]

@@ -143,7 +143,7 @@ class Egress:
         self._tcp = self._unix = None
 
     def section(self) -> dict[str, Any]:
-        """Return what ``/status`` tells of it: plain data, as `protocol.status.EgressInfo` has it."""
+        """Return what ``/status`` tells of it: plain data, as `protocol.sandbox.EgressInfo` has it."""
         proxy, record = self._proxy, self._record
         if proxy is None or record is None:
             return {"running": False}

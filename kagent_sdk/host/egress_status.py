@@ -10,7 +10,7 @@ from kagent_sdk.sandbox.egress.passage import Way
 
 
 def describe(record: EgressRecord, *, connections: int) -> dict[str, Any]:
-    """Return the fields of `protocol.status.EgressInfo`.
+    """Return the fields of `protocol.sandbox.EgressInfo`.
 
     Args:
         record: what the proxy did.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -28,11 +29,14 @@ from kagent_sdk.sandbox.policy import Isolation, Mode, Policy
 if TYPE_CHECKING:
     from subprocess import Popen
 
+    from kagent_sdk.config import LoadedConfig
     from kagent_sdk.config.models import AgentConfig
     from kagent_sdk.host.worker_start import WorkerStart
     from kagent_sdk.sandbox.cgroups import WorkerCgroup
 
 MAX_TEXT_BYTES = 1 << 20
+
+BUBBLEWRAP = "bwrap"
 
 
 def require_controls(start: WorkerStart, vault: Path) -> None:
@@ -73,20 +77,13 @@ def audit_folder(directory: Path, environ: Mapping[str, str]) -> dict[str, Any]:
 
     Raises:
         ConfigError: the configuration is wrong.
-        SandboxError: bubblewrap is asked for and not installed.
     """
     from kagent_sdk.config import read_config  # noqa: PLC0415 - a host has read it
-    from kagent_sdk.host.confinement import find_confinement  # noqa: PLC0415
-    from kagent_sdk.host.policy_checks import check_policy  # noqa: PLC0415
-    from kagent_sdk.host.worker_sandbox import WorkerSandbox  # noqa: PLC0415
 
     loaded = read_config(directory.resolve(), environ=environ)
-    confinement = find_confinement(loaded.directory, loaded.config, environ)
-    check_policy(loaded, confinement)
-    vault = loaded.directory / loaded.config.secrets.file
     with _cgroup_for(loaded.config) as cgroup:
-        sandbox = WorkerSandbox(loaded.directory, loaded.config, confinement, cgroup=cgroup)
-        start = sandbox.first
+        start = _start_of(loaded, environ, cgroup)
+        vault = loaded.directory / loaded.config.secrets.file
         findings = audit_agent(start, vault, is_host=False)
     return {
         "mode": start.policy.mode.value,
@@ -95,6 +92,30 @@ def audit_folder(directory: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         "holds": not find_critical(findings),
         "controls": [encode_finding(finding) for finding in findings],
     }
+
+
+def _start_of(
+    loaded: LoadedConfig, environ: Mapping[str, str], cgroup: WorkerCgroup | None
+) -> WorkerStart:
+    """Return how a host would start the workers, but without a proxy behind its port."""
+    from kagent_sdk.host.confinement import find_confinement  # noqa: PLC0415 - as above
+    from kagent_sdk.host.egress import RELAY_PORT  # noqa: PLC0415
+    from kagent_sdk.host.policy_checks import check_policy  # noqa: PLC0415
+    from kagent_sdk.host.worker_start import WorkerStart  # noqa: PLC0415
+
+    config = loaded.config
+    confinement = find_confinement(loaded.directory, config, environ)
+    check_policy(loaded, confinement)
+    # The host's own is another at each start.
+    connect = (RELAY_PORT,) if config.sandbox.network.allow else ()
+    has_namespaces = config.worker.isolation == "bwrap"
+    return WorkerStart(
+        loaded.directory,
+        config,
+        confinement.policy(config, connect=connect),
+        bwrap=shutil.which(BUBBLEWRAP) if has_namespaces else None,
+        cgroup=cgroup,
+    )
 
 
 @contextmanager

@@ -57,6 +57,7 @@ class _Page:
             _collect_requests(self._counters),
             _collect_logs(self._status),
             _collect_outbox(self._status),
+            _collect_egress(self._status),
         ):
             for family in families:
                 if family.samples:
@@ -285,6 +286,48 @@ def _collect_outbox(status: Status) -> Iterator[Metric]:
         "Attempts to deliver a callback by what came of them; dropped: messages that were given up.",
         ("outcome",),
         [((name,), getattr(outbox, name)) for name in ("delivered", "failed", "dropped")],
+    )
+
+
+def _collect_egress(status: Status) -> Iterator[Metric]:
+    egress = status.egress
+    yield _gauge(
+        "kagent_egress_connections",
+        "Connections of workers to the egress proxy.",
+        (),
+        [((), egress.connections)] if egress.running else [],
+    )
+    yield _counter(
+        "kagent_egress_passages",
+        "What was let through, by the entry of sandbox.network.allow, and how.",
+        ("destination", "way"),
+        [
+            ((one.destination, way), getattr(one, way))
+            for one in egress.destinations
+            for way in ("tunnel", "plain", "inject")
+        ],
+    )
+    yield _counter(
+        "kagent_egress_failures",
+        "How much of it did not reach its destination.",
+        ("destination", "reason"),
+        [
+            ((one.destination, reason), count)
+            for one in egress.destinations
+            for reason, count in one.failed.items()
+        ],
+    )
+    for name, text, member in (
+        ("kagent_egress_sent_bytes", "Bytes sent to destinations.", "sent_bytes"),
+        ("kagent_egress_received_bytes", "Bytes received from them.", "received_bytes"),
+    ):
+        rows = [((one.destination,), getattr(one, member)) for one in egress.destinations]
+        yield _counter(name, text, ("destination",), rows)
+    yield _counter(
+        "kagent_egress_refused",
+        "Requests that the egress proxy has refused.",
+        ("reason",),
+        [((reason,), count) for reason, count in egress.refused.items()],
     )
 
 

@@ -156,7 +156,8 @@ def _user(plan: dict[str, Any]) -> Row:
     me = os.geteuid()
     if me == 0:
         way_out = "set worker.user: agent, or start it as another user"
-        return ("user", MISSING, "not root", "root", "geteuid(2)", WARNING, way_out)
+        actual = "root without capabilities"  # they are given up next
+        return ("user", WEAKER, "not root", actual, "geteuid(2)", WARNING, way_out)
     return ("user", IN_FORCE, "not root", f"user {me}", "geteuid(2)", WARNING, "")
 
 

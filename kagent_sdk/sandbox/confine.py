@@ -17,7 +17,7 @@ def confine(policy: Policy) -> tuple[Finding, ...]:
     user, no_new_privs is set, capabilities are given up, Landlock and seccomp installed. In mode
     ``off`` nothing is done; outside Linux nothing can be done, and each finding says so.
 
-    The process must have one thread. One that is to run an author's code does not call this: it is
+    The process must have one thread, in every mode. One that is to run an author's code does not call this: it is
     started by `kagent_sdk.sandbox.start.launch_command`, before anything of the author's runs.
 
     Raises:

@@ -26,5 +26,10 @@ def become(user: int) -> None:
 
 
 def find_unreadable(paths: Iterable[str]) -> str | None:
-    """Return the first of these that the present user cannot read; None when it can read all."""
-    return next((path for path in paths if not os.access(path, os.R_OK)), None)
+    """Return the first of these that the present user cannot read or enter; None if there is none."""
+    return next((path for path in paths if not _can_read(path)), None)
+
+
+def _can_read(path: str) -> bool:
+    is_folder = os.path.isdir(path)  # noqa: PTH112 - pathlib costs 3 ms
+    return os.access(path, os.R_OK | os.X_OK if is_folder else os.R_OK)

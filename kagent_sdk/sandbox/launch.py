@@ -16,7 +16,7 @@ def _main() -> None:
     # The standard library alone, until the process is confined: PYTHONPATH may name any folder.
     library = str(sys.modules["encodings"].__file__).rpartition("/encodings/")[0]
     path = sys.path[0 if sys.flags.safe_path else 1 :]
-    sys.path[:] = [library, f"{library}/lib-dynload"]
+    sys.path[:] = [library, sys.path[-1]]  # the last one is that of extension modules
     # The package itself costs an import of typing: an empty one stands for it, until it is confined.
     for name, place in (("kagent_sdk", package), ("kagent_sdk.sandbox", folder)):
         stand_in = type(sys)(name)

@@ -14,7 +14,7 @@ def limit_process(limits: dict[str, float | None], user: int) -> list[str]:
     """Set the limits of a policy for this process and what it starts; a lower one stays.
 
     Args:
-        limits: the fields of `kagent_sdk.sandbox.policy.Limits`.
+        limits: the fields of `kagent_sdk.sandbox.policy.Limits`, with ``data_bytes`` for memory.
         user: who the process is, or will be.
 
     Returns:
@@ -25,7 +25,7 @@ def limit_process(limits: dict[str, float | None], user: int) -> list[str]:
     """
     weaker: list[str] = []
     for key, number in (
-        ("memory_bytes", resource.RLIMIT_DATA),
+        ("data_bytes", resource.RLIMIT_DATA),
         ("open_files", resource.RLIMIT_NOFILE),
         ("file_bytes", resource.RLIMIT_FSIZE),
     ):

@@ -30,7 +30,7 @@ def make_plan(policy: Policy) -> dict[str, object]:
         "connect": None if network.external else network.connect,
         "limits": {
             "cpu_cores": limits.cpu_cores,
-            "memory_bytes": limits.memory_bytes,
+            "data_bytes": limits.data_bytes,
             "processes": limits.processes,
             "open_files": limits.open_files,
             "file_bytes": limits.file_bytes,

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 MEBIBYTE = 1024 * 1024
 
+STACKS_BYTES = 64 * 8 * MEBIBYTE
+"""The stacks of 64 threads, as many as a worker has for sync functions unless told otherwise. The kernel
+counts all of a stack as data from the start, touched or not: without this room 60 threads are 512 MiB."""
+
 AGENT_ID = 1000
 """User and group that a process becomes when it was started by root."""
 
@@ -70,7 +74,7 @@ class Limits:
 
     Attributes:
         cpu_cores: cores that it runs on, by affinity (whole ones) or by the cgroup (any).
-        memory_bytes: of data, by RLIMIT_DATA for each process and by the cgroup for all.
+        memory_bytes: by the cgroup for all processes; by RLIMIT_DATA for each, roughly.
         processes: processes and threads, beside those that its user has already.
         open_files: descriptors of a process.
         file_bytes: the largest file that it may write.
@@ -81,6 +85,11 @@ class Limits:
     processes: int | None = 128
     open_files: int | None = 1024
     file_bytes: int | None = None
+
+    @property
+    def data_bytes(self) -> int | None:
+        """RLIMIT_DATA of a process: its memory, and room for stacks that are hardly used."""
+        return None if self.memory_bytes is None else self.memory_bytes + STACKS_BYTES
 
 
 @dataclass(frozen=True, slots=True)

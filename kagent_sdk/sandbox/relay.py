@@ -132,6 +132,8 @@ class Relay:
             client.close()
             return
         client.setblocking(False)  # noqa: FBT003 - the socket's own signature
+        # The last piece of a message need not wait for an acknowledgement, up to 40 ms.
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         pair = _Pair(client, server)
         for one in pair.sockets:
             self._pairs[one.fileno()] = pair

@@ -67,8 +67,8 @@ def start(arguments: Sequence[str], path: Sequence[str]) -> NoReturn:
         from kagent_sdk.sandbox.relay import start as start_relay  # noqa: PLC0415 - few need it
 
         start_relay(*plan["relay"])
-    if kind == MODULE:
-        plan["needs"] = (sys.executable, os.__file__, __file__)
+    interpreter = (sys.executable, os.__file__, __file__) if kind == MODULE else ()
+    plan["needs"] = (*interpreter, os.getcwd())  # noqa: PTH109 - pathlib costs 3 ms
     try:
         rows = apply(plan)
     except FailureError as exc:

@@ -108,7 +108,11 @@ def _describe_option(node: Mapping[str, Any]) -> str:
     if "enum" in node:
         return ", ".join(f"`{value}`" for value in node["enum"])
     if node.get("type") == "array":
-        return f"list of {_describe_option(node['items'])}s"
+        items = node["items"]
+        if "$ref" in items:
+            return "list of mappings"
+        each = _describe_option(items)
+        return f"list, each {each}" if "," in each else f"list of {each}s"
     bounds = [
         f"{sign} {_shorten(node[name])}"
         for name, sign in (

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from kagent_sdk.config.sandbox import parse_destination
 from kagent_sdk.errors import EgressError
-from kagent_sdk.sandbox.egress.means import Access, Bounds, Injection, Means
+from kagent_sdk.sandbox.egress.means import Access, Bounds, Injection, Means, Resolve
 from kagent_sdk.sandbox.egress.passage import Passage
 from kagent_sdk.sandbox.egress.proxy import Proxy
 from kagent_sdk.sandbox.egress.rules import Rules, parse_authority, show
@@ -172,6 +172,7 @@ async def running_proxy(
     inject: Mapping[str, Injection] | None = None,
     secrets: Mapping[str, str] | None = None,
     bounds: Bounds | None = None,
+    resolve: Resolve | None = None,
 ) -> AsyncIterator[Rig]:
     """Run a proxy.
 
@@ -181,11 +182,12 @@ async def running_proxy(
         inject: by destination.
         secrets: of the vault; read at each request.
         bounds: see there.
+        resolve: in place of the table.
     """
     resolver = Resolver({NAME: [["127.0.0.1"]], **(names or {})})
     observer = Observer()
     vault = {} if secrets is None else secrets
-    means = Means(resolver, trusting_context, vault.get, observer, bounds or Bounds())
+    means = Means(resolve or resolver, trusting_context, vault.get, observer, bounds or Bounds())
     proxy = Proxy(means)
     proxy.admit(
         TOKEN,
@@ -273,6 +275,11 @@ class Upstream:
                 await response.write(part)
             await response.write_eof()
             return response
+        if request.path == "/endless":
+            endless = web.StreamResponse()
+            await endless.prepare(request)
+            while True:
+                await endless.write(bytes(65536))
         if request.path == "/large":
             return web.Response(body=bytes(3_000_000))
         if request.path == "/moved":

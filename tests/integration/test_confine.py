@@ -44,6 +44,13 @@ def blocked(cell: Cell, code: str) -> str:
     return cell.inside(code)
 
 
+def absent_paths(cell: Cell) -> int:
+    """Return how many paths of the policy were found not to be there."""
+    findings = cell.run("program", ["true"]).report.findings
+    files = next(finding for finding in findings if finding.control is Control.FILES)
+    return int(files.actual.split(", ")[1].split(" ")[0])
+
+
 def test_only_what_the_policy_names_can_be_written(cell: Cell) -> None:
     """Code, other agents and the host's files stay as they are."""
     assert cell.inside("open('open/new', 'w').write('x')") == "ok"
@@ -131,6 +138,38 @@ print(*os.getresuid(), *os.getresgid())
         assert lines[0] == "1000 1000 1000 1000 1000 1000"
 
 
+def test_a_link_in_place_of_a_folder_grants_nothing(cell: Cell) -> None:
+    """What a worker may write it may replace: the next start must not follow it elsewhere."""
+    place = cell.open / "results"
+    inside = cell.with_policy(write=(*cell.policy.write, str(place)))
+    code = "open('closed/new', 'w').write('x')"
+    place.symlink_to(cell.closed)
+
+    assert absent_paths(inside) == absent_paths(cell) + 1
+    assert cell.outside(code) == "ok"
+    assert inside.inside("open('open/results/new', 'w').write('x')") == DENIED
+
+
+def test_a_crash_leaves_no_image_of_the_memory(cell: Cell) -> None:
+    """Secrets are in it."""
+    if Path("/proc/sys/kernel/core_pattern").read_text().strip() != "core":
+        pytest.skip("platform: the kernel does not write images of the memory into the folder")
+    code = """
+import os, resource
+hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+if os.fork() == 0:
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    os.chdir("open")
+    os.abort()
+os.wait()
+print([name for name in os.listdir("open") if name.startswith("core")])
+"""
+    assert cell.outside(code).startswith("['core")
+    cell.fill()
+
+    assert cell.inside(code) == "[]\nok"
+
+
 def test_limits_hold(cell: Cell) -> None:
     """One agent does not eat the machine."""
     inside = cell.with_policy(
@@ -143,7 +182,7 @@ import os, resource, signal
 assert len(os.sched_getaffinity(0)) == 1
 assert resource.getrlimit(resource.RLIMIT_CORE) == (1, 1)
 try:
-    bytearray(80 << 20)
+    bytearray((512 + 80) << 20)
 except MemoryError:
     print("memory")
 try:
@@ -157,6 +196,23 @@ except OSError as exc:
     print("size", exc.errno)
 """
     assert inside.inside(code) == "memory\nfiles 24\nsize 27\nok"
+
+
+def test_a_worker_can_have_the_threads_that_it_has_by_default(own_cell: Cell) -> None:
+    """The kernel counts their stacks as data, 8 MiB each, though hardly any of it is used."""
+    inside = own_cell.with_policy(limits=Limits(processes=None))
+    code = """
+import threading
+end = threading.Event()
+threads = [threading.Thread(target=end.wait) for _ in range(64)]
+for thread in threads:
+    thread.start()
+data = bytearray(400 << 20)
+end.set()
+for thread in threads:
+    thread.join()
+"""
+    assert inside.inside(code) == "ok"
 
 
 def test_processes_are_counted_beside_those_that_the_user_has() -> None:
@@ -300,6 +356,17 @@ def test_an_interpreter_that_the_user_cannot_read_is_one_clear_line(own_cell: Ce
     )
 
 
+def test_a_folder_that_the_user_cannot_enter_is_one_clear_line(own_cell: Cell) -> None:
+    """An agent in root's home, started by root."""
+    if os.geteuid() != 0:
+        pytest.skip("platform: only root can become another user")
+    own_cell.folder.chmod(0o700)
+    outcome = own_cell.with_policy(user=1000).run("program", ["true"])
+
+    assert outcome.returncode == 3
+    assert f"sandbox: user: user 1000 cannot read {own_cell.folder}; " in str(outcome.report.error)
+
+
 def test_contradicting_paths_are_an_error_in_enforce_and_a_finding_in_report(
     own_cell: Cell,
 ) -> None:
@@ -324,7 +391,9 @@ def test_a_required_control_that_does_not_hold_fails_the_start(own_cell: Cell) -
     outcome = inside.run("program", ["true"])
 
     assert outcome.returncode == 3
-    assert str(outcome.report.error).startswith("sandbox: user: required, and missing: root; ")
+    assert str(outcome.report.error).startswith(
+        "sandbox: user: required, and weaker: root without capabilities; "
+    )
 
 
 def test_off_applies_nothing_and_says_so(own_cell: Cell) -> None:

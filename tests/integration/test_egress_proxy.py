@@ -153,12 +153,15 @@ async def test_a_client_that_speaks_the_http_of_old_can_connect() -> None:
 
 
 async def greet(rig: Rig, target: str, hello: bytes) -> bytes:
-    """Open a tunnel and say something; return what comes back behind the proxy's 200."""
-    answer = await rig.say(connect_request(target) + hello)
-    head, _, rest = answer.partition(b"\r\n\r\n")
+    """Open a tunnel and say something; return what comes back first behind the proxy's 200."""
+    reader, writer = await rig.connect()
+    writer.write(connect_request(target))
 
-    assert head.startswith(b"HTTP/1.1 200 ")
-    return rest
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    writer.write(hello)
+    first = await reader.read(100)
+    writer.close()
+    return first
 
 
 def hello_for(name: str | None) -> bytes:
@@ -178,13 +181,11 @@ async def test_a_greeting_for_another_host_does_not_pass() -> None:
         good = await greet(rig, upstream.where, hello_for(NAME))
         other = await greet(rig, upstream.where, hello_for("evil.example.com"))
         none = await greet(rig, upstream.where, hello_for(None))
+        ended = await rig.observer.wait_ended(3)
 
     assert good[:1] == b"\x16"
     assert other == none == bytes((21, 3, 3, 0, 2, 2, 112))
-    assert [getattr(error, "reason", None) for _, error in rig.observer.ended[1:]] == [
-        "wrong_name",
-        "wrong_name",
-    ]
+    assert [error.reason for _, error in ended if error] == ["wrong_name", "wrong_name"]
 
 
 async def test_the_client_learns_why_a_greeting_does_not_pass() -> None:

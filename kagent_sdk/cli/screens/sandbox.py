@@ -49,12 +49,13 @@ def sandbox_line(info: SandboxInfo) -> Text:
         return joined([*parts, styled("not audited yet", QUIET)])
     open_ones = [one for one in info.controls if not one.holds]
     critical = [one.control for one in open_ones if one.is_open]
-    others = [one.control for one in open_ones if not one.is_open]
+    # What is information only is for the doctor to tell.
+    others = [one.control for one in open_ones if one.severity == "warning"]
     if critical:
         parts.append(word(f"open: {', '.join(critical)}", BAD))
     if others:
         parts.append(word(f"weak: {', '.join(others)}", QUIET))
-    if not open_ones:
+    if not critical and not others:
         parts.append(styled("all in force", GOOD))
     if critical:
         parts.append(styled("see kos-agent doctor", QUIET))

@@ -15,8 +15,9 @@ SECCOMP_FILTER = "2"
 
 _SETS = {"CapInh": "inheritable", "CapPrm": "permitted", "CapEff": "effective", "CapAmb": "ambient"}
 
+_MEMORY = "memory_bytes"
 _LIMIT_NAMES = {
-    "memory_bytes": "Max data size",
+    _MEMORY: "Max data size",
     "processes": "Max processes",
     "open_files": "Max open files",
     "file_bytes": "Max file size",
@@ -194,7 +195,7 @@ def _check_rlimits(
 ) -> Finding:
     loose = []
     for field, name in _LIMIT_NAMES.items():
-        wanted = getattr(policy.limits, field)
+        wanted = policy.limits.data_bytes if field == _MEMORY else getattr(policy.limits, field)
         # The hard limit counts: the process may raise the soft one up to it (getrlimit(2)). Of
         # processes the user has others already, which count too.
         hard = limits.get(name, (None, None))[1]

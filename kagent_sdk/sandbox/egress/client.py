@@ -98,6 +98,10 @@ class Client:
 async def accept_client(connection: socket.socket) -> Client:
     """Return the client of a socket that was accepted."""
     loop = asyncio.get_running_loop()
+    if connection.family != socket.AF_UNIX:
+        # asyncio does it only where the listening socket names its protocol; without it the last piece
+        # of a message waits for an acknowledgement, up to 40 ms.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     reader = asyncio.StreamReader(CHUNK_BYTES, loop)
     protocol = _Protocol(reader, loop=loop)
     transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection)

@@ -12,6 +12,7 @@ from prometheus_client.samples import Sample
 
 from kagent_sdk.host.counters import DURATION_BOUNDS_S, UNDECLARED, Counters
 from kagent_sdk.host.metrics import CONTENT_TYPE, render_metrics
+from kagent_sdk.protocol.sandbox import EgressDestination, EgressInfo
 from kagent_sdk.protocol.status import (
     AgentInfo,
     CapabilityInfo,
@@ -53,6 +54,22 @@ FULL = make_status(
     state=StateInfo(keys=3, used_bytes=120, quota_bytes=4096),
     logs=LogsInfo(lines=21, lost_lines=2, tee_lost_lines=3, dropped_events=4),
     outbox=OutboxInfo(pending=5, oldest_s=6.5, delivered=7, failed=8, dropped=9),
+    egress=EgressInfo(
+        running=True,
+        connections=2,
+        destinations=(
+            EgressDestination(
+                destination="*.example.com:443",
+                tunnel=3,
+                plain=4,
+                inject=5,
+                failed={"timeout": 1},
+                sent_bytes=600,
+                received_bytes=700,
+            ),
+        ),
+        refused={"not_listed": 8},
+    ),
     processes=(
         ProcessInfo(role="host", state="ready", pid=1, rss_bytes=37, lag_ms=1.5, fds=9, threads=3),
         ProcessInfo(
@@ -162,6 +179,23 @@ PAGE = render_metrics(make_counters(), FULL)
         ("kagent_webhooks_total", {"outcome": "delivered"}, 7),
         ("kagent_webhooks_total", {"outcome": "failed"}, 8),
         ("kagent_webhooks_total", {"outcome": "dropped"}, 9),
+        ("kagent_egress_connections", {}, 2),
+        *(
+            (
+                "kagent_egress_passages_total",
+                {"destination": "*.example.com:443", "way": way},
+                count,
+            )
+            for way, count in (("tunnel", 3), ("plain", 4), ("inject", 5))
+        ),
+        (
+            "kagent_egress_failures_total",
+            {"destination": "*.example.com:443", "reason": "timeout"},
+            1,
+        ),
+        ("kagent_egress_sent_bytes_total", {"destination": "*.example.com:443"}, 600),
+        ("kagent_egress_received_bytes_total", {"destination": "*.example.com:443"}, 700),
+        ("kagent_egress_refused_total", {"reason": "not_listed"}, 8),
         ("kagent_pids", {}, 12),
         ("kagent_pids_limit", {}, 128),
         (

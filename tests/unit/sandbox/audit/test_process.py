@@ -34,7 +34,7 @@ LIMITS = """\
 Limit                     Soft Limit           Hard Limit           Units
 Max cpu time              unlimited            unlimited            seconds
 Max file size             unlimited            unlimited            bytes
-Max data size             536870912            536870912            bytes
+Max data size             1073741824           1073741824           bytes
 Max core file size        1                    1                    bytes
 Max processes             140                  140                  processes
 Max open files            1024                 1024                 files
