@@ -43,6 +43,6 @@ def open_posix_queue(ground: Ground) -> str:
 @attempt()
 def map_shared_memory(ground: Ground) -> str:
     """Map more memory than the policy says, of the kind that RLIMIT_DATA does not count."""
-    memory = mmap.mmap(-1, 700 * 1024 * 1024, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+    memory = mmap.mmap(-1, 2 << 30, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
     memory[:4096] = bytes(4096)
     return f"mapped {len(memory)} bytes"
