@@ -15,10 +15,32 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from . import exits, files, inheritance, ipc, kernel, network, privileges, processes
+from . import (
+    agent_files,
+    exits,
+    files,
+    inheritance,
+    ipc,
+    kernel,
+    network,
+    privileges,
+    processes,
+    programs,
+)
 from .ground import ATTEMPTS, BlockedError, Ground
 
-PARTS = (exits, files, inheritance, ipc, kernel, network, privileges, processes)
+PARTS = (
+    agent_files,
+    exits,
+    files,
+    inheritance,
+    ipc,
+    kernel,
+    network,
+    privileges,
+    processes,
+    programs,
+)
 PATIENCE_S = 15.0
 """For one attempt; most take a millisecond."""
 
