@@ -38,7 +38,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "run": Entry("run", "Run the agent in a folder."),
         "dev": Entry("dev", "Run it, and reload it when a file changes."),
         "config": Entry("config", "Check config.yaml, or print its JSON Schema."),
-        "sandbox": Entry("sandbox", "Run any program confined."),
+        "sandbox": Entry("sandbox", "Run any program confined, or print a policy."),
     },
     "Use": {
         "call": Entry("call", "Call a capability and print its output."),

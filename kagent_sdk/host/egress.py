@@ -63,9 +63,14 @@ class Egress:
 
     Args:
         directory: the agent's folder.
+
+    Attributes:
+        mark: what every token begins with, which opens nothing by itself: where it is kept out of a
+            text, all tokens are.
     """
 
     def __init__(self, directory: Path) -> None:
+        self.mark = os.urandom(12).hex()
         self._directory = directory
         self._tcp: socket.socket | None = None
         self._unix: socket.socket | None = None
@@ -93,7 +98,7 @@ class Egress:
         port = self._listen_unix() if in_namespace else self._listen_tcp()
         grant = Grant(
             port,
-            os.urandom(24).hex(),
+            self.mark + os.urandom(12).hex(),
             self._directory / "runtime" / SOCKET_NAME if in_namespace else None,
             is_only_way,
         )

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from kagent_sdk.host.program_files import ProgramFiles
     from kagent_sdk.host.sd_notify import ServiceManager
 
+EGRESS_TOKEN = "egress_token"  # noqa: S105 - how the log calls it
+"""It stands in the environment of workers, and in URLs that HTTP clients write to the log."""
+
 CLOCK_TOLERANCE_S = 1.0
 """The host may be this late with its own ticks before the workers' silence stops counting."""
 
@@ -111,6 +114,8 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
         directory / "logs" / "runtime.log", agent=config.name or "agent", config=config.logs
     )
     keeper = _keeper(directory, config, vault, pump)
+    if sandbox.first.grant is not None:
+        keeper.guard(EGRESS_TOKEN, sandbox.egress.mark)
     clock = AwakeClock(asyncio.get_running_loop().time(), TICK_S + CLOCK_TOLERANCE_S)
     children = Children()
 
@@ -134,7 +139,7 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
     monitor = _monitor(config, engine, succession, later, pump)
     reloader = Reloader(
         succession,
-        _Configurable(folder, keeper, engine, monitor, callbacks, pump),
+        _Configurable(folder, keeper, engine, monitor, callbacks, pump, sandbox.egress),
         monitor=monitor,
         pump=pump,
         service_manager=service_manager,
@@ -200,10 +205,13 @@ class _Configurable:
     monitor: Monitor
     callbacks: Callbacks
     pump: LogPump
+    egress: Egress
 
     def prepare(self, present: AgentConfig) -> Reconfiguration:
         plan = self.folder.prepare_reload(present)
         self.keeper.read_anew(plan.config.secrets)
+        if plan.config.sandbox.network.allow:
+            self.keeper.guard(EGRESS_TOKEN, self.egress.mark)
         return plan
 
     def apply(self, config: AgentConfig) -> None:

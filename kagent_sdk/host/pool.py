@@ -190,8 +190,8 @@ class Pool:
             await self._run_worker(place, process)
             if self._closed.is_set() or self.is_trial:
                 return
-            if place.not_confined is not None:
-                raise place.not_confined
+            if place.not_confined is not None and not place.restarts:
+                raise place.not_confined  # it is no crash: the next would end the same
             limits = self.config.worker
             if place.history.is_loop(limits.crash_limit):
                 assert place.last_crash is not None

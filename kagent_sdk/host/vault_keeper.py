@@ -73,6 +73,7 @@ class VaultKeeper:
         self._loop = asyncio.get_running_loop()
         self._paths = [directory / config.file, *([Path(token_file)] if token_file else [])]
         self._retired = RetiredSecrets()
+        self._own: dict[str, str] = {}
         self._watch = FolderWatch(self._paths[0].parent, self.look)
         self.vault = vault
         self.token = load_token(vault)
@@ -85,6 +86,22 @@ class VaultKeeper:
         self._newest = vault, self.token
         self._seen = self._stamp()
         pump.redactor = self.redactor
+
+    def guard(self, name: str, value: str) -> None:
+        """Keep a secret of the host's own, which is not in the vault, out of the log as well.
+
+        Once `run` is under way call it in a thread: it waits for a look at the vault.
+        """
+        with self._looking:
+            if self._own.get(name) == value:
+                return
+            self._own[name] = value
+            self._redact(*self._newest)
+
+    def _redact(self, vault: Vault, token: str | None) -> None:
+        texts = {**self._own, **_texts(vault, token)}
+        redactor = Redactor(texts, self._retired.pairs(), like=self.redactor)
+        self._pump.redactor = self.redactor = redactor
 
     async def run(self) -> None:
         """Watch the files until cancelled."""
@@ -165,9 +182,8 @@ class VaultKeeper:
             return
         self._retired.add(_texts(*self._newest))
         self._newest = vault, token
-        redactor = Redactor(_texts(vault, token), self._retired.pairs(), like=self.redactor)
         # Before anything else: from here on nothing is written that holds a new value.
-        self._pump.redactor = self.redactor = redactor
+        self._redact(vault, token)
         self._tell(self._take, vault, token)
 
     def _read(self, config: SecretsConfig) -> tuple[Vault, str | None]:

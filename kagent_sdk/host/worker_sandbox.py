@@ -61,9 +61,7 @@ class WorkerSandbox:
             SandboxError: bubblewrap is asked for and not installed.
             StartupError: the egress proxy has no place to listen.
         """
-        grant = self.egress.admit(config)
-        policy = self._confinement.policy(config, connect=() if grant is None else (grant.port,))
-        bwrap = None
+        bwrap, effective = None, config
         if config.sandbox.mode != "off" and config.worker.isolation == "bwrap":
             bwrap = shutil.which(BUBBLEWRAP)
             if bwrap is None and config.sandbox.mode == "enforce":
@@ -72,6 +70,11 @@ class WorkerSandbox:
                     f"worker.isolation is bwrap, and there is no program {BUBBLEWRAP}",
                     "install the package bubblewrap, or set worker.isolation: process",
                 )
+            if bwrap is None:  # the audit tells that the namespaces are missing
+                worker = config.worker.model_copy(update={"isolation": "process"})
+                effective = config.model_copy(update={"worker": worker})
+        grant = self.egress.admit(effective)
+        policy = self._confinement.policy(config, connect=() if grant is None else (grant.port,))
         return WorkerStart(
             self._directory,
             config,

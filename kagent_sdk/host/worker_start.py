@@ -99,6 +99,8 @@ class WorkerStart:
         self._cgroup = cgroup
         self._relay = None if grant is None else grant.socket_path
         self._plan = make_plan(policy)
+        if bwrap is None:
+            self._plan["isolation"] = "process"  # what it is, whatever was asked for
         if grant is not None and self._relay is not None:
             self._plan["relay"] = (grant.port, str(self._relay))
 

@@ -27,6 +27,9 @@ CHUNK_BYTES = 64 * 1024
 
 BACKLOG = 128
 
+MAX_ADDRESS_BYTES = 107
+"""Of ``sun_path``, without the zero at its end."""
+
 _READ = select.POLLIN
 _WRITE = select.POLLOUT
 _USED_UP = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -99,7 +102,7 @@ class Relay:
 
     def __init__(self, listener: socket.socket, path: str) -> None:
         self._listener = listener
-        self._path = path
+        self._path = _shorten(path)
         self._poll = select.poll()
         self._pairs: dict[int, _Pair] = {}
         listener.setblocking(False)  # noqa: FBT003 - the socket's own signature
@@ -181,6 +184,16 @@ class Relay:
         """Take no more clients than there are places."""
         is_full = len(self._pairs) >= 2 * MAX_CONNECTIONS
         self._poll.modify(self._listener, 0 if is_full else _READ)
+
+
+def _shorten(path: str) -> str:
+    """Return a name of a socket that fits into an address, which has 107 bytes (unix(7))."""
+    if len(os.fsencode(path)) <= MAX_ADDRESS_BYTES:
+        return path
+    folder, name = os.path.split(path)
+    # Kept open for the life of the relay.
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    return f"/proc/self/fd/{descriptor}/{name}"
 
 
 def listen(port: int) -> socket.socket:

@@ -160,8 +160,13 @@ def assistant(
 
 
 def environment(url: str) -> dict[str, str]:
-    """Return what points the SDK at the test's server."""
-    return {"ANTHROPIC_BASE_URL": url, "ASSISTANT_MODEL": "good"}
+    """Return what points the SDK at the test's server, and lets it through the sandbox."""
+    allow = json.dumps([url.partition("://")[2]])
+    return {
+        "ANTHROPIC_BASE_URL": url,
+        "ASSISTANT_MODEL": "good",
+        "AGENT_SANDBOX__NETWORK__ALLOW": allow,
+    }
 
 
 def write_vault(folder: Path, secrets: dict[str, str]) -> None:
@@ -307,7 +312,7 @@ def test_an_api_that_cannot_be_reached_is_retryable(tmp_path: Path) -> None:
     folder = copy_example("assistant", tmp_path)
     write_vault(folder, {"anthropic_api_key": KEY})
     # Port 9 (discard) has no listener on loopback: refused at once.
-    with running_agent(folder, env=environment("http://127.0.0.1:9")) as agent:
+    with running_agent(folder, env=environment("https://127.0.0.1:9")) as agent:
         started_s = time.monotonic()
         answer = ask(agent, "good")
         took_s = time.monotonic() - started_s

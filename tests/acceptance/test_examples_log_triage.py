@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,8 +34,15 @@ def watched_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory, watched_folder: Path) -> Iterator[RunningAgent]:
     """The running agent."""
-    folder = copy_example("log_triage", tmp_path_factory.mktemp("agent"))
-    with running_agent(folder, env={"LOG_TRIAGE_WATCH": str(watched_folder)}) as running:
+    env = {
+        "LOG_TRIAGE_WATCH": str(watched_folder),
+        "AGENT_SANDBOX__READ": json.dumps([str(tmp_path_factory.getbasetemp())]),
+    }
+    # Not in what it may read: beside the files that are the host's alone it sees no new ones.
+    with (
+        tempfile.TemporaryDirectory(prefix="log-triage-") as apart,
+        running_agent(copy_example("log_triage", Path(apart)), env=env) as running,
+    ):
         yield running
 
 

@@ -160,6 +160,21 @@ def test_without_a_proxy_connections_are_closed(tmp_path: Path) -> None:
                 assert client.recv(1) == b""
 
 
+def test_the_sockets_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
+    """An agent's folder lies where it lies."""
+    folder = tmp_path / ("a" * 120)
+    folder.mkdir()
+    with serving(tmp_path / "s", echo):
+        (tmp_path / "s").rename(folder / "s")
+        with running_relay(folder / "s") as port:
+            client = socket.create_connection(("127.0.0.1", port))
+            with client:
+                client.sendall(b"x")
+                answer = client.recv(1)
+
+    assert answer == b"x"
+
+
 INSIDE = """
 import socket, sys
 from kagent_sdk.sandbox import relay

@@ -43,7 +43,8 @@ async def nap(seconds: float) -> None:
 agent.run()
 """
 # Unconfined: these workers join a cgroup that the test has made, and have none of the host's making.
-NO_GATE = {"AGENT_LIMITS__MEMORY_SOFT_RATIO": "1.0", "AGENT_SANDBOX__MODE": "off"}
+UNCONFINED = {"AGENT_SANDBOX__MODE": "off"}
+NO_GATE = {"AGENT_LIMITS__MEMORY_SOFT_RATIO": "1.0", **UNCONFINED}
 
 
 def limit(folder: Path) -> None:
@@ -151,7 +152,9 @@ def test_a_host_that_the_kernel_killed_for_memory_is_told_by_the_next(hungry: Pa
 def test_in_a_new_cgroup_nobody_knows_whether_it_was_memory(hungry: Path) -> None:
     """A new container counts from zero: better no word than a wrong one."""
     with own_cgroup("memory") as first:
-        with running_agent(hungry, arguments=inside(first), exit_code=None) as agent:
+        with running_agent(
+            hungry, arguments=inside(first), env=UNCONFINED, exit_code=None
+        ) as agent:
             wait_until((hungry / "runtime" / "running.json").exists)
             agent.kill()
             (hungry / "runtime" / "host.json").unlink()
@@ -159,7 +162,7 @@ def test_in_a_new_cgroup_nobody_knows_whether_it_was_memory(hungry: Path) -> Non
         assert note["oom_kills"] == 0
         with (
             own_cgroup("memory") as second,
-            running_agent(hungry, arguments=inside(second)) as agent,
+            running_agent(hungry, arguments=inside(second), env=UNCONFINED) as agent,
         ):
             told = agent.status()["last_exit"]["host"]
 

@@ -162,3 +162,17 @@ async def test_a_bug_in_a_look_is_logged_and_the_next_look_is_taken(
     assert pump.events() == ["vault_watch_failed", "vault_not_reloaded", "vault_reloaded"]
     assert "cannot be read: Input/output error" in pump.records[1][2]["reason"]
     assert keeper.vault.known(CONFIG.expose) == {"key": "value-3"}
+
+
+async def test_a_secret_of_the_hosts_own_is_kept_out_of_the_log(tmp_path: Path, pump: Pump) -> None:
+    """Through a rotation too: it is not in the vault."""
+    put_vault(tmp_path, {"key": "sk-first-one"})
+    keeper = make_keeper(tmp_path, pump)
+    keeper.guard("egress_token", "0123456789abcdef")
+    keeper.guard("egress_token", "0123456789abcdef")
+    first = pump.redactor.redact(b"0123456789abcdef sk-first-one")
+    put_vault(tmp_path, {"key": "sk-second-one"})
+    await asyncio.to_thread(keeper.look)
+    second = pump.redactor.redact(b"0123456789abcdef sk-second-one")
+
+    assert first == second == b"***egress_token*** ***key***"

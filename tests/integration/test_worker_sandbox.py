@@ -214,6 +214,23 @@ def test_bubblewrap_that_is_not_there_ends_the_start(agent_folder: Path, tmp_pat
     assert "install the package bubblewrap" in agent.log_text
 
 
+def test_bubblewrap_that_is_not_there_is_reported_where_that_is_enough(
+    agent_folder: Path, tmp_path: Path
+) -> None:
+    """What can be applied is, and the audit does not pretend."""
+    (tmp_path / "empty").mkdir()
+    env = {**isolated("bwrap"), "PATH": str(tmp_path / "empty"), "AGENT_SANDBOX__MODE": "report"}
+    with running_agent(agent_folder, env=env) as agent:
+        seen = agent.call("look", {})
+        wait_until(lambda: agent.status()["sandbox"]["controls"])
+        controls = agent.status()["sandbox"]["controls"]
+        (namespaces,) = [each for each in controls if each["control"] == "namespaces"]
+
+    assert seen["no_new_privs"] == "1"
+    assert seen["journal"] == "PermissionError"
+    assert namespaces["verdict"] == "missing"
+
+
 # Users
 
 

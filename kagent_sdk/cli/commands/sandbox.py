@@ -30,6 +30,6 @@ class SandboxTable(click.Group):
 @click.group("sandbox", cls=SandboxTable, invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Run any program confined, as the workers of agents are."""
+    """Run any program confined, as the workers of agents are, or print their policy for others."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

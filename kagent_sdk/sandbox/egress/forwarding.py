@@ -72,6 +72,7 @@ class Forwarding:
         self._passage = passage
         self._means = means
         self._on_answer = on_answer
+        self._is_given_up = False
 
     async def run(self, rules: Rules) -> bool:
         """Do it; return whether the client's connection can be used again.
@@ -81,12 +82,13 @@ class Forwarding:
             OSError: a connection is lost.
         """
         reader, writer = await dial(rules, self._passage, self._means, self._order.tls)
-        # Nobody is left to answer: what the destination does meanwhile is for nothing.
-        self._client.when_gone(writer.transport.abort)
+        self._client.when_gone(lambda: self._give_up(writer))
         upload = asyncio.create_task(self._send(writer), name="egress-upload")
         try:
             can_go_on = await self._receive(reader, upload)
         except EgressError:
+            if self._is_given_up:
+                raise ConnectionAbortedError from None
             if upload.done() and isinstance(error := upload.exception(), EgressError):
                 raise error from None
             raise
@@ -97,6 +99,11 @@ class Forwarding:
             writer.transport.abort()
         self._passage.outcome = "done"
         return can_go_on
+
+    def _give_up(self, writer: asyncio.StreamWriter) -> None:
+        """Nobody is left to answer: what the destination does meanwhile is for nothing."""
+        self._is_given_up = True
+        writer.transport.abort()
 
     # To the destination
 

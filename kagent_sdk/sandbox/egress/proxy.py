@@ -67,6 +67,8 @@ class Proxy:
         try:
             connection, _ = await asyncio.get_running_loop().sock_accept(listener)
         except OSError as exc:
+            if exc.errno == errno.EBADF:
+                raise
             if exc.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
                 self._means.observer.refused(_BUSY, "", 0)
                 await asyncio.sleep(ACCEPT_PAUSE_S)

@@ -76,6 +76,15 @@ def test_before_the_audit_nothing_is_claimed() -> None:
     assert line == "off, process · not audited yet"
 
 
+def test_an_audit_without_a_time_is_shown_all_the_same() -> None:
+    """A newer host may leave out what this version asks for."""
+    screen = doctor(info(FILES, checked_at=None), width=WIDE)
+
+    assert "checked" not in screen
+    assert "what to do" not in screen
+    assert "files" in screen
+
+
 def test_the_doctor_has_a_table_on_a_wide_screen() -> None:
     """Each control on a line, with all that is known of it."""
     screen = doctor(info(FILES, NO_FILTER, WEAK), width=WIDE)
