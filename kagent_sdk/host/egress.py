@@ -92,8 +92,9 @@ class Egress:
         is_only_way = config.sandbox.mode != "off" and not network.external
         if not (network.allow and is_only_way) and not network.inject:
             return None
-        # With mode: off there is no network namespace either, whatever the isolation.
-        in_namespace = is_only_way and config.worker.isolation == "bwrap"
+        # With mode: off there is no network namespace, nor for a worker that listens: who would
+        # reach it? In the machine's own, two relays would take each other's port.
+        in_namespace = is_only_way and config.worker.isolation == "bwrap" and not network.listen
         port = self._listen_unix() if in_namespace else self._listen_tcp()
         grant = Grant(
             port,

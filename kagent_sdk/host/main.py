@@ -100,8 +100,10 @@ def _check_folders(directory: Path) -> None:
 def _serve(
     folder: AgentFolder, vault: Vault, signals: EarlySignals, sandbox: WorkerSandbox
 ) -> None:
+    from kagent_sdk.host.orphans import end_orphans, find_children  # noqa: PLC0415
     from kagent_sdk.host.worker_process import has_spare_core, spawn_worker  # noqa: PLC0415
 
+    before = find_children()
     # Where there is a core for them the workers start first, and the host imports the rest
     # meanwhile. On a single core they would only delay the probes: there the host comes first.
     # A program of worker.command waits for the host, which holds its socket and its secrets.
@@ -114,6 +116,7 @@ def _serve(
     finally:
         for process in workers:
             process.kill()
+        end_orphans(before)
 
 
 def _run_host(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.faulty_disk import build_library
+from tests.integration.readable_python import make_readable_python
 
 SUBJECT = Path(__file__).parent / "subject"
 
@@ -52,6 +55,17 @@ def _copy(folder: Path, parent: Path) -> Path:
     copy = parent / folder.name
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
+
+
+@pytest.fixture(scope="session")
+def readable_python() -> Iterator[Path]:
+    """Return an interpreter, with the package, that user 1000 can read."""
+    folder = Path(tempfile.mkdtemp(prefix="kos-python-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield make_readable_python(folder)
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

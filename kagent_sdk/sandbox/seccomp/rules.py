@@ -64,9 +64,11 @@ _S_ISUID = 0o4000
 
 # Typing into the terminal that the process was started from, and taking it over; who gets a
 # signal when a file becomes readable (TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD; FIOSETOWN,
-# SIOCSPGRP).
-_IOCTL_REFUSED = (0x5412, 0x541C, 0x541D, 0x5423, 0x8901, 0x8902)
-_FCNTL_REFUSED = (8, 15)  # F_SETOWN, F_SETOWN_EX: the same signal
+# SIOCSPGRP). And flags of a file that may only be read (FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR).
+_IOCTL_REFUSED = (0x5412, 0x541C, 0x541D, 0x5423, 0x8901, 0x8902, 0x40086602, 0x401C5820)
+# F_SETOWN, F_SETOWN_EX: the same signal. F_SETLEASE: whoever writes a file that may only be read
+# here, the host too, would wait.
+_FCNTL_REFUSED = (8, 15, 1024)
 _PRCTL_REFUSED = (35, 62)  # PR_SET_MM; PR_SCHED_CORE, which is about any process
 
 _ALLOWED = """
@@ -81,8 +83,7 @@ stat lstat fstat newfstatat statx access faccessat faccessat2 readlink readlinka
 getdents getdents64 getcwd chdir fchdir rename renameat renameat2 mkdir mkdirat rmdir link linkat
 unlink unlinkat symlink symlinkat truncate ftruncate fallocate fadvise64 readahead flock fsync
 fdatasync sync syncfs sync_file_range umask chown fchown lchown fchownat utime utimes utimensat
-futimesat setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr listxattr llistxattr
-flistxattr removexattr lremovexattr fremovexattr
+futimesat getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr
 
 mmap munmap mremap mprotect msync mincore madvise brk mlock mlock2 munlock mlockall munlockall
 memfd_create pkey_mprotect pkey_alloc pkey_free membarrier map_shadow_stack
@@ -105,6 +106,9 @@ timer_create timer_settime timer_gettime timer_getoverrun timer_delete
 connect bind accept accept4 shutdown recvfrom recvmsg recvmmsg getsockname getpeername getsockopt
 """
 
+# Attributes of any file of the user's could be changed, for Landlock has no right for them; what
+# copies files with theirs takes EPERM for "there are none here".
+#
 # Everything else that has a name is ENOSYS, as on a kernel that was built without it: so that
 # glibc falls back from clone3, and others from openat2, whose flags are in memory where no filter
 # can see them.
@@ -119,6 +123,8 @@ fanotify_init fanotify_mark
 bpf perf_event_open userfaultfd io_uring_setup io_uring_enter io_uring_register keyctl add_key
 request_key memfd_secret mbind set_mempolicy get_mempolicy set_mempolicy_home_node modify_ldt
 remap_file_pages
+
+setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
 
 init_module finit_module delete_module kexec_load kexec_file_load reboot acct syslog
 settimeofday clock_settime clock_adjtime adjtimex sethostname setdomainname vhangup iopl ioperm
