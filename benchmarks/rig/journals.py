@@ -11,7 +11,6 @@ import sqlite3
 import sys
 import time
 from contextlib import closing
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from rig.contenders import INPUT, OUTPUT
@@ -26,18 +25,17 @@ KEY = "filled/{:07d}"
 
 TASK_COLUMNS = (
     "seq, id, manifest, capability, state, attempt, conflicts, created_at, started_at, "
-    "finished_at, size_bytes, digest, traceparent, metadata, output, input"
+    "finished_at, size_bytes, traceparent, metadata, output, input"
 )
 
 
 def task_rows(count: int, now_s: float) -> Iterator[tuple[object, ...]]:
     """Yield finished tasks, the last of which has just ended."""
     given, answer = json.dumps(INPUT).encode(), json.dumps(OUTPUT).encode()
-    digest = sha256(given).digest()
     size = 1024 + len(given) + len(answer)
     for number in range(1, count + 1):
         at = now_s - (count - number) * 0.01
-        ends = (at, at, at, size, digest, "", b"{}", answer, given)
+        ends = (at, at, at, size, "", b"{}", answer, given)
         yield (number, f"filled-{number}", MANIFEST, "digest", "completed", 1, 0, *ends)
 
 

@@ -57,7 +57,7 @@ def test_no_argument_is_compared_twice_in_an_entry() -> None:
 def test_a_profile_can_be_read_by_people() -> None:
     """What is not refused is spelt out bit by bit, which must not get out of hand."""
     for policy in POLICIES.values():
-        assert len(oci_profile(policy)["syscalls"]) < 220
+        assert len(oci_profile(policy)["syscalls"]) < 300
 
 
 def test_a_profile_for_the_host_too_lets_it_work() -> None:
