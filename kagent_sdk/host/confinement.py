@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kagent_sdk.config.sandbox import WRITABLE, parse_destination
-from kagent_sdk.host.grounds import Grounds, is_within, outermost, resolve
+from kagent_sdk.host.grounds import Grounds, is_within, outermost, resolve, resolve_safely
 from kagent_sdk.sandbox.policy import (
     AGENT_ID,
     Destination,
@@ -67,20 +67,19 @@ class Confinement:
         """
         sandbox, directory = config.sandbox, self.directory
         secluded = find_secluded(directory, config, self.token_file)
-        own = [os.path.join(directory, name) for name in WRITABLE]
-        write = outermost(
-            (*self.grounds.write, *resolve((*own, *_within(directory, sandbox.write))))
-        )
+        write = self._writable(config)
         execute = outermost(
             (
                 *self.grounds.execute,
-                *resolve((*_within(directory, sandbox.execute), *_program(directory, config))),
+                *resolve_safely(
+                    (*_within(directory, sandbox.execute), *_program(directory, config)), write
+                ),
             )
         )
         read = (
             directory,
             *self.grounds.read,
-            *resolve(_within(directory, sandbox.read)),
+            *resolve_safely(_within(directory, sandbox.read), write),
         )
         return Policy(
             mode=Mode(sandbox.mode),
@@ -94,6 +93,14 @@ class Confinement:
             limits=limits_of(sandbox),
             require=sandbox.require,
         )
+
+    def _writable(self, config: AgentConfig) -> tuple[str, ...]:
+        """Return what a worker may write: outer folders first, for what is in them is granted."""
+        own = resolve(os.path.join(self.directory, name) for name in WRITABLE)
+        found = [*self.grounds.write, *own]
+        for path in sorted(_within(self.directory, config.sandbox.write), key=len):
+            found += resolve_safely((path,), found)
+        return outermost(found)
 
 
 def find_confinement(

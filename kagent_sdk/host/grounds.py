@@ -71,6 +71,9 @@ SYSTEM_FILES = (
 WRITABLE_FILES = ("/dev/null", "/dev/shm")  # noqa: S108 - shm: locks of multiprocessing
 """What every program may write besides its own."""
 
+MAX_LINKS = 40
+"""On the way to one file; the kernel's own bound (path_resolution(7))."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
@@ -122,6 +125,52 @@ def resolve(paths: Iterable[str]) -> tuple[str, ...]:
         if os.path.exists(real):
             found[real] = None
     return tuple(found)
+
+
+def resolve_safely(paths: Iterable[str], writable: Iterable[str]) -> tuple[str, ...]:
+    """Do as `resolve`, but leave out what leads through something that a worker may write.
+
+    What lies there is granted with it, and a link there may be the worker's own: followed, it would
+    give the worker of the next start whatever it points to.
+
+    Args:
+        paths: absolute.
+        writable: absolute, without links.
+    """
+    writable = tuple(writable)
+    found: dict[str, None] = {}
+    for path in paths:
+        real = _follow(path, writable)
+        if real is not None and os.path.exists(real):
+            found[real] = None
+    return tuple(found)
+
+
+def _follow(path: str, writable: tuple[str, ...]) -> str | None:
+    """Resolve a path name by name; None when it leads through something writable, or in a circle."""
+    left = path.split("/")[::-1]
+    real = ""
+    links = 0
+    while left:
+        name = left.pop()
+        if name in {"", "."}:
+            continue
+        if name == "..":
+            real = real.rpartition("/")[0]
+            continue
+        if any(is_within(real, folder) for folder in writable):
+            return None
+        real = f"{real}/{name}"
+        try:
+            target = os.readlink(real)
+        except OSError:
+            continue  # no link, or nothing at all
+        links += 1
+        if links > MAX_LINKS:
+            return None
+        real = "" if target.startswith("/") else real.rpartition("/")[0]
+        left += target.split("/")[::-1]
+    return real or "/"
 
 
 def is_within(path: str, folder: str) -> bool:

@@ -77,6 +77,25 @@ def test_what_config_yaml_allows_is_added(folder: Path) -> None:
     assert policy.limits.processes is None
 
 
+def test_what_a_worker_has_put_where_it_may_write_is_not_followed(folder: Path) -> None:
+    """A link there must not open what it points to, at the next start."""
+    keys = folder.parent / "keys"
+    keys.mkdir()
+    (folder / "runtime/data/models").symlink_to(keys)
+    (folder / "models/more").symlink_to(keys)
+    (folder / "runtime/cache/bin").symlink_to(keys)
+    sandbox = {
+        "read": ("runtime/data/models", "models/more"),
+        "write": ("models/more", "models", "runtime/data/models"),
+        "execute": ("runtime/cache/bin",),
+    }
+    policy = confinement(folder).policy(config(sandbox=sandbox))
+
+    granted = (*policy.read, *policy.write, *policy.execute)
+    assert str(keys) not in granted
+    assert f"{folder}/models" in policy.write
+
+
 @pytest.mark.parametrize(
     ("worker", "network", "expected"),
     [

@@ -12,6 +12,7 @@ from kagent_sdk.host.grounds import (
     is_within,
     outermost,
     resolve,
+    resolve_safely,
     worker_search_path,
 )
 
@@ -69,3 +70,23 @@ def test_where_the_host_was_started_is_not_on_a_workers_path(
     monkeypatch.setattr(sys, "path", ["/home/someone", "", "/usr/lib/python"])
 
     assert worker_search_path() == ["/usr/lib/python"]
+
+
+def test_links_that_a_worker_may_have_planted_are_not_followed(tmp_path: Path) -> None:
+    """They would give the worker of the next start whatever they point to."""
+    root = tmp_path.resolve()
+    for name in ("data", "secret", "fine"):
+        (root / name).mkdir()
+    (root / "data/planted").symlink_to("../secret")
+    (root / "door").symlink_to("data")
+    (root / "way").symlink_to(f"{root}/fine/../fine")
+    (root / "circle").symlink_to("circle")
+    (root / "out").symlink_to("/")
+
+    def follow(*names: str) -> tuple[str, ...]:
+        return resolve_safely([f"{root}/{name}" for name in names], [f"{root}/data"])
+
+    assert follow("data/planted", "door/planted", "data/planted/..", "circle", "none") == ()
+    assert follow("way", "./fine/.") == (f"{root}/fine",)
+    assert follow("door") == (f"{root}/data",)
+    assert follow("out") == ("/",)
