@@ -312,7 +312,15 @@ def agent_environment(env: Mapping[str, str] | None, marker: str) -> dict[str, s
         "AGENT_WORKER__USER": "keep",
         MARKER_NAME: marker,
     }
-    return base | dict(env or {})
+    return base | coverage_environment() | dict(env or {})
+
+
+def coverage_environment() -> dict[str, str]:
+    """Return what lets confined workers write what coverage sees in them, where it looks."""
+    if "COVERAGE_PROCESS_CONFIG" not in os.environ or "COVERAGE_FILE" not in os.environ:
+        return {}
+    folder = Path(os.environ["COVERAGE_FILE"]).parent
+    return {"AGENT_SANDBOX__WRITE": json.dumps([str(folder)])}
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from tests.agents import coverage_environment
+
 DEADLINE_S = 60.0
 COMMAND = (sys.executable, "-m", "kagent_sdk")
 
@@ -151,4 +153,4 @@ def environment(extra: Mapping[str, str] | None) -> dict[str, str]:
         if name not in unset and not name.startswith("AGENT_")
     }
     # As in `tests.agents.agent_environment`.
-    return kept | {"AGENT_WORKER__USER": "keep"} | dict(extra or {})
+    return kept | {"AGENT_WORKER__USER": "keep"} | coverage_environment() | dict(extra or {})

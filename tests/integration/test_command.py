@@ -79,7 +79,7 @@ def test_a_program_is_given_what_it_needs_and_nothing_else(tmp_path: Path) -> No
         assert facts["cwd"] == str(folder)
         assert set(facts["descriptors"]) - {0, 1, 2} == {3}  # what lists them
         assert facts["ignored"] == ["SIGPIPE", "SIGXFSZ"]  # by the program's own Python
-        assert [name for name in environ if name.startswith("AGENT_")] == []
+        assert [name for name in environ if name.startswith("AGENT_")] == ["AGENT_SANDBOX"]
         assert environ["NOTIFY_SOCKET"] != stranger["NOTIFY_SOCKET"]
         assert environ["WATCHDOG_USEC"] == "30000000"
         assert environ["WATCHDOG_PID"] == str(facts["pid"])

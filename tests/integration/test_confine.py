@@ -6,6 +6,7 @@ would make are in ``test_sandbox_escapes.py``.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 
 from kagent_sdk.sandbox.controls import Control, Verdict
 from kagent_sdk.sandbox.policy import Isolation, Limits, Mode, Network
+from tests.agents import coverage_environment
 from tests.integration.cells import Cell, make_cell
 
 DENIED = "PermissionError 13"
@@ -462,4 +464,6 @@ except PermissionError as exc:
 
 def _coverage_folder() -> tuple[str, ...]:
     """Return where coverage writes what it has seen, if it looks."""
-    return (str(Path.cwd()),) if "COVERAGE_PROCESS_CONFIG" in os.environ else ()
+    return tuple(
+        folder for value in coverage_environment().values() for folder in json.loads(value)
+    )

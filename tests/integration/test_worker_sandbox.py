@@ -195,12 +195,16 @@ def test_workers_of_root_are_counted_together_by_the_kernel(agent_folder: Path) 
 
 
 def test_a_policy_that_cannot_be_meant_ends_the_start(agent_folder: Path) -> None:
-    """Code that may be written by what it runs is no sandbox."""
-    (agent_folder / "config.yaml").write_text("name: a\nsandbox:\n  write:\n    - .\n")
+    """Programs that may be written by what runs them are no sandbox."""
+    config = "name: a\nsandbox:\n  execute:\n    - runtime/data\n"
+    (agent_folder / "config.yaml").write_text(config)
     agent = start_agent(agent_folder)
 
     assert agent.wait() == 78
-    assert 'config.yaml:4: sandbox.write[0]: "." covers the entrypoint' in agent.log_text
+    assert (
+        'config.yaml:4: sandbox.execute[0]: "runtime/data" could be written as well'
+        in agent.log_text
+    )
 
 
 def test_bubblewrap_that_is_not_there_ends_the_start(agent_folder: Path, tmp_path: Path) -> None:
