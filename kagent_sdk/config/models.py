@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from kagent_sdk.config.sandbox import SandboxConfig
 from kagent_sdk.config.section import MEBIBYTE, Section
@@ -291,24 +291,26 @@ class LogsConfig(Section):
 class AgentConfig(Section):
     """The whole of config.yaml."""
 
+    model_config = ConfigDict(defer_build=False)
+
     name: (
         Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")] | None
     ) = Field(None, description="The agent's name; the folder's name if unset.")
     version: str = Field("0.1.0", max_length=100, description="The agent's version.")
     description: str = Field("", max_length=10_000, description="One sentence on the agent.")
     entrypoint: str = Field("entrypoint.py", description="The worker's script, inside the folder.")
-    worker: WorkerConfig = WorkerConfig()
-    tasks: TasksConfig = TasksConfig()
-    http: HttpConfig = HttpConfig()
-    health: HealthConfig = HealthConfig()
-    limits: LimitsConfig = LimitsConfig()
-    shutdown: ShutdownConfig = ShutdownConfig()
-    secrets: SecretsConfig = SecretsConfig()
-    state: StateConfig = StateConfig()
-    snapshots: SnapshotsConfig = SnapshotsConfig()
-    callbacks: CallbacksConfig = CallbacksConfig()
-    sandbox: SandboxConfig = SandboxConfig()
-    logs: LogsConfig = LogsConfig()
+    worker: WorkerConfig = WorkerConfig.model_construct()
+    tasks: TasksConfig = TasksConfig.model_construct()
+    http: HttpConfig = HttpConfig.model_construct()
+    health: HealthConfig = HealthConfig.model_construct()
+    limits: LimitsConfig = LimitsConfig.model_construct()
+    shutdown: ShutdownConfig = ShutdownConfig.model_construct()
+    secrets: SecretsConfig = SecretsConfig.model_construct()
+    state: StateConfig = StateConfig.model_construct()
+    snapshots: SnapshotsConfig = SnapshotsConfig.model_construct()
+    callbacks: CallbacksConfig = CallbacksConfig.model_construct()
+    sandbox: SandboxConfig = SandboxConfig.model_construct()
+    logs: LogsConfig = LogsConfig.model_construct()
 
     @field_validator("entrypoint")
     @classmethod

@@ -196,5 +196,5 @@ class SandboxConfig(Section):
     execute: tuple[Path, ...] = Field(
         (), max_length=1000, description="Programs, and folders of them, besides the defaults."
     )
-    network: SandboxNetworkConfig = SandboxNetworkConfig()
-    limits: SandboxLimitsConfig = SandboxLimitsConfig()
+    network: SandboxNetworkConfig = SandboxNetworkConfig.model_construct()
+    limits: SandboxLimitsConfig = SandboxLimitsConfig.model_construct()
