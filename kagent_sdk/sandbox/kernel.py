@@ -1,12 +1,42 @@
-"""The calls of the kernel that Python has no function for, by ctypes. Linux only."""
+"""The calls of the kernel that Python has no function for. Linux only.
+
+By `_ctypes`, the part of ctypes in C: the part in Python takes 2 to 5 ms to import, which is most of
+what a start would pay for being confined.
+"""
 
 from __future__ import annotations
 
-import ctypes
+import _ctypes
 import os
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
+# What ctypes calls c_long, c_int and c_char_p (ctypes/__init__.py).
+
+
+class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg, misc, unused-ignore] # noqa: SLF001
+    _type_ = "l"
+
+
+class _Int(_ctypes._SimpleCData):  # type: ignore[type-arg, misc, unused-ignore] # noqa: SLF001
+    _type_ = "i"
+
+
+class _Text(_ctypes._SimpleCData):  # type: ignore[type-arg, misc, unused-ignore] # noqa: SLF001
+    _type_ = "z"
+
+
+class _ReturnsLong(_ctypes.CFuncPtr):
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
+    _restype_ = _Long
+
+
+class _ReturnsInt(_ctypes.CFuncPtr):
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
+    _restype_ = _Int
+
+
+_libc = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # None: this process
+_syscall = _ReturnsLong(_ctypes.dlsym(_libc, "syscall"))
+_prctl = _ReturnsInt(_ctypes.dlsym(_libc, "prctl"))
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -26,9 +56,9 @@ def syscall(number: int, *arguments: int | bytes | None) -> int:
     Raises:
         OSError: the kernel refused.
     """
-    # Without a type ctypes passes an int as 32 bits.
-    words = [ctypes.c_long(word) if isinstance(word, int) else word for word in arguments]
-    return _checked(_libc.syscall(ctypes.c_long(number), *words))
+    # Without a type an int is passed as 32 bits.
+    words = [_Long(word) if isinstance(word, int) else word for word in arguments]
+    return _checked(_syscall(_Long(number), *words))
 
 
 def prctl(option: int, value: int = 0, third: int = 0) -> int:
@@ -37,8 +67,7 @@ def prctl(option: int, value: int = 0, third: int = 0) -> int:
     Raises:
         OSError: the kernel refused.
     """
-    words = (ctypes.c_ulong(word) for word in (value, third, 0, 0))
-    return _checked(_libc.prctl(ctypes.c_int(option), *words))
+    return _checked(_prctl(option, _Long(value), _Long(third), _Long(0), _Long(0)))
 
 
 def set_filter(program: bytes) -> None:
@@ -49,16 +78,14 @@ def set_filter(program: bytes) -> None:
     Raises:
         OSError: the kernel refused.
     """
-    instructions = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: a count of 8-byte instructions, padding, an address.
-    fields = len(program) // 8, ctypes.addressof(instructions)
-    described = b"".join(word.to_bytes(8, "little") for word in fields)
-    _checked(_libc.prctl(PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), described))
+    described = (len(program) // 8).to_bytes(8, "little") + bytes(memoryview(_Text(program)))
+    _checked(_prctl(PR_SET_SECCOMP, _Long(_SECCOMP_MODE_FILTER), described))
 
 
 def reset_signal(number: int) -> None:
     """Give a signal back its default action; the module signal costs 1 ms."""
-    _libc.signal(ctypes.c_int(number), None)
+    _ReturnsLong(_ctypes.dlsym(_libc, "signal"))(number, None)
 
 
 def capset(header: bytes, data: bytes) -> None:
@@ -67,11 +94,11 @@ def capset(header: bytes, data: bytes) -> None:
     Raises:
         OSError: the kernel refused.
     """
-    _checked(_libc.capset(header, data))
+    _checked(_ReturnsInt(_ctypes.dlsym(_libc, "capset"))(header, data))
 
 
 def _checked(result: int) -> int:
     if result < 0:
-        number = ctypes.get_errno()
+        number = _ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return result

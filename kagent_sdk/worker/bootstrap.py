@@ -25,8 +25,6 @@ GC_THRESHOLD = 10_000
 fifty, and collecting after every dozen tasks costs 7 % of the rate. Set before the author's code,
 which may set it otherwise."""
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
 
 def main() -> None:
     """Run the entrypoint that the command line names, as ``__main__``.
@@ -103,9 +101,9 @@ def _die_with_parent() -> None:
     """Let the kernel kill this process when the host's main thread ends (prctl(2))."""
     if sys.platform != "linux":
         return
-    import ctypes  # noqa: PLC0415
+    from kagent_sdk.sandbox.kernel import PR_SET_PDEATHSIG, prctl  # noqa: PLC0415 - Linux only
 
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _prepare_output() -> None:

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 
-from kagent_sdk.sandbox.seccomp.bpf import INSTRUCTION_BYTES
 from kagent_sdk.sandbox.seccomp.syscalls import ARCHITECTURES
-
-_SET_MODE_FILTER = 1  # linux/seccomp.h
-
-
-class _Program(ctypes.Structure):
-    """``struct sock_fprog`` of linux/filter.h."""
-
-    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
 def running_architecture() -> str | None:
@@ -39,10 +29,9 @@ def install(program: bytes) -> None:
     machine = running_architecture()
     if machine is None:
         raise OSError(f"no seccomp filter for {os.uname().machine}")
-    number = ARCHITECTURES[machine].numbers()["seccomp"]
-    libc = ctypes.CDLL(None, use_errno=True)
-    described = _Program(len(program) // INSTRUCTION_BYTES, program)
-    arguments = (ctypes.c_long(number), ctypes.c_long(_SET_MODE_FILTER), ctypes.c_long(0))
-    if libc.syscall(*arguments, ctypes.byref(described)) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"seccomp(2) did not take the filter: {os.strerror(error)}")
+    from kagent_sdk.sandbox.kernel import set_filter  # noqa: PLC0415 - Linux only
+
+    try:
+        set_filter(program)
+    except OSError as exc:
+        raise OSError(exc.errno, f"the kernel did not take the filter: {exc.strerror}") from exc
