@@ -19,8 +19,10 @@ LOOP = {"AGENT_WORKER__CRASH_LIMIT": "2", "AGENT_WORKER__BACKOFF_INITIAL_S": "0.
 
 
 def last_exit(folder: Path) -> dict[str, Any]:
-    """Return what the file says."""
-    document = json.loads((folder / "runtime" / "last_exit.json").read_bytes())
+    """Return what the file says; a host that runs writes it behind its loop."""
+    file = folder / "runtime" / "last_exit.json"
+    wait_until(file.exists)
+    document = json.loads(file.read_bytes())
     assert isinstance(document, dict)
     return document
 
@@ -309,11 +311,8 @@ def test_a_lost_worker_is_on_record_with_its_tasks(
 
 
 def last_exit_worker(folder: Path) -> dict[str, Any] | None:
-    """Return what the file says of the last worker; None without a file."""
-    try:
-        worker = last_exit(folder)["worker"]
-    except FileNotFoundError:
-        return None
+    """Return what the file says of the last worker."""
+    worker = last_exit(folder)["worker"]
     assert worker is None or isinstance(worker, dict)
     return worker
 
