@@ -8,7 +8,7 @@ from functools import partial
 
 from kagent_sdk.journal import rows
 from kagent_sdk.journal.retention import Retention
-from kagent_sdk.storage.space import shrink
+from kagent_sdk.storage.space import settle_size, shrink
 from kagent_sdk.storage.thread import Storage
 
 SHRINK_PAGES = 256
@@ -35,6 +35,7 @@ class Pruner:
         self._on_gone = on_gone
         self._is_pruning = False
         self._is_shrinking = False
+        self._is_unsettled = False
 
     def prune(self, finished_before: float = 0.0) -> None:
         """Remove what is over the bounds, some at a time, and what ended before a moment."""
@@ -68,5 +69,20 @@ class Pruner:
 
     def _note_shrunk(self, left: asyncio.Future[int]) -> None:
         self._is_shrinking = False
-        if not left.cancelled() and left.exception() is None and left.result():
+        if left.cancelled() or left.exception() is not None:
+            return  # as above
+        if left.result():
             self.shrink()
+        else:
+            self._is_unsettled = True
+            self.settle()
+
+    def settle(self) -> None:
+        """Let the file get shorter, if it may be: ask now and then, for a busy database cannot."""
+        if self._is_unsettled:
+            self._is_unsettled = False
+            self._storage.read(settle_size).add_done_callback(self._note_settled)
+
+    def _note_settled(self, done: asyncio.Future[bool]) -> None:
+        if not done.cancelled() and done.exception() is None and not done.result():
+            self._is_unsettled = True

@@ -8,7 +8,7 @@ import sqlite3
 def shrink(connection: sqlite3.Connection, max_pages: int, spare_share: int | None = None) -> int:
     """Give back free pages at the end of the file; an operation that writes, small by its limit.
 
-    The file itself gets shorter at the next checkpoint.
+    The file itself gets shorter at the next checkpoint: see `settle_size`.
 
     Args:
         connection: in a transaction or not.
@@ -28,6 +28,18 @@ def shrink(connection: sqlite3.Connection, max_pages: int, spare_share: int | No
         # One at a time: the module stops a statement that gives rows without columns at the first.
         connection.execute("PRAGMA incremental_vacuum(1)")
     return int(max(0, left - max_pages))
+
+
+def settle_size(connection: sqlite3.Connection) -> bool:
+    """Let the file get as short as it may be; an operation that only reads.
+
+    Returns:
+        Whether that was possible: it is not among others that write.
+    """
+    if connection.in_transaction:
+        return False
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return True
 
 
 def fold_log(connection: sqlite3.Connection) -> bool:

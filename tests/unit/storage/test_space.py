@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kagent_sdk.storage.database import log_of
-from kagent_sdk.storage.space import fold_log, shrink
+from kagent_sdk.storage.space import fold_log, settle_size, shrink
 from tests.unit.storage.databases import names, opened, opened_storage, put, read_names
 
 
@@ -52,6 +52,22 @@ def test_a_log_is_folded_into_its_file(tmp_path: Path) -> None:
         assert log_of(path).stat().st_size == 0
 
     assert read_names(path) == ["a", "b"]
+
+
+def test_a_size_is_settled_between_transactions_alone(tmp_path: Path) -> None:
+    """SQLite folds nothing inside a transaction, and says so with an error."""
+    path = tmp_path / "journal.db"
+    with opened(path) as made:
+        put("a")(made.connection)
+        before = path.stat().st_size
+        made.connection.execute("BEGIN IMMEDIATE")
+        assert not settle_size(made.connection)
+        assert path.stat().st_size == before
+        made.connection.execute("COMMIT")
+
+        assert settle_size(made.connection)
+
+        assert path.stat().st_size > before
 
 
 def test_a_log_that_cannot_be_folded_is_left(tmp_path: Path) -> None:
