@@ -291,7 +291,6 @@ class DurableJournal:
         """Let go of finished tasks past their retention, some at a time."""
         self._memory.expire(now_s)
         if self._storage.is_open:
-            self._pruner.settle()
             self._pruner.prune(now_s - self._retention.age_s)
 
     def configure(self, *, retention_s: float, retention_count: int, retention_bytes: int) -> None:

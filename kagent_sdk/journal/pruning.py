@@ -39,7 +39,10 @@ class Pruner:
 
     def prune(self, finished_before: float = 0.0) -> None:
         """Remove what is over the bounds, some at a time, and what ended before a moment."""
-        if self._is_pruning or not self._retention.finished:
+        if self._is_pruning:
+            return
+        if not self._retention.finished:
+            self._settle()
             return
         self._is_pruning = True
         count, size_bytes = self._retention.excess
@@ -58,6 +61,8 @@ class Pruner:
         if gone:
             self._on_gone(gone)
             self.shrink()
+        else:
+            self._settle()
 
     def shrink(self) -> None:
         """Give the disk back what nothing uses any more, a little at a time."""
@@ -75,10 +80,10 @@ class Pruner:
             self.shrink()
         else:
             self._is_unsettled = True
-            self.settle()
+            self._settle()
 
-    def settle(self) -> None:
-        """Let the file get shorter, if it may be: ask now and then, for a busy database cannot."""
+    def _settle(self) -> None:
+        """Let the file get shorter: not beside what is written, and so asked for behind it."""
         if self._is_unsettled:
             self._is_unsettled = False
             self._storage.read(settle_size).add_done_callback(self._note_settled)
