@@ -54,7 +54,16 @@ class Dev:
 
     def wait_ready(self) -> None:
         """Wait until the agent takes tasks."""
-        wait_until(lambda: bool(self.host) and "worker_ready" in self.shown)
+        wait_until(lambda: "worker_ready" in self.shown and self._is_ready())
+
+    def _is_ready(self) -> bool:
+        if not self.host:
+            return False
+        try:
+            with urllib.request.urlopen(f"{self.host['url'].rstrip('/')}/readyz", timeout=30):
+                return True
+        except OSError:
+            return False  # not yet: what the host before has left is still being read
 
     def greet(self) -> str:
         """Call the agent."""

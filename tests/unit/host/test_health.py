@@ -159,6 +159,11 @@ def test_overload_takes_readiness_and_memory_is_named_first() -> None:
     assert judge_agent(short).reason is Reason.MEMORY
     assert judge_agent(short).detail == "memory is at 95%"
     assert judge_agent(short).live
+    stuck = Facts(
+        READY, workers_with(Verdict.ALIVE), is_queue_full=True, journal_message="the disk is full"
+    )
+    assert judge_agent(stuck).reason is Reason.JOURNAL
+    assert judge_agent(stuck).detail == "the disk is full"
 
 
 @pytest.mark.parametrize(

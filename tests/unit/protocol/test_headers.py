@@ -247,3 +247,12 @@ def test_a_time_just_below_a_second_is_carried_over() -> None:
     assert format_time(datetime(2026, 11, 23, 1, 2, 3, 4, UTC).timestamp()) == (
         "2026-11-23T01:02:03.000004Z"
     )
+
+
+def test_a_trace_is_told_on_as_it_came() -> None:
+    """What a task calls belongs to the same trace."""
+    header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    trace = parse_traceparent(header)
+
+    assert trace is not None
+    assert trace.traceparent == header
