@@ -9,8 +9,6 @@ import sys
 
 from kagent_sdk.host.worker_process import WorkerProcess
 
-PR_SET_CHILD_SUBREAPER = 36  # prctl(2), <linux/prctl.h>
-
 
 class Children:
     """Waits for the host's own children, and reaps orphans that fell to it.
@@ -31,9 +29,12 @@ class Children:
     def take_orphans(self) -> None:
         """Let orphaned descendants fall to this process (Linux; else nothing happens)."""
         if sys.platform == "linux":
-            import ctypes  # noqa: PLC0415 - 6 ms that the first probe need not wait for
+            from kagent_sdk.sandbox.kernel import (  # noqa: PLC0415 - Linux only
+                PR_SET_CHILD_SUBREAPER,
+                prctl,
+            )
 
-            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            prctl(PR_SET_CHILD_SUBREAPER, 1)
 
     def close(self) -> None:
         """Stop listening."""

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kagent_sdk.config.sandbox import WRITABLE, parse_destination
-from kagent_sdk.host.grounds import Grounds, is_within, outermost, resolve, resolve_safely
+from kagent_sdk.host.grounds import (
+    Grounds,
+    find_grounds,
+    outermost,
+    resolve,
+    resolve_safely,
+    worker_search_path,
+)
+from kagent_sdk.sandbox.paths import is_within
 from kagent_sdk.sandbox.policy import (
     AGENT_ID,
     Destination,
@@ -113,8 +121,6 @@ def find_confinement(
         config: the agent's configuration.
         environ: the host's environment.
     """
-    from kagent_sdk.host.grounds import find_grounds, worker_search_path  # noqa: PLC0415
-
     becomes_agent = config.worker.user == "agent" and os.geteuid() in {0, AGENT_ID}
     token_file = environ.get("AGENT_TOKEN_FILE")
     return Confinement(

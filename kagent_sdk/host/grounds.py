@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from kagent_sdk.sandbox.paths import is_within
+
 PROGRAMS = (
     "/usr",
     "/bin",
@@ -171,11 +173,6 @@ def _follow(path: str, writable: tuple[str, ...]) -> str | None:
         real = "" if target.startswith("/") else real.rpartition("/")[0]
         left += target.split("/")[::-1]
     return real or "/"
-
-
-def is_within(path: str, folder: str) -> bool:
-    """Tell whether a path is a folder or something in it; both absolute and without links."""
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def outermost(paths: Iterable[str]) -> tuple[str, ...]:

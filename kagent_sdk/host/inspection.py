@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 MAX_TEXT_BYTES = 1 << 20
 
-BUBBLEWRAP = "bwrap"
-
 
 def require_controls(start: WorkerStart, vault: Path) -> None:
     """Refuse to start where a control that ``sandbox.require`` names is not in force.
@@ -102,6 +100,7 @@ def _start_of(
     from kagent_sdk.host.egress import RELAY_PORT  # noqa: PLC0415
     from kagent_sdk.host.policy_checks import check_policy  # noqa: PLC0415
     from kagent_sdk.host.worker_start import WorkerStart  # noqa: PLC0415
+    from kagent_sdk.sandbox.bubblewrap import PROGRAM  # noqa: PLC0415
 
     config = loaded.config
     confinement = find_confinement(loaded.directory, config, environ)
@@ -113,7 +112,7 @@ def _start_of(
         loaded.directory,
         config,
         confinement.policy(config, connect=connect),
-        bwrap=shutil.which(BUBBLEWRAP) if has_namespaces else None,
+        bwrap=shutil.which(PROGRAM) if has_namespaces else None,
         cgroup=cgroup,
     )
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4  # prctl(2), <linux/prctl.h>
-
 
 def hide_memory() -> None:
     """Close this process's memory, environment and tracing to all but root (Linux; else nothing).
@@ -15,13 +13,13 @@ def hide_memory() -> None:
     memory, threads and descriptors stay.
     """
     if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415 - 6 ms that the first probe need not wait for
+        from kagent_sdk.sandbox.kernel import PR_SET_DUMPABLE, prctl  # noqa: PLC0415 - Linux only
 
-        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        prctl(PR_SET_DUMPABLE, 0)
 
 
 def is_open() -> bool:
     """Tell whether processes of this user may read and trace this one."""
-    import ctypes  # noqa: PLC0415 - as above
+    from kagent_sdk.sandbox.kernel import PR_GET_DUMPABLE, prctl  # noqa: PLC0415 - as above
 
-    return bool(ctypes.CDLL(None).prctl(PR_GET_DUMPABLE, 0, 0, 0, 0))
+    return bool(prctl(PR_GET_DUMPABLE))

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from kagent_sdk.config.sandbox import WRITABLE
 from kagent_sdk.errors import ConfigError
 from kagent_sdk.host.confinement import Confinement, find_secluded
-from kagent_sdk.host.grounds import is_within, resolve
+from kagent_sdk.host.grounds import resolve
+from kagent_sdk.sandbox.paths import is_within
 
 if TYPE_CHECKING:
     from kagent_sdk.config import LoadedConfig
     from kagent_sdk.config.keys import KeyPath
-    from kagent_sdk.config.models import AgentConfig
 
 CODE_SUFFIXES = (".py", ".pyc", ".so", ".pth")
 MAX_LOOKED_AT = 2000
@@ -42,8 +42,7 @@ def check_policy(loaded: LoadedConfig, confinement: Confinement) -> None:
         ConfigError: has a line for everything that is wrong.
     """
     problems = [
-        loaded.describe(path, reason)
-        for path, reason in PathChecks(loaded.config, confinement).find()
+        loaded.describe(path, reason) for path, reason in PathChecks(loaded, confinement).find()
     ]
     if problems:
         raise ConfigError("\n".join(problems))
@@ -53,12 +52,13 @@ class PathChecks:
     """Finds what is wrong with the paths of one configuration.
 
     Args:
-        config: the agent's configuration.
+        loaded: the agent's configuration, and where it stands.
         confinement: of its workers.
     """
 
-    def __init__(self, config: AgentConfig, confinement: Confinement) -> None:
-        self._config = config
+    def __init__(self, loaded: LoadedConfig, confinement: Confinement) -> None:
+        self._config = config = loaded.config
+        self._file = loaded.path
         self._directory = confinement.directory
         self._own = resolve(os.path.join(confinement.directory, name) for name in WRITABLE)
         secluded = find_secluded(confinement.directory, config, confinement.token_file)
@@ -112,7 +112,9 @@ class PathChecks:
             return os.path.realpath(os.path.join(directory, name))
 
         yield Guarded("the entrypoint", inside(config.entrypoint), is_tree=False)
-        yield Guarded("the configuration", inside("config.yaml"), is_tree=False)
+        # Another one where AGENT_CONFIG names it, and config.yaml is read without that.
+        for file in ("config.yaml", *([] if self._file is None else [str(self._file)])):
+            yield Guarded("the configuration", inside(file), is_tree=False)
         yield Guarded("the requirements", inside("requirements.txt"), is_tree=False)
         yield Guarded("the journal", inside("runtime"))
         yield Guarded("the logs", inside("logs"))

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from kagent_sdk.config.models import AgentConfig
     from kagent_sdk.sandbox.cgroups import WorkerCgroup
 
-BUBBLEWRAP = "bwrap"
-
 
 class WorkerSandbox:
     """Makes a `WorkerStart` for each generation.
@@ -63,11 +61,13 @@ class WorkerSandbox:
         """
         bwrap, effective = None, config
         if config.sandbox.mode != "off" and config.worker.isolation == "bwrap":
-            bwrap = shutil.which(BUBBLEWRAP)
+            from kagent_sdk.sandbox.bubblewrap import PROGRAM  # noqa: PLC0415 - few need it
+
+            bwrap = shutil.which(PROGRAM)
             if bwrap is None and config.sandbox.mode == "enforce":
                 raise SandboxError(
                     "namespaces",
-                    f"worker.isolation is bwrap, and there is no program {BUBBLEWRAP}",
+                    f"worker.isolation is bwrap, and there is no program {PROGRAM}",
                     "install the package bubblewrap, or set worker.isolation: process",
                 )
             if bwrap is None:  # the audit tells that the namespaces are missing

@@ -106,7 +106,7 @@ def _descriptors(plan: dict[str, Any]) -> Row:
         "descriptors",
         IN_FORCE,
         f"0, 1, 2 and {kept} of the host's",
-        f"{closed} more were closed",
+        f"{closed} more were closed" if closed else "nothing else was open",
         "/proc/self/fd",
         CRITICAL,
         "",

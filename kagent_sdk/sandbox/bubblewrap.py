@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from kagent_sdk.sandbox.paths import is_within
 from kagent_sdk.sandbox.policy import Policy
 
 PROGRAM = "bwrap"
 
 OWN = ("/proc", "/dev")
 """File systems that are made anew inside; paths of the policy in them need no mount."""
-
-PACKAGE = "bubblewrap"
 
 LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 """Links into /usr on today's systems, by which programs name their interpreters and loaders."""
@@ -88,13 +87,9 @@ def _mounts(policy: Policy, is_folder: Callable[[str], bool | None]) -> list[str
 
 
 def _outside(folders: Iterable[str], paths: Iterable[str]) -> list[str]:
-    return [path for path in paths if not any(_is_within(path, folder) for folder in folders)]
+    return [path for path in paths if not any(is_within(path, folder) for folder in folders)]
 
 
 def _is_seen(path: str, steps: dict[str, str]) -> bool:
     """Tell whether something that is hidden would be seen: it lies in something mounted."""
-    return any(kind != "hide" and _is_within(path, other) for other, kind in steps.items())
-
-
-def _is_within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
+    return any(kind != "hide" and is_within(path, other) for other, kind in steps.items())

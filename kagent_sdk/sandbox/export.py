@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from kagent_sdk.sandbox.paths import is_within
 from kagent_sdk.sandbox.policy import AGENT_ID, Limits, Network, Policy
 
 AGENT_FOLDER = "/agent"
@@ -53,7 +54,7 @@ def find_mounts(policy: Policy, directory: str, secrets: str | None) -> tuple[Mo
     mounts += [
         Mount(path, _inside(path, directory), is_writable=True)
         for path in policy.write
-        if not any(_is_within(path, each) for each in ("/dev", *ours))
+        if not any(is_within(path, each) for each in ("/dev", *ours))
     ]
     return tuple(sorted(mounts, key=lambda mount: mount.target))
 
@@ -176,8 +177,4 @@ def _resources(limits: Limits) -> dict[str, dict[str, str]]:
 
 def _inside(path: str, directory: str) -> str:
     """Return where something of the machine is in the container: an agent's folder moves."""
-    return AGENT_FOLDER + path[len(directory) :] if _is_within(path, directory) else path
-
-
-def _is_within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
+    return AGENT_FOLDER + path[len(directory) :] if is_within(path, directory) else path

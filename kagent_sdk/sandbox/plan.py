@@ -7,7 +7,6 @@ host thinks, and the worker's process is told.
 from __future__ import annotations
 
 import marshal
-import os
 
 from kagent_sdk.sandbox.policy import Mode, Policy
 from kagent_sdk.sandbox.seccomp.bpf import compile_filter
@@ -44,30 +43,6 @@ def make_plan(policy: Policy) -> dict[str, object]:
 def encode_plan(plan: dict[str, object]) -> bytes:
     """Return a plan as bytes, for the same Python and from the host alone: marshal trusts them."""
     return marshal.dumps(plan)
-
-
-def open_plan(encoded: bytes) -> int:
-    """Return a new descriptor that an encoded plan can be read from, to hand to one process.
-
-    Nobody has to write to it while it is read: it is a file without a name, or a pipe where the
-    system has none (and the plan then fits into it, or OSError is raised).
-    """
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("plan")
-        os.write(fd, encoded)
-        os.lseek(fd, 0, os.SEEK_SET)
-        return fd
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    try:
-        written = os.write(write, encoded)
-    except BlockingIOError:
-        written = 0
-    os.close(write)
-    if written < len(encoded):
-        os.close(read)
-        raise OSError(f"a plan of {len(encoded)} bytes does not fit into a pipe")
-    return read
 
 
 def _make_filter(policy: Policy) -> bytes:

@@ -34,7 +34,7 @@ def launch_command(
     """Return the command that starts something confined.
 
     Args:
-        plan_fd: an inherited descriptor to read the plan from (`plan.open_plan`), for this process.
+        plan_fd: an inherited descriptor to read the plan from (`plan.encode_plan`), for this process.
         report_fd: an inherited descriptor for the report; it ends when the process runs what it is
             for, or has failed to (`report.read_report`).
         host_pid: who has to be the parent; 0 when something stands between.

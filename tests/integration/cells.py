@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from kagent_sdk.host.grounds import find_grounds
-from kagent_sdk.sandbox.plan import encode_plan, make_plan, open_plan
+from kagent_sdk.sandbox.plan import encode_plan, make_plan
 from kagent_sdk.sandbox.policy import AGENT_ID, Limits, Policy
 from kagent_sdk.sandbox.report import LaunchReport, read_report
 from kagent_sdk.sandbox.start import launch_command
@@ -127,7 +127,7 @@ class Cell:
         self, kind: str, arguments: Sequence[str], *, pass_fds: tuple[int, ...] = ()
     ) -> Outcome:
         """Launch something in the sandbox and wait for its end."""
-        plan_fd = open_plan(encode_plan(make_plan(self.policy)))
+        plan_fd = open_plan(self.policy)
         report_read, report_write = os.pipe()
         command = launch_command(plan_fd, report_write, os.getpid(), kind, arguments)
         script = self.package / "kagent_sdk" / "sandbox" / "launch.py"
@@ -222,3 +222,11 @@ def _copy_package(folder: Path) -> Path:
     for path in (target, *target.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
     return target
+
+
+def open_plan(policy: Policy) -> int:
+    """Return a descriptor that one process can read the plan of a policy from."""
+    descriptor = os.memfd_create("plan")
+    os.write(descriptor, encode_plan(make_plan(policy)))
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kagent_sdk.sandbox.plan import encode_plan, make_plan, open_plan
 from kagent_sdk.sandbox.policy import Mode, Policy
 from kagent_sdk.sandbox.start import PROGRAM, launch_command
 from tests.agents import RunningAgent, running_agent, start_agent
+from tests.integration.cells import open_plan
 from tests.integration.programs import read_facts, write_program_agent
 from tests.integration.waiting import wait_until
 
@@ -284,7 +284,7 @@ def test_a_program_does_not_outlive_a_host_that_is_killed(tmp_path: Path) -> Non
 def test_a_program_is_not_started_for_a_host_that_is_gone() -> None:
     """Between the start and the first instruction the host may be killed."""
     read, write = os.pipe()
-    plan = open_plan(encode_plan(make_plan(Policy(mode=Mode.OFF))))
+    plan = open_plan(Policy(mode=Mode.OFF))
     somebody_else = os.getppid()
     done = subprocess.run(
         launch_command(plan, write, somebody_else, PROGRAM, ["echo", "started"]),

@@ -41,7 +41,6 @@ MAX_ANSWER_BYTES = 1 << 20
 HIGHEST_FD = 4096
 """Descriptors are looked for up to here: the limit may be millions, and each look is a system call."""
 
-_PR_SET_PDEATHSIG, _PR_GET_DUMPABLE = 1, 3  # linux/prctl.h
 
 Confine = Callable[[Policy], Sequence[Finding]]
 
@@ -77,9 +76,9 @@ def _die_with_asker() -> None:
 
     The children end by themselves: they wait on pipes that close then.
     """
-    import ctypes  # noqa: PLC0415 - loaded by `canaries` already
+    from kagent_sdk.sandbox.kernel import PR_SET_PDEATHSIG, prctl  # noqa: PLC0415 - Linux only
 
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def examine(question: Question, confine: Confine) -> tuple[Finding, ...]:
@@ -196,9 +195,9 @@ def _decode(attempts: Sequence[Attempt], text: bytes) -> Answer:
 
 
 def _is_dumpable() -> bool:
-    import ctypes  # noqa: PLC0415 - loaded by `canaries` already
+    from kagent_sdk.sandbox.kernel import PR_GET_DUMPABLE, prctl  # noqa: PLC0415 - Linux only
 
-    return bool(ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0))
+    return bool(prctl(PR_GET_DUMPABLE))
 
 
 def _open_descriptors() -> list[int]:

@@ -12,7 +12,6 @@ from struct import pack
 from kagent_sdk.sandbox.seccomp.rules import Alternatives, Condition, Rules
 from kagent_sdk.sandbox.seccomp.syscalls import ARCHITECTURES
 
-INSTRUCTION_BYTES = 8
 """The size of one instruction, ``struct sock_filter``."""
 
 ALLOW = 0x7FFF0000

@@ -10,9 +10,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from kagent_sdk.sandbox.kernel import set_filter
 from kagent_sdk.sandbox.policy import Policy
 from kagent_sdk.sandbox.seccomp.bpf import compile_filter
-from kagent_sdk.sandbox.seccomp.kernel import install
 from kagent_sdk.sandbox.seccomp.rules import rules_for
 from kagent_sdk.sandbox.seccomp.syscalls import ARCHITECTURES
 from tests.integration.syscalls.raw import MACHINE, confine, forgo_privileges
@@ -20,19 +20,19 @@ from tests.integration.syscalls.raw import MACHINE, confine, forgo_privileges
 
 def _install_nonsense() -> None:
     forgo_privileges()
-    install(bytes(16))
+    set_filter(bytes(16))
 
 
 def _install_with_privileges() -> None:
     if os.geteuid() == 0:
         os.setresuid(65534, 65534, 65534)
-    install(compile_filter(rules_for(Policy()), MACHINE))
+    set_filter(compile_filter(rules_for(Policy()), MACHINE))
 
 
 def _install_foreign() -> None:
     forgo_privileges()
     (other,) = ARCHITECTURES.keys() - {MACHINE}
-    install(compile_filter(rules_for(Policy()), other))
+    set_filter(compile_filter(rules_for(Policy()), other))
 
 
 def _in_child(action: Callable[[], None]) -> str:

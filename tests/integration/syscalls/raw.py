@@ -7,9 +7,10 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 
+from kagent_sdk.sandbox.kernel import set_filter
 from kagent_sdk.sandbox.policy import Policy
 from kagent_sdk.sandbox.seccomp.bpf import compile_filter
-from kagent_sdk.sandbox.seccomp.kernel import install, running_architecture
+from kagent_sdk.sandbox.seccomp.kernel import running_architecture
 from kagent_sdk.sandbox.seccomp.rules import rules_for
 from kagent_sdk.sandbox.seccomp.syscalls import ARCHITECTURES
 
@@ -48,7 +49,7 @@ def call(name: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None
 def confine(policy: Policy) -> None:
     """Put this process under the filter of a policy, and under nothing else."""
     forgo_privileges()
-    install(compile_filter(rules_for(policy), MACHINE))
+    set_filter(compile_filter(rules_for(policy), MACHINE))
 
 
 def forgo_privileges() -> None:

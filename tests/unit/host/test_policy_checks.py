@@ -120,3 +120,16 @@ def test_looking_for_code_has_an_end(folder: Path) -> None:
     (folder / "models/closed").mkdir()
 
     check(folder, "  write: [models]")
+
+
+def test_a_configuration_that_is_named_elsewhere_is_guarded_too(folder: Path) -> None:
+    """Who could write it would have another policy at the next start."""
+    elsewhere = folder.parent / "settings"
+    elsewhere.mkdir()
+    file = elsewhere / "agent.yaml"
+    file.write_text(f"name: a\nsandbox:\n  write: [{elsewhere}]\n")
+    loaded = read_config(folder, environ={"AGENT_CONFIG": str(file)})
+    grounds = Grounds(("/etc/hosts",), ("/dev/null",), ("/usr",), ("/usr",))
+
+    with pytest.raises(ConfigError, match="covers the configuration"):
+        check_policy(loaded, Confinement(str(folder), grounds))

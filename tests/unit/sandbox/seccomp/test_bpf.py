@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kagent_sdk.sandbox.policy import Policy
-from kagent_sdk.sandbox.seccomp.bpf import INSTRUCTION_BYTES, compile_filter
+from kagent_sdk.sandbox.seccomp.bpf import compile_filter
 from kagent_sdk.sandbox.seccomp.rules import Alternatives, Condition, Rules, rules_for
 from kagent_sdk.sandbox.seccomp.syscalls import ARCHITECTURES
 from tests.unit.sandbox.seccomp.machine import (
@@ -27,6 +27,8 @@ HIGHEST = 600
 
 architectures = pytest.mark.parametrize("architecture", ARCHITECTURES)
 policies = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES.keys())
+
+INSTRUCTION_BYTES = 8  # struct sock_filter of linux/filter.h
 
 
 @architectures
