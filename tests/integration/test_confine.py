@@ -425,7 +425,7 @@ def test_a_host_that_gives_no_plan_starts_nothing(own_cell: Cell) -> None:
 def test_a_process_confines_itself(own_cell: Cell) -> None:
     """`confine` is for anyone, not only for the launcher; coverage sees it here."""
     code = """
-import sys, threading
+import os, sys, threading
 from kagent_sdk.sandbox.confine import confine
 from kagent_sdk.errors import SandboxError
 from kagent_sdk.sandbox.policy import *
@@ -439,6 +439,8 @@ except SandboxError as exc:
     print(exc)
 event.set()
 thread.join()
+while len(os.listdir("/proc/self/task")) > 1:
+    pass  # a thread is joined a moment before the kernel has let go of it
 print(len(confine(policy)))
 try:
     open("hidden/file")
