@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+
+import pytest
+
+from kagent_sdk.host import children as module
+from kagent_sdk.host.children import Children
 
 PROGRAM = """
 import ctypes, os, subprocess, sys
@@ -30,3 +36,37 @@ def test_what_has_left_its_group_is_ended_and_what_was_there_before_is_not() -> 
     )
 
     assert done.stdout.split() == ["1", "1", "True", "None"]
+
+
+async def test_a_child_that_another_thread_has_waited_for_is_nobodys_trouble(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The audit waits for its probe in a thread: between the host's look and its wait it is gone."""
+    collected = asyncio.Event()
+    look = module._next_zombie
+
+    def look_and_lose() -> int | None:
+        found = look()
+        if found == child.pid:
+            assert child.wait() == 0
+            collected.set()
+        return found
+
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: complaints.append(about))
+    monkeypatch.setattr(module, "_next_zombie", look_and_lose)
+    children = Children()
+    children.start()
+    try:
+        child = _start_child()
+        await asyncio.wait_for(collected.wait(), timeout=60)
+        await asyncio.sleep(0)
+    finally:
+        children.close()
+
+    assert complaints == []
+    assert children.reaped == 0
+
+
+def _start_child() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["sleep", "0.2"])

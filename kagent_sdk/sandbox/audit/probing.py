@@ -113,7 +113,8 @@ def _user_of(policy: Policy) -> dict[str, Any]:
 
 def end_probe(process: subprocess.Popen[bytes]) -> None:
     """End a probe and all that it has started; nothing once it was waited for."""
-    if process.returncode is not None:
+    # Asked anew: whoever reaps this process' orphans may have waited for it, and freed its number.
+    if process.poll() is not None:
         return
     try:
         os.killpg(process.pid, signal.SIGKILL)
