@@ -13,6 +13,7 @@
         │   └── SandboxError        a control of the sandbox cannot be applied
         ├── PolicyError             a sandbox policy cannot be meant (also a ValueError)
         ├── EgressError             the egress proxy does not do what it was asked for
+        ├── DeployError             an image or a manifest cannot be made (exit code 2)
         ├── CrashLoopError          the worker keeps crashing (exit code 75)
         ├── ReloadError             the new workers did not come up; the old ones go on
         ├── SecretMissingError      the agent has no such secret (also a KeyError)
@@ -125,6 +126,12 @@ _EGRESS_STATUSES = {
     "timeout": 504,
 }
 """Of the refusals that are no 403."""
+
+
+class DeployError(KagentError):
+    """An image or a manifest cannot be made from what was given; a line for each reason."""
+
+    exit_code = 2
 
 
 class CrashLoopError(KagentError):

@@ -51,6 +51,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "health": Entry("health", "Say by the exit code whether the agent is healthy."),
         "doctor": Entry("doctor", "Show what of the sandbox is in force, and what to do."),
     },
+    "Deploy": {
+        "export": Entry("export", "Print manifests: compose, Kubernetes, Quadlet and more."),
+    },
     "Keep": {
         "snapshot": Entry("snapshot", "Keep state and open tasks in a file, and restore them."),
     },

@@ -176,6 +176,7 @@ class LimitsConfig(Section):
     memory_soft_ratio: float = Field(
         0.9, gt=0, le=1, description="Share of the memory limit from which no task is taken."
     )
+    gpus: int = Field(0, ge=0, le=64, description="GPUs that the agent is given where it runs.")
 
 
 class ShutdownConfig(Section):

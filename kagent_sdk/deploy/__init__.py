@@ -1,0 +1,1 @@
+"""From an agent's configuration to images, manifests and the commands of container engines."""
