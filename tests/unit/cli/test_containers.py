@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import ssl
 import sys
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 from typing_extensions import override
 
 from kagent_sdk.cli.boundary import CommandError, UnreachableError, UsageError
@@ -51,15 +54,26 @@ class Hello(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+@contextmanager
+def serving(context: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Serve on this machine for the time of the block, and give the port."""
+    with HTTPServer(("127.0.0.1", 0), Hello) as server:
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 @pytest.fixture
 def port() -> Iterator[int]:
     """Return the port of a server on this machine."""
-    with HTTPServer(("127.0.0.1", 0), Hello) as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+    with serving() as number:
+        yield number
 
 
 def test_the_relay_leads_to_the_agent(port: int) -> None:
@@ -69,6 +83,23 @@ def test_the_relay_leads_to_the_agent(port: int) -> None:
 
     assert client.get("/status") == {"path": "/status", "token": "Bearer t"}
     assert client.get("/again")["path"] == "/again"
+
+
+def test_an_encrypted_agent_is_relayed_to_encrypted(tmp_path: Path) -> None:
+    """The engine sees no more than a network would; the certificate is looked at all the same."""
+    authority = trustme.CA()
+    server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate = authority.issue_cert("agent.example")
+    certificate.configure_cert(server_context)
+    shown = certificate.cert_chain_pems[0].bytes().decode()
+    with serving(server_context) as port:
+        words = (sys.executable, "-I", "-S", "-c", RELAY, "127.0.0.1", str(port))
+        target = Target("https://127.0.0.1:1", certificate=shown, relay=words)
+        stranger = Target("https://127.0.0.1:1", relay=words)
+
+        assert AgentClient(target).get("/status")["path"] == "/status"
+        with pytest.raises(UnreachableError):
+            AgentClient(stranger).get("/status")
 
 
 @pytest.mark.parametrize("words", [(sys.executable, "-c", ""), ("/no/such/program",)])
