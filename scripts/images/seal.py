@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+_OF_THE_BUILD = frozenset({"container", "container_config", "parent"})
+
 
 def sealed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration of an image without what belongs to its build alone."""
-    kept = {
-        key: value for key, value in config.items() if key not in {"container", "container_config"}
-    }
+    kept = {key: value for key, value in config.items() if key not in _OF_THE_BUILD}
     if "config" in kept:
         kept["config"] = {key: value for key, value in kept["config"].items() if key != "Hostname"}
     if "history" in kept:

@@ -33,10 +33,9 @@ def loaded_size(elf: bytes) -> int:
     """
     if elf[:5] != b"\x7fELF\x02" or elf[5:6] != b"\x01":
         return len(elf)
-    table: int
     (table,) = struct.unpack_from("<Q", elf, 0x20)
     entry_size, count = struct.unpack_from("<HH", elf, 0x36)
-    end = table + entry_size * count
+    end: int = table + entry_size * count
     for position in range(table, end, entry_size):
         kind, _flags, offset, _, _, size = struct.unpack_from("<IIQQQQ", elf, position)
         if kind == _LOADED:
