@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kagent_sdk.sandbox.paths import is_within
-from kagent_sdk.sandbox.policy import AGENT_ID, Limits, Network, Policy
+from kagent_sdk.sandbox.policy import AGENT_ID, HOST_PROCESSES, Limits, Network, Policy
 
 AGENT_FOLDER = "/agent"
 """Where the images have the agent."""
-
-HOST_PROCESSES = 32
-"""Threads of the host, beside the processes of the workers: it has about ten."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from kagent_sdk.sandbox.export import (
-    HOST_PROCESSES,
     Mount,
     container_flags,
     find_mounts,
     kubernetes_fragment,
 )
-from kagent_sdk.sandbox.policy import Destination, Limits, Network, Policy
+from kagent_sdk.sandbox.policy import HOST_PROCESSES, Destination, Limits, Network, Policy
 
 POLICY = Policy(write=("/dev/shm", "/home/a/runtime/data", "/home/a/models", "/srv/data"))  # noqa: S108 - of the kernel's
 UNLIMITED = Limits(None, None, None, None, None)

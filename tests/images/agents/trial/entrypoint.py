@@ -1,0 +1,112 @@
+"""An agent that does what a container has to bear: eat, spin, sleep, leave orphans, reach out."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+from kagent_sdk import Agent, TaskContext
+
+agent = Agent()
+
+BLOCK = bytes(1 << 20)
+"""hashlib gives up the GIL for what is this large: two threads can use two cores."""
+
+ORPHANS_AT_ONCE = 50
+"""Well under the limit of processes."""
+
+
+@agent.capability
+async def nap(seconds: float) -> float:
+    """Sleep."""
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+@agent.capability
+async def remember(ctx: TaskContext, text: str) -> None:
+    """Keep a text in the state."""
+    await ctx.state.set("text", text)
+
+
+@agent.capability
+async def recall(ctx: TaskContext) -> str | None:
+    """Return the text that the state keeps."""
+    text = await ctx.state.get("text")
+    return text if isinstance(text, str) else None
+
+
+@agent.capability
+def eat(limit_bytes: int) -> int:
+    """Fill memory with what does not compress; return how much."""
+    eaten: list[bytes] = []
+    while len(eaten) * 1_000_000 < limit_bytes:
+        eaten.append(os.urandom(1_000_000))
+    return len(eaten)
+
+
+@agent.capability
+def spin(seconds: float) -> float:
+    """Keep two threads busy; return the processor time that it took, in seconds."""
+    before = time.process_time()
+    threads = [threading.Thread(target=_spin, args=(seconds,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.process_time() - before
+
+
+@agent.capability
+def leave_orphans(count: int) -> int:
+    """Start processes whose parent ends before them; return once all of them have ended."""
+    for begin in range(0, count, ORPHANS_AT_ONCE):
+        _leave(min(ORPHANS_AT_ONCE, count - begin))
+    return count
+
+
+@agent.capability
+def reach(host: str, port: int) -> str:
+    """Connect to an address and say what came of it."""
+    try:
+        with socket.create_connection((host, port), timeout=5):
+            return "reached"
+    except OSError as exc:
+        return f"{type(exc).__name__}: {exc}"
+
+
+@agent.capability
+def sign(text: str) -> None:
+    """Write to the author's own files."""
+    Path("runtime/data/sign").write_text(text)
+
+
+def _leave(count: int) -> None:
+    """Double-fork, and wait on a pipe until the last orphan is gone."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        for _ in range(count):
+            if os.fork() == 0:
+                time.sleep(0.05)  # its parent has ended by then
+                os._exit(0)
+        os._exit(0)
+    os.close(theirs)
+    os.waitpid(child, 0)
+    os.read(ours, 1)  # the end of the file: nobody holds the other end any more
+    os.close(ours)
+
+
+def _spin(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        hashlib.sha256(BLOCK)
+
+
+if __name__ == "__main__":
+    agent.run()

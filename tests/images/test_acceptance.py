@@ -1,0 +1,3 @@
+"""The examples in the image."""
+
+from __future__ import annotations
