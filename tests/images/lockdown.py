@@ -25,6 +25,7 @@ class Launcher:
         source: the agent's folder, for its config.yaml.
         folder: what the container mounts: ``runtime``, ``logs``, ``secrets``.
         name: what the containers' names begin with.
+        network: of the engine.
     """
 
     podman: Podman
@@ -32,6 +33,7 @@ class Launcher:
     source: Path
     folder: Path
     name: str
+    network: str = "none"
 
     def start(
         self, *flags: str | Path, words: Sequence[str] = (), env: Mapping[str, str] | None = None
@@ -45,7 +47,8 @@ class Launcher:
         """
         name = f"{self.name}-{uuid.uuid4().hex[:4]}"
         variables = [f"--env={key}={value}" for key, value in (env or {}).items()]
-        given = engine_flags(read_deployment(self.source, self.image), self.folder)
+        deployment = read_deployment(self.source, self.image)
+        given = engine_flags(deployment, self.folder, self.network)
         return self.podman.start(
             name, *given, *machine_flags(), *flags, *variables, self.image, *words
         )
@@ -63,12 +66,13 @@ def read_deployment(source: Path, image: str) -> Deployment:
     return describe(config, source.name, Settings(image=image))
 
 
-def engine_flags(deployment: Deployment, folder: Path) -> list[str]:
+def engine_flags(deployment: Deployment, folder: Path, network: str) -> list[str]:
     """Return the flags between ``podman run`` and the image's name.
 
     Args:
         deployment: of the agent.
         folder: what is mounted; takes the seccomp profile too.
+        network: of the engine, or ``none``.
     """
     profile = folder / PROFILE
     profile.write_text(profile_text(deployment))
@@ -86,7 +90,7 @@ def engine_flags(deployment: Deployment, folder: Path) -> list[str]:
         f"--pids-limit={(limits.processes or 0) + HOST_PROCESSES}",
         "--ulimit=core=0:0",
         f"--ulimit=nofile={limits.open_files}:{limits.open_files}",
-        "--network=none",
+        f"--network={network}",
     ]
     for name, mode in (("runtime", "rw"), ("logs", "rw"), ("secrets", "ro")):
         flags.append(f"--volume={folder / name}:/agent/{name}:{mode},noexec,nosuid,nodev")

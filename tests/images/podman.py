@@ -9,7 +9,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,6 @@ class Container:
 
     podman: Podman
     name: str
-    _log: list[str] = field(default_factory=list)
 
     def exec(
         self, *words: str | Path, check: bool = True, input: str | None = None
@@ -114,6 +113,10 @@ class Container:
     def status(self) -> Any:
         """Return the agent's ``/status``."""
         return json.loads(self.exec("kos-agent", "status", "--json").stdout)
+
+    def read_task(self, id: str) -> Any:
+        """Return a task of the agent."""
+        return json.loads(self.exec("kos-agent", "tasks", id, "--json").stdout)
 
     def inspect(self, template: str) -> str:
         """Return what ``podman inspect --format TEMPLATE`` says."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 import pytest
@@ -98,7 +97,7 @@ def test_a_busy_agent_finishes_its_tasks_when_it_is_stopped(trial: Launcher) -> 
     code = container.stop(STOP_S)
     container.start()
     container.wait_ready()
-    task = json.loads(container.exec("kos-agent", "tasks", "long", "--json").stdout)
+    task = container.read_task("long")
 
     assert code == 0
     assert (task["state"], task["output"], task["attempt"]) == ("completed", 3, 1)

@@ -26,26 +26,41 @@ def collect_wheels(folder: Path) -> None:
     Raises:
         PodmanError: one could not be had.
     """
-    for wheel in _have_pinned().iterdir():
+    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
+    pinned = _have(
+        f"wheels-{digest}",
+        "download",
+        "--only-binary=:all:",
+        "--require-hashes",
+        f"--python-version={PYTHON_VERSION}",
+        "-r",
+        LOCK,
+    )
+    for wheel in pinned.iterdir():
         shutil.copy2(wheel, folder)
     _run("wheel", "--no-deps", "--wheel-dir", folder, REPOSITORY)
 
 
-def download_wheels(folder: Path, *requirements: str) -> None:
-    """Put the wheels of what an agent requires, and of all that it needs, into a folder."""
-    _run("download", "--only-binary=:all:", "--dest", folder,
-         f"--python-version={PYTHON_VERSION}", *requirements)  # fmt: skip
+def make_wheels(folder: Path, requirements: Path) -> None:
+    """Put wheels of what an agent requires, all of it plain Python, into a folder.
+
+    Raises:
+        PodmanError: one could not be had.
+    """
+    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
+    kept = _have(f"wheels-{digest}", "wheel", "-r", requirements)
+    for wheel in kept.iterdir():
+        shutil.copy2(wheel, folder)
 
 
-def _have_pinned() -> Path:
-    """Download what is pinned, unless the cache has it."""
-    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
-    folder = cache_folder() / f"wheels-{digest}"
+def _have(name: str, command: str, *words: str | Path) -> Path:
+    """Let pip fill a folder of the cache with wheels, unless it is there; return it."""
+    folder = cache_folder() / name
+    option = "--wheel-dir" if command == "wheel" else "--dest"
     with only_one("wheels"):
         if not folder.exists():
             part = Path(tempfile.mkdtemp(prefix="wheels-", dir=folder.parent))
-            _run("download", "--only-binary=:all:", "--require-hashes", "--dest", part,
-                 f"--python-version={PYTHON_VERSION}", "-r", LOCK)  # fmt: skip
+            _run(command, option, part, *words)
             part.replace(folder)
     return folder
 

@@ -14,6 +14,7 @@ from kagent_sdk import Agent, TaskContext
 
 agent = Agent()
 
+NOTE = Path("runtime/data/note")
 BLOCK = bytes(1 << 20)
 """hashlib gives up the GIL for what is this large: two threads can use two cores."""
 
@@ -81,9 +82,15 @@ def reach(host: str, port: int) -> str:
 
 
 @agent.capability
-def sign(text: str) -> None:
+def write(text: str) -> None:
     """Write to the author's own files."""
-    Path("runtime/data/sign").write_text(text)
+    NOTE.write_text(text)
+
+
+@agent.capability
+def read() -> str:
+    """Read what was written."""
+    return NOTE.read_text()
 
 
 def _leave(count: int) -> None:
