@@ -1,18 +1,18 @@
-"""How these tests start an agent's container: locked down by the flags that its policy gives."""
+"""How these tests start an agent's container: locked down by the flags that are made from its configuration."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kagent_sdk.config import read_config
 from kagent_sdk.deploy.deployment import Deployment, describe
+from kagent_sdk.deploy.engine_flags import Mount, Surroundings, engine_flags, words_of
 from kagent_sdk.deploy.seccomp import PROFILE, profile_text
 from kagent_sdk.deploy.settings import Settings
-from kagent_sdk.sandbox.policy import HOST_PROCESSES
-from tests.images.podman import Container, Podman, machine_flags
+from tests.images.podman import Container, Podman, most_processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,19 @@ class Launcher:
             words: behind the image's name.
             env: variables, beside the image's.
         """
-        name = f"{self.name}-{uuid.uuid4().hex[:4]}"
-        variables = [f"--env={key}={value}" for key, value in (env or {}).items()]
         deployment = read_deployment(self.source, self.image)
-        given = engine_flags(deployment, self.folder, self.network)
-        return self.podman.start(
-            name, *given, *machine_flags(), *flags, *variables, self.image, *words
+        profile = self.folder / PROFILE
+        profile.write_text(profile_text(deployment))
+        surroundings = Surroundings(
+            name=f"{self.name}-{uuid.uuid4().hex[:4]}",
+            mounts=tuple(self._find_mounts()),
+            networks=(self.network,),
+            seccomp=str(profile),
+            environment=tuple((env or {}).items()),
+            most_processes=most_processes(),
         )
+        given = words_of(engine_flags(deployment, surroundings))
+        return self.podman.start(surroundings.name, *given, *flags, self.image, *words)
 
     def start_ready(self, *flags: str | Path, env: Mapping[str, str] | None = None) -> Container:
         """Start a container and wait until its agent takes tasks."""
@@ -59,39 +65,12 @@ class Launcher:
         container.wait_ready()
         return container
 
+    def _find_mounts(self) -> Iterator[Mount]:
+        for name in ("runtime", "logs", "secrets"):
+            yield Mount(str(self.folder / name), f"/agent/{name}", is_writable=name != "secrets")
+
 
 def read_deployment(source: Path, image: str) -> Deployment:
     """Return what manifests of the agent in a folder are made from."""
     config = read_config(source, environ={}).config
     return describe(config, source.name, Settings(image=image))
-
-
-def engine_flags(deployment: Deployment, folder: Path, network: str) -> list[str]:
-    """Return the flags between ``podman run`` and the image's name.
-
-    Args:
-        deployment: of the agent.
-        folder: what is mounted; takes the seccomp profile too.
-        network: of the engine, or ``none``.
-    """
-    profile = folder / PROFILE
-    profile.write_text(profile_text(deployment))
-    limits = deployment.policy.limits
-    flags = [
-        "--user=1000:1000",
-        "--read-only",
-        "--read-only-tmpfs=false",
-        "--cap-drop=ALL",
-        "--security-opt=no-new-privileges",
-        f"--security-opt=seccomp={profile}",
-        f"--memory={limits.memory_bytes}",
-        f"--memory-swap={limits.memory_bytes}",
-        f"--cpus={limits.cpu_cores:g}",
-        f"--pids-limit={(limits.processes or 0) + HOST_PROCESSES}",
-        "--ulimit=core=0:0",
-        f"--ulimit=nofile={limits.open_files}:{limits.open_files}",
-        f"--network={network}",
-    ]
-    for name, mode in (("runtime", "rw"), ("logs", "rw"), ("secrets", "ro")):
-        flags.append(f"--volume={folder / name}:/agent/{name}:{mode},noexec,nosuid,nodev")
-    return flags

@@ -19,6 +19,9 @@ START_DEADLINE_S = 60.0
 RUN_DEADLINE_S = 600.0
 """For one command; a build may install packages."""
 
+MOST_PROCESSES = 4096
+"""RLIMIT_NPROC of containers where it cannot be raised; the user's, in all containers together."""
+
 CAP_SYS_RESOURCE = 1 << 24
 """capabilities(7)."""
 
@@ -62,8 +65,9 @@ class Podman:
         )
 
     def start(self, name: str, *words: str | Path) -> Container:
-        """Start a container in the background: ``podman run --detach --name NAME WORDS``."""
-        self.run("run", "--detach", f"--name={name}", *words)
+        """Start a container in the background: ``podman run --detach --name=NAME WORDS``."""
+        named = [] if f"--name={name}" in words else [f"--name={name}"]
+        self.run("run", "--detach", *named, *words)
         return Container(self, name)
 
     def has_image(self, name: str) -> bool:
@@ -254,7 +258,8 @@ def needed_settings() -> str:
     containers, engine = [], []
     if not holds_capability(CAP_SYS_RESOURCE):
         # Podman raises both to its own maximum, which is over ours.
-        containers.append('default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]')
+        ulimits = f'["nofile=4096:4096", "nproc={MOST_PROCESSES}:{MOST_PROCESSES}"]'
+        containers.append(f"default_ulimits = {ulimits}")
     if not Path("/sys/fs/cgroup/cgroup.controllers").exists() and shutil.which("runc"):
         # crun 1.8 refuses hybrid cgroups: "cgroups in hybrid mode not supported".
         engine.append('runtime = "runc"')
@@ -264,12 +269,12 @@ def needed_settings() -> str:
     return "".join("\n".join([head, *lines]) + "\n" for head, lines in parts if lines)
 
 
-def machine_flags() -> list[str]:
-    """Return what ``podman run`` needs on this machine beside the flags that are tested.
+def most_processes() -> int | None:
+    """Return what ``--ulimit=nproc`` has to be on this machine; None: nothing.
 
-    Ulimits on the command line take the place of those in containers.conf, the processes' too.
+    Ulimits on the command line take the place of those in containers.conf, this one too.
     """
-    return [] if holds_capability(CAP_SYS_RESOURCE) else ["--ulimit=nproc=4096:4096"]
+    return None if holds_capability(CAP_SYS_RESOURCE) else MOST_PROCESSES
 
 
 def holds_capability(bit: int) -> bool:
