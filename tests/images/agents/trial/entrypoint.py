@@ -9,6 +9,9 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
 
 from kagent_sdk import Agent, TaskContext
 
@@ -20,6 +23,18 @@ BLOCK = bytes(1 << 20)
 
 ORPHANS_AT_ONCE = 50
 """Well under the limit of processes."""
+
+
+class Spun(BaseModel):
+    """What two that were busy got of the processors, in seconds.
+
+    Attributes:
+        used_s: both together.
+        idle_s: what nobody wanted meanwhile of the cores that they could use.
+    """
+
+    used_s: float
+    idle_s: float
 
 
 @agent.capability
@@ -52,15 +67,22 @@ def eat(limit_bytes: int) -> int:
 
 
 @agent.capability
-def spin(seconds: float) -> float:
-    """Keep two threads busy; return the processor time that it took, in seconds."""
-    before = time.process_time()
-    threads = [threading.Thread(target=_spin, args=(seconds,)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return time.process_time() - before
+def spin(kind: Literal["threads", "processes"], seconds: float) -> Spun:
+    """Keep two threads or two processes busy."""
+    idle_s, used_s = _idle_s(), _used_s()
+    if kind == "threads":
+        threads = [threading.Thread(target=_spin, args=(seconds,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    else:
+        child = os.fork()
+        _spin(seconds)
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+    return Spun(used_s=_used_s() - used_s, idle_s=_idle_s() - idle_s)
 
 
 @agent.capability
@@ -107,6 +129,19 @@ def _leave(count: int) -> None:
     os.waitpid(child, 0)
     os.read(ours, 1)  # the end of the file: nobody holds the other end any more
     os.close(ours)
+
+
+def _used_s() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _idle_s() -> float:
+    """Return how long the cores that this process may use have had nothing to do (proc_stat(5))."""
+    cores = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    lines = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
+    ticks = sum(int(line[4]) + int(line[5]) for line in lines if line[0] in cores)
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _spin(seconds: float) -> None:
