@@ -17,12 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.agents import REPOSITORY
 from tests.images.podman import Podman, run_command
 
 SUITE = "bookworm"
 """Its Python is 3.11, whatever the machine has."""
 
-PIP = "pip==25.3 --hash=sha256:9655943313a94722b7774661c21049070f6bbb0a1516bf02f7c8d5d9201514cd"
+PIP_LOCK = REPOSITORY / "scripts" / "images" / "pip.txt"
 
 RECIPE = 1
 """Counted up when what is done here changes: another recipe, another file in the cache."""
@@ -61,7 +62,7 @@ class Base:
     @property
     def key(self) -> str:
         """What tells it from another with other contents."""
-        facts = repr((RECIPE, SUITE, self.packages, self.has_pip and PIP, WASTE))
+        facts = repr((RECIPE, SUITE, self.packages, self.has_pip and PIP_LOCK.read_text(), WASTE))
         return hashlib.sha256(facts.encode()).hexdigest()[:12]
 
     @property
@@ -131,10 +132,8 @@ def _make(base: Base, archive: Path, pip: list[str]) -> None:
 def _install_pip(root: Path, pip: list[str]) -> None:
     """Install pip below /usr/local, as the public image of Python has it."""
     with tempfile.TemporaryDirectory(dir=root / "tmp") as folder:
-        wanted = Path(folder, "pip.txt")
-        wanted.write_text(PIP + "\n")
         _run(*pip, "download", "--quiet", "--no-deps", "--dest", folder,
-             "--require-hashes", "-r", wanted)  # fmt: skip
+             "--require-hashes", "-r", PIP_LOCK)  # fmt: skip
         (wheel,) = Path(folder).glob("*.whl")
         inside = f"/tmp/{wheel.parent.name}/{wheel.name}"  # noqa: S108 - of the base's own root
         _run("chroot", root, "python3", f"{inside}/pip", "install", "--quiet", "--no-index",

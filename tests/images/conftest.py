@@ -18,7 +18,7 @@ import pytest
 from tests.agents import REPOSITORY
 from tests.images.bases import PLAIN, PYTHON, have_base
 from tests.images.lockdown import Launcher
-from tests.images.podman import Podman, holds_capability, make_environment
+from tests.images.podman import Podman, holds_capability, make_environment, run_command
 from tests.images.wheels import PIP, collect_wheels
 
 TRIAL = Path(__file__).parent / "agents" / "trial"
@@ -87,14 +87,7 @@ def run_prefix(podman: Podman) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def agent_base(podman: Podman, python_base: str, wheels: Path, run_prefix: str) -> str:
     """Return the name of the image ``debian-slim`` of Dockerfile.base."""
-    image = f"localhost/{run_prefix}/agent-base"
-    # The format docker: the other one knows no HEALTHCHECK.
-    podman.run(
-        "build", "--quiet", "--format=docker", "--target=debian-slim", f"--tag={image}",
-        f"--build-arg=BASE_IMAGE={python_base}", f"--build-context=wheels={wheels}",
-        "--network=none", f"--file={REPOSITORY / 'Dockerfile.base'}", REPOSITORY,
-    )  # fmt: skip
-    return image
+    return build_target(podman, "debian-slim", python_base, wheels, run_prefix)
 
 
 @pytest.fixture(scope="session")
@@ -138,6 +131,26 @@ def can_run_containers() -> bool:
         and shutil.which("apt-get") is not None
         and holds_capability(CAP_SYS_ADMIN)
     )
+
+
+def build_target(
+    podman: Podman, target: str, base: str, wheels: Path, prefix: str, *options: str
+) -> str:
+    """Build a target of Dockerfile.base by scripts/build-images; return the image's name.
+
+    Args:
+        podman: the engine.
+        target: of the Dockerfile.
+        base: takes the place of its own base.
+        wheels: a folder with all that is installed.
+        prefix: of the image's name.
+        options: more of the script's.
+    """
+    run_command(
+        REPOSITORY / "scripts" / "build-images", target, "--engine", "podman", "--wheels", wheels,
+        "--base", base, "--tag", f"localhost/{prefix}", *options, env=podman.environment,
+    )  # fmt: skip
+    return f"localhost/{prefix}/agent-base:{target}"
 
 
 INSTALL = """\

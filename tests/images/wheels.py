@@ -17,7 +17,7 @@ PIP = [sys.executable, "-m", "pip"]
 PYTHON_VERSION = "3.11"
 """Of the bases; this run's own may be newer."""
 
-LOCK = REPOSITORY / "scripts" / "images" / "requirements.txt"
+LOCKS = [REPOSITORY / "scripts" / "images" / name for name in ("requirements.txt", "pip.txt")]
 
 
 def collect_wheels(folder: Path) -> None:
@@ -26,15 +26,14 @@ def collect_wheels(folder: Path) -> None:
     Raises:
         PodmanError: one could not be had.
     """
-    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
+    digest = hashlib.sha256(b"".join(lock.read_bytes() for lock in LOCKS)).hexdigest()[:12]
     pinned = _have(
         f"wheels-{digest}",
         "download",
         "--only-binary=:all:",
         "--require-hashes",
         f"--python-version={PYTHON_VERSION}",
-        "-r",
-        LOCK,
+        *(f"--requirement={lock}" for lock in LOCKS),
     )
     for wheel in pinned.iterdir():
         shutil.copy2(wheel, folder)
