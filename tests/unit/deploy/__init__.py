@@ -1,0 +1,1 @@
+"""Images, manifests and what is compared with them."""
