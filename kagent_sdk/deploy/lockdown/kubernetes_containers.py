@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,7 +47,7 @@ def read_containers(
         raise DeployError(f"{pod.name} has no containers")
     main = _main(containers, wanted)
     return tuple(
-        _with_pod(documents, pod, one.read(role_of(wanted, one.command)))
+        _with_pod(documents, pod, one.read(role_of(wanted, one.command)), wanted)
         if one is main
         else one.read(Role.OTHER)
         for one in containers
@@ -59,11 +61,24 @@ def _main(containers: list[_Container], wanted: Deployment) -> _Container:
     return (ours or named or own)[0]
 
 
-def _with_pod(documents: tuple[Document, ...], pod: Pod, found: Lockdown) -> Lockdown:
+def _blocks(wanted: Deployment) -> frozenset[str]:
+    """Return the addresses of the allow-list, as NetworkPolicies spell them."""
+    blocks = set()
+    for destination in wanted.policy.network.allow:
+        with contextlib.suppress(ValueError):
+            address = ipaddress.ip_address(destination.host)
+            blocks.add(f"{address}/{address.max_prefixlen}")
+    return frozenset(blocks)
+
+
+def _with_pod(
+    documents: tuple[Document, ...], pod: Pod, found: Lockdown, wanted: Deployment
+) -> Lockdown:
     draft = Draft(pod.name, pod.place("spec"))
     _read_pod(draft, pod)
     if not any(joined.network is Network.HOST for joined in draft.lists.get("networks", [])):
-        for joined in networks_of(documents, pod.namespace, pod.labels, pod.place("spec")):
+        place = pod.place("spec")
+        for joined in networks_of(documents, pod.namespace, pod.labels, place, _blocks(wanted)):
             draft.add("networks", joined)
     _read_services(draft, documents, pod)
     shared = draft.finish(found.role, NO_WORDS)

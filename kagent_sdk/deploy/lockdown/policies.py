@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from kagent_sdk.deploy.lockdown.data import at, items, mapping, numbered, shown, texts
+from kagent_sdk.deploy.lockdown.data import at, items, mapping, shown, texts
 from kagent_sdk.deploy.lockdown.documents import Document
 from kagent_sdk.deploy.lockdown.facts import Joined, Network
 
-DNS_PORTS = frozenset({"53", "dns", "dns-tcp"})
-
 
 def networks_of(
-    documents: tuple[Document, ...], namespace: str, labels: dict[str, Any], where: str
+    documents: tuple[Document, ...],
+    namespace: str,
+    labels: dict[str, Any],
+    where: str,
+    allowed: frozenset[str],
 ) -> Iterator[Joined]:
     """Yield where a Pod may reach: one entry for each rule that leads out.
 
@@ -26,6 +28,7 @@ def networks_of(
         namespace: of the Pod; empty: none is named.
         labels: of the Pod.
         where: the Pod is in the file.
+        allowed: blocks of addresses that the policy allows it.
     """
     selecting = [document for document in documents if _selects(document.value, namespace, labels)]
     if not selecting:
@@ -34,7 +37,7 @@ def networks_of(
     for document in selecting:
         name = shown(at(document.value, "metadata", "name"))
         for number, rule in enumerate(items(at(document.value, "spec", "egress"))):
-            if _leads_out(rule):
+            if _leads_out(rule, allowed):
                 text = f"NetworkPolicy {name}, rule {number},"
                 label = f"NetworkPolicy/{name} spec.egress[{number}]"
                 place = document.where("spec", "egress", number, label=label)
@@ -62,18 +65,16 @@ def selects(selector: Any, labels: dict[str, Any]) -> bool:
     return all(key in labels and labels[key] == value for key, value in wanted.items())
 
 
-def _leads_out(rule: Any) -> bool:
-    peers = items(at(rule, "to"))
-    if not peers:
-        return not _is_dns(rule)
-    for _, peer in numbered(peers, "to"):
-        if "ipBlock" in peer or not peer.keys() & {"podSelector", "namespaceSelector"}:
-            return True
-    return False
+def _leads_out(rule: Any, allowed: frozenset[str]) -> bool:
+    peers = at(rule, "to")
+    if not isinstance(peers, list) or not peers:
+        # Whatever the ports are: there are tunnels through port 53.
+        return True
+    return any(_is_wide(mapping(peer), allowed) for peer in peers)
 
 
-def _is_dns(rule: Any) -> bool:
-    ports = items(at(rule, "ports"))
-    return bool(ports) and all(
-        shown(at(port, "port")) in DNS_PORTS and at(port, "endPort") is None for port in ports
-    )
+def _is_wide(peer: dict[str, Any], allowed: frozenset[str]) -> bool:
+    """Tell whether a peer is more than some Pods and addresses that the policy allows."""
+    if "ipBlock" in peer:
+        return shown(at(peer, "ipBlock", "cidr")) not in allowed
+    return not at(peer, "podSelector") and not at(peer, "namespaceSelector")

@@ -1,1 +1,1 @@
-"""Images, manifests and what is compared with them."""
+"""Mirrors kagent_sdk.deploy."""

@@ -227,7 +227,16 @@ def kubernetes() -> list[dict[str, Any]]:
                         ],
                         "ports": [{"port": 3128}],
                     },
-                    {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]},
+                    {
+                        "to": [
+                            {
+                                "namespaceSelector": {
+                                    "matchLabels": {"kubernetes.io/metadata.name": "kube-system"}
+                                }
+                            }
+                        ],
+                        "ports": [{"port": 53, "protocol": "UDP"}],
+                    },
                 ],
             },
         },
