@@ -46,7 +46,12 @@ def loosening_screen(
         loosenings: what was found; what is critical first.
         width: of the terminal.
     """
-    head = joined([word(file, NAME), styled(f"compared with the policy, as {target}", QUIET)])
+    head = joined(
+        [
+            word("stdin" if file == "-" else file, NAME),
+            styled(f"compared with the policy, as {target}", QUIET),
+        ]
+    )
     if not loosenings:
         return Group(head, styled("● it loosens nothing", GOOD))
     parts: list[RenderableType] = [head, _verdict(loosenings), Text()]

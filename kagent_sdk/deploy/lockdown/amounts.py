@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from kagent_sdk.deploy.deployment import Deployment
 from kagent_sdk.deploy.lockdown.facts import Lockdown, Role
 from kagent_sdk.deploy.lockdown.loosening import Loosening
+from kagent_sdk.deploy.lockdown.spelling import amount_of, spelling
 from kagent_sdk.sandbox.export import HOST_PROCESSES
 from kagent_sdk.sandbox.policy import Limits
 
@@ -23,9 +24,11 @@ def compare_amounts(wanted: Deployment, found: Lockdown) -> Iterator[Loosening]:
     yield from _memory(limits.memory_bytes, found)
     cores = limits.cpu_cores
     if cores is not None and (found.cpu_cores is None or found.cpu_cores > cores + 1e-9):
-        text = "no limit" if found.cpu_cores is None else f"{found.cpu_cores:g} cores"
-        fix = f"limit it to {cores:g} cores"
-        yield Loosening("cgroup", f"{cores:g} cores", text, found.place("cpu_cores"), fix)
+        text = "no limit" if found.cpu_cores is None else f"{found.cpu_cores:g}"
+        fix = spelling(found.kind, "cpus", f"{cores:g}")
+        yield Loosening(
+            "cgroup", f"cores: {cores:g}", f"cores: {text}", found.place("cpu_cores"), fix
+        )
     yield from _processes(limits.processes, found)
     yield from _ulimits(limits.open_files, found)
     if found.role is Role.AGENT:
@@ -48,16 +51,18 @@ def _memory(wanted: int | None, found: Lockdown) -> Iterator[Loosening]:
         return
     place, memory = found.place("memory_bytes"), found.memory_bytes
     if memory is None or memory > wanted:
-        text = "no limit" if memory is None else f"{memory} bytes"
-        fix = f"limit it to {wanted} bytes"
-        yield Loosening("cgroup", f"memory {wanted} bytes", f"memory: {text}", place, fix)
+        text = "no limit" if memory is None else amount_of(memory)
+        fix = spelling(found.kind, "memory", wanted)
+        yield Loosening("cgroup", f"memory: {amount_of(wanted)}", f"memory: {text}", place, fix)
     elif "swap_bytes" not in found.cannot:
         swap = found.swap_bytes
         if swap is None or swap < 0 or swap > wanted:
-            amount = {None: "as much again", -1: "no limit"}.get(swap, f"{swap} bytes with memory")
+            amount = {None: "as much again", -1: "no limit"}.get(
+                swap, f"{swap} bytes, memory included"
+            )
             place = found.place("swap_bytes") if swap is not None else place
-            fix = "say the same number as for memory: no swap beside it"
-            yield Loosening("cgroup", "no swap", f"swap: {amount}", place, fix, "warning")
+            fix = spelling(found.kind, "swap", memory)
+            yield Loosening("cgroup", "swap: none", f"swap: {amount}", place, fix, "warning")
 
 
 def _processes(wanted: int | None, found: Lockdown) -> Iterator[Loosening]:
@@ -67,8 +72,8 @@ def _processes(wanted: int | None, found: Lockdown) -> Iterator[Loosening]:
     if found.pids is None or found.pids > total:
         text = "no limit" if found.pids is None else str(found.pids)
         place = found.place("pids")
-        fix = f"limit them to {total}"
-        yield Loosening("cgroup", f"{total} processes", f"processes: {text}", place, fix)
+        fix = spelling(found.kind, "pids", total)
+        yield Loosening("cgroup", f"processes: {total}", f"processes: {text}", place, fix)
 
 
 def _ulimits(open_files: int | None, found: Lockdown) -> Iterator[Loosening]:
@@ -77,14 +82,14 @@ def _ulimits(open_files: int | None, found: Lockdown) -> Iterator[Loosening]:
     core = found.ulimits.get("core")
     if core != 0:
         text = "as the engine has it" if core is None else f"up to {core}"
-        place = found.place("ulimit core")
-        yield Loosening("no_core_dumps", "none", text, place, "ulimit core=0:0", "warning")
+        place, fix = found.place("ulimit core"), spelling(found.kind, "core")
+        yield Loosening("no_core_dumps", "none", text, place, fix, "warning")
     files = found.ulimits.get("nofile")
     if open_files is not None and (files is None or files < 0 or files > open_files):
         text = "as the engine has it" if files is None else str(files)
         place = found.place("ulimit nofile")
-        fix = f"ulimit nofile={open_files}:{open_files}"
-        wanted = f"{open_files} open files"
+        fix = spelling(found.kind, "nofile", open_files)
+        wanted = f"open files: {open_files}"
         yield Loosening("limits", wanted, f"open files: {text}", place, fix, "warning")
 
 
@@ -94,5 +99,5 @@ def _stop(wanted: Deployment, found: Lockdown) -> Iterator[Loosening]:
     if has < wanted.grace_s:
         place, least = found.place("stop_s"), math.ceil(wanted.grace_s)
         text = f"{has:g} s{'' if found.stop_s is not None else ', as the engine has it'}"
-        fix = f"give it {least + 5} s, or its tasks are killed"
+        fix = f"{spelling(found.kind, 'stop', least + 5)}, or its tasks are killed"
         yield Loosening("stop_timeout", f"{least} s or more", text, place, fix, "warning")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from kagent_sdk.deploy.deployment import Deployment
@@ -12,7 +14,7 @@ from kagent_sdk.deploy.lockdown.compose import read_compose
 from kagent_sdk.deploy.lockdown.data import at
 from kagent_sdk.deploy.lockdown.docker_run import read_docker_run
 from kagent_sdk.deploy.lockdown.documents import read_documents
-from kagent_sdk.deploy.lockdown.facts import Lockdown
+from kagent_sdk.deploy.lockdown.facts import Lockdown, Role
 from kagent_sdk.deploy.lockdown.kubernetes import Pod, read_pods
 from kagent_sdk.deploy.lockdown.kubernetes_containers import read_containers
 from kagent_sdk.deploy.lockdown.loosening import Loosening, sort_loosenings
@@ -86,16 +88,16 @@ def _document(text: str) -> dict[str, object] | None:
     return next((value for value in values if isinstance(value, dict)), None)
 
 
-def _check_compose(text: str, wanted: Deployment, _beside: Beside) -> tuple[Loosening, ...]:
-    return _compare_all(wanted, read_compose(text, wanted))
+def _check_compose(text: str, wanted: Deployment, beside: Beside) -> tuple[Loosening, ...]:
+    return _compare_all(wanted, read_compose(text, wanted), beside)
 
 
-def _check_docker_run(text: str, wanted: Deployment, _beside: Beside) -> tuple[Loosening, ...]:
-    return _compare_all(wanted, read_docker_run(text, wanted))
+def _check_docker_run(text: str, wanted: Deployment, beside: Beside) -> tuple[Loosening, ...]:
+    return _compare_all(wanted, read_docker_run(text, wanted), beside)
 
 
 def _check_quadlet(text: str, wanted: Deployment, beside: Beside) -> tuple[Loosening, ...]:
-    return _compare_all(wanted, read_quadlet(text, wanted, beside))
+    return _compare_all(wanted, read_quadlet(text, wanted, beside), beside)
 
 
 def _check_seccomp(text: str, wanted: Deployment, _beside: Beside) -> tuple[Loosening, ...]:
@@ -104,9 +106,8 @@ def _check_seccomp(text: str, wanted: Deployment, _beside: Beside) -> tuple[Loos
 
 def _check_kubernetes(text: str, wanted: Deployment, _beside: Beside) -> tuple[Loosening, ...]:
     documents, pods = read_pods(text, wanted)
-    loosenings: list[Loosening] = []
-    for pod in pods:
-        loosenings += _compare_all(wanted, read_containers(documents, pod, wanted))
+    found = [one for pod in pods for one in read_containers(documents, pod, wanted)]
+    loosenings = _compare_all(wanted, tuple(found), lambda _: None)
     # What both say, the policy says better.
     told = {loosening.where for loosening in loosenings}
     standard = [one for pod in pods for one in _standard(pod) if one.where not in told]
@@ -128,8 +129,25 @@ def _place(pod: Pod, violation: Violation) -> str:
     return pod.where(*path, label=violation.where)
 
 
-def _compare_all(wanted: Deployment, found: tuple[Lockdown, ...]) -> tuple[Loosening, ...]:
-    return sort_loosenings([one for lockdown in found for one in compare(wanted, lockdown)])
+def _compare_all(
+    wanted: Deployment, found: tuple[Lockdown, ...], beside: Beside
+) -> tuple[Loosening, ...]:
+    if not any(lockdown.role is Role.AGENT for lockdown in found):
+        raise DeployError("the egress proxy is in it, and the agent is not")
+    loosenings: list[Loosening] = []
+    for lockdown in found:
+        loosenings += compare(wanted, lockdown)
+        loosenings += _profile(wanted, lockdown, beside)
+    return sort_loosenings(loosenings)
+
+
+def _profile(wanted: Deployment, found: Lockdown, beside: Beside) -> Iterator[Loosening]:
+    """Compare the profile that a container names too, where it lies beside the manifest."""
+    name = posixpath.basename(found.seccomp or "")
+    text = beside(name) if name not in {"", "default", "unconfined"} else None
+    if text is not None:
+        for one in compare_profile(text, wanted):
+            yield replace(one, where=f"{name}: {one.where}")
 
 
 CHECKS: Mapping[str, Check] = MappingProxyType(

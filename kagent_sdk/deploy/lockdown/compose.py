@@ -68,6 +68,9 @@ HARMLESS = frozenset(
 )
 """Keys of a service that give it no power."""
 
+DRIVERS = (None, "bridge", "overlay")
+"""Of networks whose ``internal`` means no route out."""
+
 RUNTIMES = frozenset({"crun", "kata", "nvidia", "runc", "runsc"})
 
 NO_WORDS: frozenset[str] = frozenset()
@@ -113,7 +116,7 @@ def _is_ours(wanted: Deployment, name: str, value: Any) -> bool:
 
 def _read_service(document: Document, name: str, value: Any, wanted: Deployment) -> Lockdown:
     where = document.where("services", name)
-    draft = Draft(name, where, networks=_networks(document))
+    draft = Draft(name, "compose", where, networks=_networks(document))
     # Docker takes no such options for a folder of the machine: whoever has them is on podman.
     draft.takes_mount_options = "noexec" in ",".join(texts(at(value, "volumes")))
     if not isinstance(value, dict):
@@ -149,7 +152,7 @@ def _networks(document: Document) -> dict[str, Network]:
     for name, value in mapping(at(document.value, "networks")).items():
         if at(value, "external") not in (None, False):
             found[name] = Network.UNSEEN
-        elif at(value, "internal") is True:
+        elif at(value, "internal") is True and at(value, "driver") in DRIVERS:
             found[name] = Network.INTERNAL
         else:
             found[name] = Network.ORDINARY

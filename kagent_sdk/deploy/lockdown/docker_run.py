@@ -285,7 +285,7 @@ def _is_ours(wanted: Deployment, command: Command) -> bool:
 
 def _read_command(command: Command, networks: dict[str, Network], wanted: Deployment) -> Lockdown:
     where = f"{command.engine} run (line {command.line})"
-    draft = Draft(_name(command), where, networks=networks)
+    draft = Draft(_name(command), "docker-run", where, networks=networks)
     # Docker takes no such options; those of the file system itself hold.
     draft.takes_mount_options = command.engine == "podman"
     draft.say("image", command.image, where)

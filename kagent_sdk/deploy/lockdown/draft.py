@@ -30,6 +30,7 @@ class Draft:
 
     Attributes:
         name, where: of the container.
+        kind: of manifest.
         takes_mount_options: volumes are mounted ``noexec,nosuid,nodev`` where that is said.
         networks: what the file says of networks by their names.
         values: attributes of `Lockdown` by their names.
@@ -38,6 +39,7 @@ class Draft:
     """
 
     name: str
+    kind: str
     where: str
     takes_mount_options: bool = True
     networks: dict[str, Network] = field(default_factory=dict)
@@ -51,6 +53,7 @@ class Draft:
         facts: dict[str, Any] = {name: tuple(entries) for name, entries in self.lists.items()}
         return Lockdown(
             name=self.name,
+            kind=self.kind,
             where=self.where,
             role=role,
             cannot=cannot,
@@ -101,7 +104,9 @@ class Draft:
         if name == "no-new-privileges":
             self.say("forbids_new_privileges", value in {"", "true", "1"}, where)
         elif name == "seccomp":
-            self.say("seccomp", value or "default", where)
+            # Engines differ on which of two words counts.
+            if self.values.get("seccomp") != "unconfined":
+                self.say("seccomp", value or "default", where)
         elif name == "apparmor":
             if value == "unconfined":
                 self.state("unconfined", text, where)

@@ -12,13 +12,13 @@ from kagent_sdk.deploy.lockdown.loosening import Loosening
 UPSTREAM = "AGENT_SANDBOX__NETWORK__UPSTREAM"
 EGRESS_PORT = 3128
 
-WEAK = {
-    "AGENT_SANDBOX__MODE": frozenset({"off", "report"}),
-    "AGENT_SANDBOX__NETWORK__EXTERNAL": frozenset({"true", "yes", "on", "1"}),
-    "AGENT_HTTP__AUTH": frozenset({"none"}),
-    "AGENT_WORKER__USER": frozenset({"keep"}),
+SAFE = {
+    "AGENT_SANDBOX__MODE": frozenset({"enforce"}),
+    "AGENT_SANDBOX__NETWORK__EXTERNAL": frozenset({"false", "no", "off", "0"}),
+    "AGENT_HTTP__AUTH": frozenset({"token"}),
+    "AGENT_WORKER__USER": frozenset({"1000"}),
 }
-"""Values that lift a control; any other of these variables is harmless."""
+"""Variables with values that lift a control, and those that do not."""
 
 SENSITIVE = re.compile(
     r"^AGENT_(SANDBOX(__.*)?|HTTP__(AUTH|TLS).*|WORKER__(USER|COMMAND|ISOLATION).*"
@@ -54,8 +54,8 @@ def _variable(wanted: Deployment, variable: Stated) -> Iterator[Loosening]:
     fix = "remove it: config.yaml decides"
     if (name, value) in {(key, text.lower()) for key, text in wanted.environment}:
         return
-    if name in WEAK and equals:
-        if value in WEAK[name] or "$" in value:
+    if name in SAFE and equals:
+        if value not in SAFE[name]:
             text = f"{name}={value}"
             yield Loosening("environment", "as config.yaml says", text, variable.where, fix)
     elif name == UPSTREAM and value == f"{wanted.name}-egress:{EGRESS_PORT}":

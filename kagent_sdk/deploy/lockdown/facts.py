@@ -92,6 +92,7 @@ class Lockdown:
 
     Attributes:
         name: the container's.
+        kind: of manifest: the target that is compared.
         where: the container is in the file.
         role: what it is for.
         image: None: none is named.
@@ -125,6 +126,7 @@ class Lockdown:
     """
 
     name: str
+    kind: str
     where: str
     role: Role = Role.AGENT
     image: str | None = None

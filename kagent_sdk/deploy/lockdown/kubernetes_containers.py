@@ -74,7 +74,7 @@ def _blocks(wanted: Deployment) -> frozenset[str]:
 def _with_pod(
     documents: tuple[Document, ...], pod: Pod, found: Lockdown, wanted: Deployment
 ) -> Lockdown:
-    draft = Draft(pod.name, pod.place("spec"))
+    draft = Draft(pod.name, "kubernetes", pod.place("spec"))
     _read_pod(draft, pod)
     if not any(joined.network is Network.HOST for joined in draft.lists.get("networks", [])):
         place = pod.place("spec")
@@ -106,6 +106,14 @@ def _read_pod(draft: Draft, pod: Pod) -> None:
     if spec.get("automountServiceAccountToken") is not False:
         where = pod.place("spec", "automountServiceAccountToken")
         draft.state("exposes", "a token of the cluster (automountServiceAccountToken)", where)
+    for place, volume in numbered(spec.get("volumes"), "spec.volumes"):
+        sources = items(at(volume, "projected", "sources"))
+        if any("serviceAccountToken" in mapping(source) for source in sources):
+            draft.state(
+                "exposes",
+                "a token of the cluster (projected)",
+                pod.where("spec", "volumes", label=place),
+            )
     if spec.get("terminationGracePeriodSeconds") is not None:
         where = pod.place("spec", "terminationGracePeriodSeconds")
         draft.stop(spec["terminationGracePeriodSeconds"], where)
@@ -176,7 +184,7 @@ class _Container:
         return self.pod.place("spec", self.kind, self.position, *path)
 
     def read(self, role: Role) -> Lockdown:
-        draft = Draft(self.name, self.place())
+        draft = Draft(self.name, "kubernetes", self.place())
         draft.say("image", self.image, self.place("image"))
         draft.say("command", self.command, self.place("command"))
         self._read_identity(draft)

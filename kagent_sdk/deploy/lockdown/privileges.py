@@ -8,6 +8,7 @@ from kagent_sdk.deploy.deployment import Deployment
 from kagent_sdk.deploy.lockdown.facts import Lockdown, Role
 from kagent_sdk.deploy.lockdown.loosening import Loosening
 from kagent_sdk.deploy.lockdown.pod_security import SYSCTLS
+from kagent_sdk.deploy.lockdown.spelling import spelling
 from kagent_sdk.sandbox.policy import AGENT_ID
 
 GPU = "nvidia"
@@ -29,16 +30,17 @@ def compare_privileges(wanted: Deployment, found: Lockdown) -> Iterator[Loosenin
 
 def _user(found: Lockdown) -> Iterator[Loosening]:
     wanted = f"{AGENT_ID}:{AGENT_ID}"
+    fix = spelling(found.kind, "user")
     for attribute, value in (("user", found.user), ("group", found.group)):
         place = found.place(attribute)
         if value in {"0", "root"}:
-            yield Loosening("user", wanted, f"{attribute} {value}", place, f"user {wanted}")
+            yield Loosening("user", wanted, f"{attribute} {value}", place, fix)
         elif value is None:
             text = f"no {attribute} is named: the image decides"
-            yield Loosening("user", wanted, text, place, f"user {wanted}", "warning")
+            yield Loosening("user", wanted, text, place, fix, "warning")
         elif value != str(AGENT_ID):
             text = f"{attribute} {value}"
-            yield Loosening("user", wanted, text, place, f"user {wanted}", "warning")
+            yield Loosening("user", wanted, text, place, fix, "warning")
     for group in found.groups:
         if group.text != str(AGENT_ID):
             fix = "remove it: the agent's files are of its own group"
@@ -48,7 +50,7 @@ def _user(found: Lockdown) -> Iterator[Loosening]:
 
 def _syscalls(found: Lockdown) -> Iterator[Loosening]:
     place, wanted = found.place("seccomp"), "the policy's profile"
-    fix = "name seccomp.json, of kos-agent export seccomp"
+    fix = spelling(found.kind, "seccomp")
     if found.seccomp == "unconfined":
         yield Loosening("syscalls", wanted, "unconfined: every syscall", place, fix)
     elif "seccomp" in found.cannot:
@@ -62,24 +64,24 @@ def _syscalls(found: Lockdown) -> Iterator[Loosening]:
 
 def _root(found: Lockdown) -> Iterator[Loosening]:
     if not found.is_root_read_only:
-        place = found.place("is_root_read_only")
-        yield Loosening("read_only_root", "read-only", "writable", place, "make it read-only")
+        place, fix = found.place("is_root_read_only"), spelling(found.kind, "read_only")
+        yield Loosening("read_only_root", "read-only", "writable", place, fix)
     elif found.has_implicit_scratch:
         place = found.place("has_implicit_scratch")
         text = "podman mounts a writable /tmp, /run and /var/tmp"
-        fix = "--read-only-tmpfs=false"
+        fix = spelling(found.kind, "scratch")
         yield Loosening("read_only_root", "no other scratch", text, place, fix, "warning")
     if not found.forbids_new_privileges:
         place = found.place("forbids_new_privileges")
-        fix = "no-new-privileges; allowPrivilegeEscalation: false"
+        fix = spelling(found.kind, "no_new_privileges")
         yield Loosening("no_new_privileges", "forbidden", "allowed", place, fix)
 
 
 def _capabilities(found: Lockdown) -> Iterator[Loosening]:
     if "ALL" not in found.dropped:
         dropped = ", ".join(found.dropped) or "none"
-        place = found.place("dropped")
-        yield Loosening("capabilities", "all dropped", f"dropped: {dropped}", place, "drop ALL")
+        place, fix = found.place("dropped"), spelling(found.kind, "cap_drop")
+        yield Loosening("capabilities", "all dropped", f"dropped: {dropped}", place, fix)
     for added in found.added:
         yield Loosening("capabilities", "none", f"adds {added.text}", added.where, "remove it")
 

@@ -176,7 +176,7 @@ def _leads(unit: str, beside: Beside) -> Network:
 
 def _read_container(entries: list[Entry], wanted: Deployment, beside: Beside) -> Lockdown:
     first = next(entry for entry in entries if entry.section == "Container")
-    draft = Draft(wanted.name, f"Container (line {first.line})")
+    draft = Draft(wanted.name, "quadlet", f"Container (line {first.line})")
     draft.say("has_implicit_scratch", value=True, where=draft.where)
     last = _effective(entries)
     for entry in last:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from kagent_sdk.deploy.deployment import AGENT_FOLDER, Deployment
 from kagent_sdk.deploy.lockdown.facts import Joined, Lockdown, Mount, Network, Port, Role
 from kagent_sdk.deploy.lockdown.loosening import Loosening
+from kagent_sdk.deploy.lockdown.spelling import spelling
 from kagent_sdk.sandbox.paths import is_within
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the container's own, where multiprocessing has its locks
@@ -105,9 +106,9 @@ def _network(wanted: Deployment, found: Lockdown, joined: Joined) -> Iterator[Lo
     elif may_leave:
         return
     elif kind is Network.ORDINARY:
-        fix = "join internal networks alone; network.allow goes by the egress proxy"
+        fix = spelling(found.kind, "network")
         yield Loosening("egress", "no route out", f"{joined.name} leads out", place, fix)
     elif kind is Network.UNSEEN and joined.name != getattr(wanted.settings, "network", None):
         text = f"the file does not say whether {joined.name} leads out"
-        fix = "make it in this file, with internal: true"
+        fix = spelling(found.kind, "network")
         yield Loosening("egress", "no route out", text, place, fix, "warning")
