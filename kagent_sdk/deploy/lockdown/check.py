@@ -145,9 +145,14 @@ def _profile(wanted: Deployment, found: Lockdown, beside: Beside) -> Iterator[Lo
     """Compare the profile that a container names too, where it lies beside the manifest."""
     name = posixpath.basename(found.seccomp or "")
     text = beside(name) if name not in {"", "default", "unconfined"} else None
-    if text is not None:
-        for one in compare_profile(text, wanted):
-            yield replace(one, where=f"{name}: {one.where}")
+    if text is None:
+        return
+    try:
+        loosenings = compare_profile(text, wanted)
+    except DeployError as exc:
+        raise DeployError(f"{name} beside it: {exc}") from None
+    for one in loosenings:
+        yield replace(one, where=f"{name}: {one.where}")
 
 
 CHECKS: Mapping[str, Check] = MappingProxyType(

@@ -16,7 +16,7 @@ SAFE = {
     "AGENT_SANDBOX__MODE": frozenset({"enforce"}),
     "AGENT_SANDBOX__NETWORK__EXTERNAL": frozenset({"false", "no", "off", "0"}),
     "AGENT_HTTP__AUTH": frozenset({"token"}),
-    "AGENT_WORKER__USER": frozenset({"1000"}),
+    "AGENT_WORKER__USER": frozenset({"agent"}),
 }
 """Variables with values that lift a control, and those that do not."""
 
