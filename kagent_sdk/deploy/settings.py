@@ -61,8 +61,8 @@ class Settings(Section):
         description="kubernetes: a profile on the node, below the kubelet's folder of profiles; "
         "else the runtime's own.",
     )
-    engine: Literal["kubernetes", "podman"] = Field(
-        "kubernetes", description="kubernetes: who reads it, a cluster or podman play kube."
+    for_podman: bool = Field(
+        default=False, description="kubernetes: for podman play kube, not for a cluster."
     )
 
 

@@ -1,7 +1,7 @@
 """kos-agent export kubernetes: everything that runs an agent there, locked down. Pure.
 
 What of it ``podman play kube`` reads (Deployment and PersistentVolumeClaim) runs there too; the setting
-``engine=podman`` makes up for what podman does in another way.
+``for_podman`` makes up for what podman does in another way.
 """
 
 from __future__ import annotations
@@ -91,7 +91,12 @@ def _notes(deployment: Deployment) -> tuple[str, ...]:
     if needs_secret(deployment):
         notes.append(_secret_note(deployment))
     profile = deployment.settings.seccomp_profile
-    if profile is not None:
+    if profile is not None and deployment.settings.for_podman:
+        notes.append(
+            "podman play kube --seccomp-profile-root FOLDER needs what kos-agent export seccomp "
+            f"prints as {profile} in FOLDER"
+        )
+    elif profile is not None:
         notes.append(
             "every node needs what kos-agent export seccomp prints as "
             f"/var/lib/kubelet/seccomp/{profile}"
@@ -104,11 +109,11 @@ def _secret_note(deployment: Deployment) -> str:
     files = [] if deployment.vault is None else [deployment.vault.rpartition("/")[2]]
     if deployment.has_tls:
         files.append("the files of http.tls")
-    if settings.engine == "podman":
+    if settings.for_podman:
         return (
             f"first put {_enumerate(files)} into the volume {name}, of root's and the group 1000: "
-            f"podman volume create {name} && tar -c --owner=0 --group=1000 --mode=0440 -C secrets . "
-            f"| podman volume import {name} -"
+            f"podman volume create {name} && tar -c --owner=0 --group=1000 --mode=ug=rX,o= "
+            f"-C secrets . | podman volume import {name} -"
         )
     if settings.monitoring and deployment.has_auth:
         files.append(TOKEN_KEY)

@@ -81,6 +81,6 @@ def find_secret(deployment: Deployment) -> str:
 def _podman_annotations(deployment: Deployment, component: str) -> dict[str, str]:
     """Return what podman reads from annotations alone."""
     profile = deployment.settings.seccomp_profile
-    if deployment.settings.engine != "podman" or profile is None:
+    if not deployment.settings.for_podman or profile is None:
         return {}
     return {f"container.seccomp.security.alpha.kubernetes.io/{component}": f"localhost/{profile}"}

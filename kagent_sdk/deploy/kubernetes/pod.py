@@ -181,7 +181,7 @@ def _environment(deployment: Deployment) -> dict[str, Any]:
 
 
 def _agent_probes(deployment: Deployment) -> dict[str, Any]:
-    if deployment.settings.engine == "podman":
+    if deployment.settings.for_podman:
         # It asks over HTTP by curl, which the image has not, and from inside.
         ask: dict[str, Any] = {"exec": {"command": ["kos-agent", "health"]}}
         return {} if deployment.has_client_ca else {"livenessProbe": _liveness(ask)}
@@ -222,7 +222,7 @@ def _http(deployment: Deployment, path: str) -> dict[str, Any]:
 
 
 def _egress_probes(deployment: Deployment) -> dict[str, Any]:
-    if deployment.settings.engine == "podman":
+    if deployment.settings.for_podman:
         return {}
     ask = {"tcpSocket": {"port": EGRESS_PORT}, "periodSeconds": 10, "timeoutSeconds": 5}
     return {"livenessProbe": ask, "readinessProbe": ask}
@@ -259,7 +259,7 @@ def _volume(deployment: Deployment, volume: Volume) -> dict[str, Any]:
 
 def _vault_volume(deployment: Deployment) -> dict[str, Any]:
     name = find_secret(deployment)
-    if deployment.settings.engine == "podman":
+    if deployment.settings.for_podman:
         why = comment(
             "A volume of podman's: it would give a Secret to every user, or to root alone."
         )

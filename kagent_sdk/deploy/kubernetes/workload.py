@@ -48,11 +48,13 @@ def find_faults(deployment: Deployment) -> list[str]:
         faults.append(f"max_replicas should be over replicas, which is {settings.replicas}")
     if settings.max_replicas is not None and deployment.policy.limits.cpu_cores is None:
         faults.append("max_replicas scales by CPU: set sandbox.limits.cpu in config.yaml")
-    if settings.engine == "podman" and is_stateful(deployment):
+    if settings.for_podman and is_stateful(deployment):
         faults.append(
             "podman plays no StatefulSet: leave replicas at 1 without max_replicas, "
             "or set storage=ephemeral"
         )
+    if settings.for_podman and "/" in (settings.seccomp_profile or ""):
+        faults.append("podman looks for seccomp_profile in one folder: name a file, without /")
     return faults
 
 

@@ -90,7 +90,7 @@ def test_an_agent_that_asks_for_certificates_is_asked_for_its_port_alone() -> No
 
     assert found["livenessProbe"]["tcpSocket"] == {"port": 8080}
     assert "httpGet" not in found["startupProbe"] | found["readinessProbe"]
-    assert "livenessProbe" not in container({"http": {"tls": tls}}, engine="podman")
+    assert "livenessProbe" not in container({"http": {"tls": tls}}, for_podman=True)
 
 
 def test_the_kill_comes_after_the_agents_own_grace() -> None:
@@ -114,7 +114,7 @@ def test_the_vault_is_mounted_for_the_group_alone() -> None:
         ({}, {}, ["shop-vault", "vault.json", "kubectl create secret generic"]),
         ({}, {"namespace": "agents", "vault": "keys"}, ["generic keys --namespace agents"]),
         (TLS, {"monitoring": True}, ["vault.json, the files of http.tls, agent_token and ca.crt"]),
-        ({}, {"engine": "podman"}, ["podman volume import shop-vault"]),
+        ({}, {"for_podman": True}, ["podman volume import shop-vault"]),
     ],
 )
 def test_a_secret_is_named_and_never_written(
@@ -196,7 +196,7 @@ def test_the_environment_is_the_policys() -> None:
 
 def test_podman_gets_what_it_plays() -> None:
     """It has no curl in the image for a probe, and no group for a Secret."""
-    settings = {"engine": "podman", "seccomp_profile": "seccomp.json"}
+    settings = {"for_podman": True, "seccomp_profile": "seccomp.json"}
     found = documents(ALLOWING, **settings)
     template = found["Deployment/shop"]["spec"]["template"]
     (one,) = template["spec"]["containers"]

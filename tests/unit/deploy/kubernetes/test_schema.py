@@ -35,7 +35,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "monitoring, tls": (TLS, {"monitoring": True}),
     "seccomp": ({}, {"seccomp_profile": "kos/shop.json"}),
     "volumes": ({"sandbox": {"write": ["models", "/srv/data"]}}, {}),
-    "podman": (ALLOWING, {"engine": "podman", "seccomp_profile": "seccomp.json"}),
+    "podman": (ALLOWING, {"for_podman": True, "seccomp_profile": "seccomp.json"}),
 }
 
 

@@ -97,7 +97,8 @@ def test_the_autoscaler_says_how_many_there_are(settings: dict[str, Any], kind: 
     [
         ({}, {"replicas": 3, "max_replicas": 3}, "max_replicas should be over replicas"),
         ({"sandbox": {"limits": {"cpu": None}}}, {"max_replicas": 3}, "set sandbox.limits.cpu"),
-        ({}, {"replicas": 2, "engine": "podman"}, "podman plays no StatefulSet"),
+        ({}, {"replicas": 2, "for_podman": True}, "podman plays no StatefulSet"),
+        ({}, {"for_podman": True, "seccomp_profile": "a/b"}, "podman looks for seccomp_profile"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(
