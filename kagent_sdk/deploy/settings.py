@@ -19,6 +19,14 @@ PublishedAt = Annotated[
     str, StringConstraints(pattern=r"^(([0-9.]{7,15}|\[[0-9a-f:]{2,45}\]):)?[0-9]{1,5}$")
 ]
 
+NodePath = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}){0,5}$"
+    ),
+]
+"""Relative, and never up: no part begins with a dot."""
+
 
 class Settings(Section):
     """Where and how an agent is deployed; what it may do is in its config.yaml alone."""
@@ -52,6 +60,14 @@ class Settings(Section):
         None, description="compose: run an orchestrator of this image beside the agent."
     )
     monitoring: bool = Field(default=False, description="kubernetes: add a ServiceMonitor.")
+    seccomp_profile: NodePath | None = Field(
+        None,
+        description="kubernetes: a profile on the node, below the kubelet's folder of profiles; "
+        "else the runtime's own.",
+    )
+    for_podman: bool = Field(
+        default=False, description="kubernetes: for podman play kube, not for a cluster."
+    )
 
 
 def read_settings(pairs: Iterable[str]) -> Settings:
