@@ -44,6 +44,10 @@ class Settings(Section):
     publish: PublishedAt | None = Field(
         None, description="compose, quadlet, docker-run: where the machine shows the port."
     )
+    engine: Literal["podman", "docker"] = Field("podman", description="docker-run: for which one.")
+    network: DnsLabel | None = Field(
+        None, description="docker-run: a network of the engine; give one that leads nowhere out."
+    )
     orchestrator_image: Image | None = Field(
         None, description="compose: run an orchestrator of this image beside the agent."
     )

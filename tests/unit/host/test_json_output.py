@@ -38,7 +38,7 @@ def test_what_a_slow_reader_costs_is_counted() -> None:
     for number in range(MAX_WAITING + 3):
         output.log("info", "event", number=number)
     output.start()
-    with open(reading, "rb") as file:
+    with os.fdopen(reading, "rb") as file:
         held = [json.loads(file.readline())["number"] for _ in range(MAX_WAITING)]
         output.log("info", "last")
         output.close()
