@@ -27,11 +27,13 @@ from kagent_sdk.deploy.topology import (
     EMPTY_FOLDERS,
     MESH_ENDING,
     MOST_RESTARTS,
+    MOUNTED,
     Networks,
     egress_command,
     egress_name,
     environment_of,
     find_networks,
+    mount_text,
     scratch_bytes,
     vault_of,
 )
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 FILE = "compose.yaml"
 
 _ORCHESTRATOR = "orchestrator"
-_MOUNTED = "noexec,nosuid,nodev"
+_SECRETS = "./secrets"
 
 
 def render(deployment: Deployment) -> Rendering:
@@ -93,7 +95,7 @@ def _head(deployment: Deployment) -> str:
 
 
 def _secrets_text(deployment: Deployment) -> str:
-    vault = vault_of(deployment)
+    vault = vault_of(deployment, _SECRETS)
     if vault is None:
         return ""
     return (
@@ -103,7 +105,7 @@ def _secrets_text(deployment: Deployment) -> str:
 
 def _notes(deployment: Deployment) -> tuple[str, ...]:
     notes = []
-    vault = vault_of(deployment)
+    vault = vault_of(deployment, _SECRETS)
     if vault is not None:
         notes.append(
             f"{vault.source} must be there, for group {AGENT_ID} alone to read, with the vault"
@@ -244,15 +246,15 @@ def _gpus(count: int) -> dict[str, object]:
 
 def _mounts(deployment: Deployment) -> dict[str, object]:
     # Docker takes no such options for a mount; those of the file system itself hold.
-    options = "" if deployment.settings.engine == "docker" else f",{_MOUNTED}"
+    options = "" if deployment.settings.engine == "docker" else f",{MOUNTED}"
     lines = [
-        f"{volume.name}:{volume.target}:rw{options}"
+        mount_text(volume.name, volume.target, f"rw{options}")
         for volume in deployment.volumes
         if volume.is_kept
     ]
-    vault = vault_of(deployment)
+    vault = vault_of(deployment, _SECRETS)
     if vault is not None:
-        lines.append(f"{vault.source}:{vault.target}:ro{options}")
+        lines.append(mount_text(vault.source, vault.target, f"ro{options}"))
     return {"volumes": lines} if lines else {}
 
 
@@ -267,11 +269,11 @@ def _in_memory(deployment: Deployment, volume: Volume) -> str:
     # Podman hands it over to the container's user; Docker is told whose it is.
     is_docker = deployment.settings.engine == "docker"
     owner = f"uid={AGENT_ID},gid={AGENT_ID}" if is_docker else "U"
-    return f"{volume.target}:rw,size={scratch_bytes(deployment)},mode=0700,{owner},{_MOUNTED}"
+    return f"{volume.target}:rw,size={scratch_bytes(deployment)},mode=0700,{owner},{MOUNTED}"
 
 
 def _empty() -> list[str]:
-    return [f"{folder}:ro,size={EMPTY_BYTES},{_MOUNTED}" for folder in EMPTY_FOLDERS]
+    return [f"{folder}:ro,size={EMPTY_BYTES},{MOUNTED}" for folder in EMPTY_FOLDERS]
 
 
 def _alias(deployment: Deployment, role: str) -> dict[str, list[str]]:
@@ -297,9 +299,7 @@ def _life(stop_s: int) -> list[Block]:
 
 def _networks(deployment: Deployment, networks: Networks) -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = {}
-    if networks.private is not None:
-        found[networks.private] = {"internal": True}
-    found[networks.mesh] = {"name": deployment.settings.mesh, "internal": True}
-    if networks.outside is not None:
-        found[networks.outside] = {}
+    for role in networks.all:
+        named = {"name": deployment.settings.mesh} if role == "mesh" else {}
+        found[role] = named | ({} if role == "outside" else {"internal": True})
     return found

@@ -6,9 +6,11 @@ on an ordinary network, and checks the same list once more.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kagent_sdk.deploy.deployment import MAX_NAME
 from kagent_sdk.deploy.engine_flags import Mount, vault_mount
 from kagent_sdk.errors import DeployError
 from kagent_sdk.sandbox.policy import MEBIBYTE
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 EGRESS_PORT = 3128
 """Of the egress container, inside."""
+
+_EGRESS = "-egress"
 
 UPSTREAM_VARIABLE = "AGENT_SANDBOX__NETWORK__UPSTREAM"
 """Set on the agent's container alone: both read the same config.yaml."""
@@ -53,27 +57,34 @@ away by themselves."""
 EMPTY_FOLDERS = ("/tmp", "/run", "/var/tmp")  # noqa: S108 - named, not written
 """Podman lays writable memory over these where the root is read-only; a mount of ours takes its place."""
 
+MOUNTED = "noexec,nosuid,nodev"
+"""How everything is mounted that is not the image's."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9._/@+-]{1,4096}")
+
 EMPTY_BYTES = 65536
 """Of what nobody writes: the smallest that every engine takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """The networks that the manifests of one agent speak of.
+    """The networks that the manifests of one agent speak of, by their roles.
+
+    ``private`` is between the agent and its egress container alone, ``mesh`` is shared by agents; both are
+    without a way out. ``outside`` is an ordinary one.
 
     Attributes:
-        private: between the agent and its egress container alone; None without one.
-        mesh: that agents share, without a way out.
-        outside: an ordinary network; None: nothing of this agent is on one.
         of_agent: those that the agent is on.
         of_egress: those that its egress container is on.
     """
 
-    private: str | None
-    mesh: str
-    outside: str | None
     of_agent: tuple[str, ...]
     of_egress: tuple[str, ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """All of them, in a stable order."""
+        return tuple(dict.fromkeys((*self.of_agent, *self.of_egress)))
 
 
 def find_networks(deployment: Deployment) -> Networks:
@@ -84,20 +95,20 @@ def find_networks(deployment: Deployment) -> Networks:
             an engine would.
     """
     if deployment.policy.network.external:
-        return Networks(None, "mesh", "outside", ("mesh", "outside"), ())
+        return Networks(("mesh", "outside"), ())
     if deployment.settings.publish is not None:
         raise DeployError(
             "publish: engines show no port of a container that has no way out; leave it out and call the "
             "agent from its mesh, or set sandbox.network.external: true"
         )
     if deployment.needs_proxy:
-        return Networks("private", "mesh", "outside", ("private", "mesh"), ("private", "outside"))
-    return Networks(None, "mesh", None, ("mesh",), ())
+        return Networks(("private", "mesh"), ("private", "outside"))
+    return Networks(("mesh",), ())
 
 
 def egress_name(deployment: Deployment) -> str:
     """Return the name of an agent's egress container."""
-    return f"{deployment.name}-egress"
+    return f"{deployment.name[: MAX_NAME - len(_EGRESS)].rstrip('-')}{_EGRESS}"
 
 
 def egress_command() -> tuple[str, ...]:
@@ -113,9 +124,28 @@ def environment_of(deployment: Deployment) -> dict[str, str]:
     return variables
 
 
-def vault_of(deployment: Deployment) -> Mount | None:
-    """Return how the vault gets into the container; its folder lies beside the manifest."""
-    return vault_mount(deployment, (deployment.settings.vault or "./secrets").rstrip("/"))
+def vault_of(deployment: Deployment, folder: str) -> Mount | None:
+    """Return how the vault gets into the container, or None where there is none.
+
+    Args:
+        deployment: of the agent.
+        folder: the vault's on the machine, unless a setting says another.
+    """
+    return vault_mount(deployment, (deployment.settings.vault or folder).rstrip("/"))
+
+
+def mount_text(source: str, target: str, options: str) -> str:
+    """Return a mount in the short spelling that all engines share.
+
+    Raises:
+        DeployError: a path has what would end it there.
+    """
+    for path in (source, target):
+        if _PLAIN.fullmatch(path) is None:
+            raise DeployError(
+                f"{path!r} has characters that manifests cannot hold; use letters, digits and ._/@+-"
+            )
+    return f"{source}:{target}:{options}" if options else f"{source}:{target}"
 
 
 def scratch_bytes(deployment: Deployment) -> int:

@@ -60,9 +60,10 @@ def yaml_text(blocks: Iterable[Block], level: int = 0) -> str:
 
 
 def comment_text(text: str) -> str:
-    """Return text as lines of comment; its own line breaks stay."""
+    """Return text as lines of comment; its own line breaks stay, control characters do not."""
+    text = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
     lines = [
         fill(line, WIDTH, initial_indent="# ", subsequent_indent="# ") or "#"
-        for line in text.splitlines()
+        for line in text.split("\n")
     ]
     return "".join(f"{line}\n" for line in lines)
