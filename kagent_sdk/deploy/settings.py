@@ -56,6 +56,10 @@ class Settings(Section):
     network: DnsLabel | None = Field(
         None, description="docker-run: a network of the engine; give one that leads nowhere out."
     )
+    mesh: DnsLabel = Field(
+        "kos-mesh",
+        description="compose, quadlet: the network that agents share, without a way out.",
+    )
     orchestrator_image: Image | None = Field(
         None, description="compose: run an orchestrator of this image beside the agent."
     )
