@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 AGENT_FOLDER = "/agent"
 """Where the images have the agent."""
 
+HOST_PROCESSES = 32
+"""Threads of the host, beside the processes of the workers: it has about ten."""
+
 MAX_NAME = 63
 """Of a DNS label (RFC 1123)."""
 
