@@ -15,6 +15,9 @@ from tests.unit.deploy.bundles import deploy
 
 pytestmark = pytest.mark.timeout(120)
 
+LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096")
+"""Where they cannot be raised."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rig:
@@ -34,7 +37,7 @@ class Rig:
 
     def start(self, flags: list[str], *, with_hook: bool) -> subprocess.CompletedProcess[str]:
         """Run `true` in a container with these flags."""
-        hooks = ["--hooks-dir", str(self.folder)] if with_hook else []
+        hooks = ["--hooks-dir", str(self.folder / "hooks")] if with_hook else []
         words = ["run", "--rm", "--name", self.name, "--annotation", "io.kos.agent=true"]
         return self.podman.run(*hooks, *words, *flags, self.image, "true", check=False)
 
@@ -70,13 +73,14 @@ class Rig:
 def rig(podman: Podman, python_base: str, unique: str, tmp_path: Path) -> Rig:
     """Install the hook of a plain agent in a folder of this test's own."""
     rendering = render(deploy(hook_path=str(tmp_path / PROGRAM)))
-    for name, text in rendering.files.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
+    # Of its own: podman takes every .json there for the description of a hook.
+    (tmp_path / "hooks").mkdir()
+    (tmp_path / "hooks" / CONFIGURATION).write_text(rendering.files[CONFIGURATION])
+    (tmp_path / PROGRAM).write_text(rendering.files[PROGRAM])
     (tmp_path / PROGRAM).chmod(0o755)
     (tmp_path / "seccomp.json").write_text(profile_text(deploy()), encoding="utf-8")
     for folder in ("runtime", "other"):
         (tmp_path / folder).mkdir()
-    assert (tmp_path / CONFIGURATION).is_file()
     return Rig(podman, python_base, tmp_path, unique)
 
 
@@ -96,8 +100,8 @@ def test_a_container_on_a_network_of_the_engine_starts(rig: Rig) -> None:
 
 def test_a_container_without_the_annotation_is_none_of_our_business(rig: Rig) -> None:
     """The machine runs others too."""
-    words = ["run", "--rm", "--name", rig.name, "--ulimit=nproc=4096:4096", rig.image, "true"]
-    ended = rig.podman.run("--hooks-dir", rig.folder, *words, check=False)
+    words = ["run", "--rm", "--name", rig.name, *LIMITS, rig.image, "true"]
+    ended = rig.podman.run("--hooks-dir", rig.folder / "hooks", *words, check=False)
 
     assert ended.returncode == 0, ended.stderr
 
