@@ -85,7 +85,7 @@ def test_the_relay_leads_to_the_agent(port: int) -> None:
     assert client.get("/again")["path"] == "/again"
 
 
-def test_an_encrypted_agent_is_relayed_to_encrypted(tmp_path: Path) -> None:
+def test_an_encrypted_agent_is_relayed_to_encrypted() -> None:
     """The engine sees no more than a network would; the certificate is looked at all the same."""
     authority = trustme.CA()
     server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
