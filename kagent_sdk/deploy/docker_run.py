@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kagent_sdk.deploy.engine_flags import (
+    MACHINE_NETWORK,
     Engine,
     Flags,
     Mount,
@@ -50,9 +51,12 @@ def render(deployment: Deployment) -> Rendering:
     """Return the script, and the profile that it names.
 
     Raises:
-        DeployError: a port is to be shown, and there is no network that could.
+        DeployError: a port is to be shown, and there is no network that could; or the network is the
+            machine's own.
     """
     settings = deployment.settings
+    if settings.network == MACHINE_NETWORK:
+        raise DeployError("network: the machine's own is none for an agent; name one of the engine")
     is_shown = settings.publish is not None
     if is_shown and not deployment.policy.network.external and settings.network is None:
         raise DeployError(

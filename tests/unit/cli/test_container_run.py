@@ -47,6 +47,13 @@ def test_an_allow_list_takes_a_second_container() -> None:
         choose_network(deployed(**ALLOWING), None)
 
 
+@pytest.mark.parametrize("network", ["host", "container:other"])
+def test_a_network_is_the_containers_own(network: str) -> None:
+    """In the machine's every service that trusts loopback would be in reach."""
+    with pytest.raises(UsageError, match="no network of the container's own"):
+        choose_network(deployed(), network)
+
+
 def test_a_port_is_shown_on_loopback_where_there_is_a_network() -> None:
     """--host and --port mean what they mean without a container: where it is reached."""
     agent = deployed(**OPEN)
