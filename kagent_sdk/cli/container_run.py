@@ -22,6 +22,7 @@ from kagent_sdk.config.environment import PREFIX, SEPARATOR, variable_of
 from kagent_sdk.config.keys import known_keys
 from kagent_sdk.deploy.deployment import AGENT_FOLDER, Deployment, describe
 from kagent_sdk.deploy.engine_flags import (
+    MACHINE_NETWORK,
     Engine,
     Mount,
     Surroundings,
@@ -104,9 +105,15 @@ def choose_network(deployment: Deployment, wanted: str | None) -> str | None:
     """Return the network of the container: ``none``, one of the engine's, or None for its ordinary one.
 
     Raises:
-        UsageError: the agent has an allow-list, and none of these would hold it.
+        UsageError: the agent has an allow-list, and none of these would hold it; or the network is one
+            that is not the container's own.
     """
     if wanted is not None:
+        if wanted == MACHINE_NETWORK or ":" in wanted:
+            raise UsageError(
+                f"--network {clean_line(wanted)} would be no network of the container's own; name one "
+                "that the engine has made"
+            )
         return wanted
     if deployment.needs_proxy:
         raise UsageError(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kagent_sdk.deploy.engine_flags import (
+    MACHINE_NETWORK,
     Engine,
     Flags,
     Mount,
@@ -16,18 +17,25 @@ from kagent_sdk.deploy.engine_flags import (
 )
 from kagent_sdk.deploy.rendering import Rendering
 from kagent_sdk.deploy.seccomp import PROFILE, profile_text
+from kagent_sdk.deploy.topology import (
+    EGRESS_CPU,
+    EGRESS_FILES,
+    EGRESS_HEALTH,
+    EGRESS_MEMORY_BYTES,
+    EGRESS_PORT,
+    EGRESS_PROCESSES,
+    UPSTREAM_VARIABLE,
+    egress_command,
+    egress_name,
+)
 from kagent_sdk.errors import DeployError
-from kagent_sdk.sandbox.policy import MEBIBYTE, Limits
+from kagent_sdk.sandbox.policy import Limits
 
 if TYPE_CHECKING:
     from kagent_sdk.deploy.deployment import Deployment
 
 SCRIPT = "run.sh"
-EGRESS_PORT = 3128
-"""Where the egress container listens: what proxies have by custom."""
-
-EGRESS_LIMITS = Limits(memory_bytes=256 * MEBIBYTE, processes=64)
-"""Of the second container; it copies bytes, and holds little of them."""
+EGRESS_LIMITS = Limits(EGRESS_CPU, EGRESS_MEMORY_BYTES, EGRESS_PROCESSES, EGRESS_FILES)
 
 HERE = "\0"
 """In a path: the script's own folder. No setting can hold this character."""
@@ -43,9 +51,12 @@ def render(deployment: Deployment) -> Rendering:
     """Return the script, and the profile that it names.
 
     Raises:
-        DeployError: a port is to be shown, and there is no network that could.
+        DeployError: a port is to be shown, and there is no network that could; or the network is the
+            machine's own.
     """
     settings = deployment.settings
+    if settings.network == MACHINE_NETWORK:
+        raise DeployError("network: the machine's own is none for an agent; name one of the engine")
     is_shown = settings.publish is not None
     if is_shown and not deployment.policy.network.external and settings.network is None:
         raise DeployError(
@@ -85,16 +96,14 @@ def _surroundings(deployment: Deployment) -> Surroundings:
         for volume in deployment.volumes
     ]
     vault = vault_mount(deployment, settings.vault or f"{HERE}/secrets")
-    upstream = f"{deployment.name}-egress:{EGRESS_PORT}"
+    upstream = f"{egress_name(deployment)}:{EGRESS_PORT}"
     return Surroundings(
         name=deployment.name,
         mounts=(*mounts, *(() if vault is None else (vault,))),
         networks=_networks(deployment),
         seccomp=f"{HERE}/{PROFILE}",
         publish=settings.publish,
-        environment=(
-            (("AGENT_SANDBOX__NETWORK__UPSTREAM", upstream),) if deployment.needs_proxy else ()
-        ),
+        environment=((UPSTREAM_VARIABLE, upstream),) if deployment.needs_proxy else (),
     )
 
 
@@ -123,7 +132,7 @@ image={shlex.quote(deployment.image)}
 
 
 def _egress(deployment: Deployment) -> str:
-    engine, name = _engine(deployment), f"{deployment.name}-egress"
+    engine, name = _engine(deployment), egress_name(deployment)
     private, outside = _private(deployment), f"{deployment.name}-outside"
     policy = replace(deployment.policy, limits=EGRESS_LIMITS)
     egress = replace(deployment, policy=policy, gpus=0, port=EGRESS_PORT, environment=())
@@ -131,6 +140,7 @@ def _egress(deployment: Deployment) -> str:
     groups = engine_flags(egress, surroundings, engine)
     words = [_quote(word) for group in groups for word in group.words]
     flags = " \\\n  ".join(words)
+    health = shlex.quote(f"--health-cmd={shlex.join(EGRESS_HEALTH)}")
     return f"""\
 # The only way out: a second container of the same image, which checks sandbox.network.allow once more.
 # The agent is on a network with it alone that leads nowhere else. It has no volumes and no secrets,
@@ -140,7 +150,8 @@ def _egress(deployment: Deployment) -> str:
 {engine} rm --force {name} >/dev/null 2>&1 || true
 {engine} run --detach --rm --pull=never --entrypoint=kos-agent \\
   {flags} \\
-  "$image" sandbox egress /agent --listen 0.0.0.0:{EGRESS_PORT}
+  {health} \\
+  "$image" {shlex.join(egress_command())}
 """
 
 

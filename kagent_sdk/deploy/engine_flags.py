@@ -26,6 +26,9 @@ LABEL = "io.kos.agent"
 """Of every container and image of an agent; its value is the agent's name. As an annotation of a
 container, with the value ``true``, it is what the OCI hook looks for."""
 
+MACHINE_NETWORK = "host"
+"""What engines call the network of the machine itself: none for an agent."""
+
 STOP_MARGIN_S = 5
 """Between the end of the agent's own grace and the engine's SIGKILL."""
 

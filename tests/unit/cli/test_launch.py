@@ -31,6 +31,7 @@ def test_plain_words_are_understood(line: str, launch: Launch) -> None:
         "--help",
         "-h",
         "agent other",
+        "agent --isolation container",
         "--port",
         "--port=1",
         "--port -1",

@@ -110,6 +110,12 @@ def test_a_port_opens_no_way_out(config: dict[str, Any]) -> None:
         rendered(config, read_settings(["publish=8080"]))
 
 
+def test_the_machines_own_network_is_none_for_an_agent() -> None:
+    """There every service of the machine would be in reach."""
+    with pytest.raises(DeployError, match="the machine's own"):
+        rendered(settings=read_settings(["network=host"]))
+
+
 def test_without_a_port_it_is_said_how_to_call() -> None:
     """Otherwise the agent would seem to be out of reach."""
     text = rendered().files["run.sh"]
