@@ -213,14 +213,15 @@ def test_an_image_on_another_distribution_is_laid_out_the_same(ubuntu_like: Imag
 def test_an_image_says_what_it_is_and_how_to_run_it(images: Images) -> None:
     """Engines, registries and scanners read it from the configuration alone."""
     text = images.podman.run("image", "inspect", images.name("debian-slim")).stdout
-    config = json.loads(text)[0]["Config"]
+    about = json.loads(text)[0]
+    config = about["Config"]
     environment = dict(entry.split("=", 1) for entry in config["Env"])
 
     assert config["User"] == "1000:1000"
     assert config["WorkingDir"] == "/agent"
     assert config["Entrypoint"] == ["kos-agent", "run"]
     assert config["StopSignal"] == "SIGTERM"
-    assert config["Healthcheck"]["Test"] == ["CMD", "kos-agent", "health"]
+    assert about["Healthcheck"]["Test"] == ["CMD", "kos-agent", "health"]
     assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert config["Labels"]["org.opencontainers.image.version"] == "0.1.0"
     assert config["Labels"]["org.opencontainers.image.created"].endswith("Z")
