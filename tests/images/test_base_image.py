@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.images.lockdown import Launcher
-from tests.images.podman import Podman, run_command
 
 from scripts.images.layers import Layer, from_line
 from tests.agents import REPOSITORY
+from tests.images.lockdown import Launcher
 from tests.images.node_image import have_node_image
+from tests.images.podman import Podman, run_command
 
 pytestmark = pytest.mark.timeout(900)
 
