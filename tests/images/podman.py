@@ -90,10 +90,15 @@ class Podman:
         for kind in ("network", "volume"):
             for name in self.find(kind, prefix):
                 self.run(kind, "rm", "--force", name)
-        images = self.run("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
-        for image in images:
-            if image.startswith(f"localhost/{prefix}"):
-                self.run("rmi", "--force", image, check=False)
+        start = f"localhost/{prefix}"
+        # Without filters it looks at all the layers of all images, which takes seconds.
+        found = self.run(
+            "images", f"--filter=reference={start}*", f"--filter=reference={start}*/*",
+            "--format={{.Repository}}:{{.Tag}}", check=False,
+        )  # fmt: skip
+        images = [name for name in found.stdout.split() if name.startswith(start)]
+        if images:
+            self.run("rmi", "--force", *images, check=False)
 
 
 @dataclass(slots=True)
