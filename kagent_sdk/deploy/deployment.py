@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 AGENT_FOLDER = "/agent"
 """Where the images have the agent."""
 
+MAX_TAG = 128
+"""Of an image's tag, as registries take it."""
+
 MAX_NAME = 63
 """Of a DNS label (RFC 1123)."""
 
@@ -96,7 +99,7 @@ def describe(config: AgentConfig, name: str, settings: Settings) -> Deployment:
     return Deployment(
         name=label,
         version=config.version,
-        image=settings.image or f"{label}:{config.version}",
+        image=settings.image or f"{label}:{to_tag(config.version)}",
         port=config.http.port,
         has_tls=config.http.tls is not None,
         has_client_ca=config.http.tls is not None and config.http.tls.client_ca is not None,
@@ -115,6 +118,11 @@ def to_label(name: str) -> str:
     """Return the DNS label that is nearest to a name (RFC 1123)."""
     label = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:MAX_NAME].strip("-")
     return label or "agent"
+
+
+def to_tag(version: str) -> str:
+    """Return the tag of an image that is nearest to a version (128 of letters, digits and ``_.-``)."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", version).lstrip(".-")[:MAX_TAG] or "latest"
 
 
 def policy_of(config: AgentConfig) -> Policy:
