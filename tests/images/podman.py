@@ -22,6 +22,9 @@ RUN_DEADLINE_S = 600.0
 MOST_PROCESSES = 4096
 """RLIMIT_NPROC of containers where it cannot be raised; the user's, in all containers together."""
 
+LISTINGS = 5
+"""Podman lists no image at all when another run removes one in the same moment."""
+
 CAP_SYS_RESOURCE = 1 << 24
 """capabilities(7)."""
 
@@ -90,10 +93,17 @@ class Podman:
         for kind in ("network", "volume"):
             for name in self.find(kind, prefix):
                 self.run(kind, "rm", "--force", name)
-        images = self.run("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
-        for image in images:
+        for image in self._list_images():
             if image.startswith(f"localhost/{prefix}"):
                 self.run("rmi", "--force", image, check=False)
+
+    def _list_images(self) -> list[str]:
+        words = ("images", "--format", "{{.Repository}}:{{.Tag}}")
+        for _ in range(LISTINGS):
+            done = self.run(*words, check=False)
+            if done.returncode == 0:
+                return done.stdout.split()
+        return self.run(*words).stdout.split()
 
 
 @dataclass(slots=True)
