@@ -22,7 +22,7 @@ from tests.images.podman import Container, Podman, run_command
 from tests.images.test_limits import (
     BUSY_S,
     LIMIT_BYTES,
-    SPIN_TWO,
+    SPIN_BESIDE,
     one_core_is_used,
     read_peak_bytes,
 )
@@ -198,8 +198,10 @@ def test_a_played_pod_has_one_core(player: Player) -> None:
     container = player.play()
     container.wait_ready()
 
-    assert one_core_is_used(lambda: float(container.exec("python3", "-c", SPIN_TWO).stdout))
-    assert one_core_is_used(lambda: float(container.call("spin", f"seconds:={BUSY_S}")))
+    beside = ("python3", "-c", SPIN_BESIDE)
+    worker = ("kind=threads", f"seconds:={BUSY_S}")
+    assert one_core_is_used(lambda: json.loads(container.exec(*beside).stdout))
+    assert one_core_is_used(lambda: container.call("spin", *worker))
 
 
 def test_what_a_played_agent_keeps_outlives_its_pod(player: Player) -> None:

@@ -15,7 +15,7 @@ from kagent_sdk.deploy.kubernetes.names import (
     metadata,
     selector,
 )
-from kagent_sdk.deploy.kubernetes.pod import EGRESS_PORT
+from kagent_sdk.deploy.topology import EGRESS_PORT
 from kagent_sdk.sandbox.policy import Destination
 
 if TYPE_CHECKING:

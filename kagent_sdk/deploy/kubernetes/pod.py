@@ -16,14 +16,20 @@ from kagent_sdk.deploy.kubernetes.names import (
     pod_metadata,
     selector,
 )
+from kagent_sdk.deploy.topology import (
+    EGRESS_CPU,
+    EGRESS_HEALTH,
+    EGRESS_MEMORY_BYTES,
+    EGRESS_PORT,
+    EGRESS_STOP_S,
+    egress_command,
+    environment_of,
+)
 from kagent_sdk.errors import DeployError
 from kagent_sdk.sandbox.policy import AGENT_ID, MEBIBYTE
 
 if TYPE_CHECKING:
     from kagent_sdk.deploy.deployment import Deployment, Volume
-
-EGRESS_PORT = 3128
-"""Where the second proxy listens."""
 
 STOP_S = 5
 """From the end of the agent's grace to the kill: its last writes, and a machine that is busy."""
@@ -93,17 +99,17 @@ def agent_template(deployment: Deployment, *, has_own_claims: bool) -> dict[str,
 
 def egress_template(deployment: Deployment) -> dict[str, Any]:
     """Return the template of the Pod that is the agent's way out."""
-    limits = {"cpu": "500m", "memory": "128Mi"}
+    limits = {"cpu": _cores(EGRESS_CPU), "memory": quantity(EGRESS_MEMORY_BYTES)}
     container = {
         "name": EGRESS,
         "image": deployment.image,
         "command": ["kos-agent"],
-        "args": ["sandbox", "egress", AGENT_FOLDER, "--listen", f"0.0.0.0:{EGRESS_PORT}"],
+        "args": list(egress_command()),
         **_egress_probes(deployment),
         "resources": {"requests": limits, "limits": limits},
         "securityContext": _container_security(),
     }
-    spec = {**_pod_rules(deployment, STOP_S), "containers": [container]}
+    spec = {**_pod_rules(deployment, EGRESS_STOP_S), "containers": [container]}
     return {"metadata": pod_metadata(deployment, EGRESS), "spec": spec}
 
 
@@ -173,18 +179,14 @@ def _spread(deployment: Deployment) -> dict[str, Any]:
 
 
 def _environment(deployment: Deployment) -> dict[str, Any]:
-    pairs = list(deployment.environment)
-    if deployment.needs_proxy:
-        upstream = f"{join(deployment.name, EGRESS)}:{EGRESS_PORT}"
-        pairs.append(("AGENT_SANDBOX__NETWORK__UPSTREAM", upstream))
+    pairs = environment_of(deployment).items()
     return {"env": [{"name": name, "value": value} for name, value in pairs]} if pairs else {}
 
 
 def _agent_probes(deployment: Deployment) -> dict[str, Any]:
     if deployment.settings.for_podman:
         # It asks over HTTP by curl, which the image has not, and from inside.
-        ask: dict[str, Any] = {"exec": {"command": ["kos-agent", "health"]}}
-        return {} if deployment.has_client_ca else {"livenessProbe": _liveness(ask)}
+        return {} if deployment.has_client_ca else _INSIDE
     if deployment.has_client_ca:
         why = comment(
             "The kubelet has no certificate to show: it can only see that the port is open."
@@ -195,12 +197,7 @@ def _agent_probes(deployment: Deployment) -> dict[str, Any]:
     return {
         "startupProbe": {**live, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 60},
         "livenessProbe": _liveness(live),
-        "readinessProbe": {
-            **ready,
-            "periodSeconds": 5,
-            "timeoutSeconds": 5,
-            "failureThreshold": 2,
-        },
+        "readinessProbe": _readiness(ready),
     }
 
 
@@ -216,15 +213,26 @@ def _liveness(ask: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _readiness(ask: dict[str, Any]) -> dict[str, Any]:
+    return {**ask, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 2}
+
+
+_INSIDE = {
+    "livenessProbe": _liveness({"exec": {"command": ["kos-agent", "health"]}}),
+    "readinessProbe": _readiness({"exec": {"command": ["kos-agent", "health", "--ready"]}}),
+}
+
+
 def _http(deployment: Deployment, path: str) -> dict[str, Any]:
     scheme = {"scheme": "HTTPS"} if deployment.has_tls else {}
     return {"httpGet": {"path": path, "port": deployment.port, **scheme}}
 
 
 def _egress_probes(deployment: Deployment) -> dict[str, Any]:
+    ask: dict[str, Any] = {"tcpSocket": {"port": EGRESS_PORT}}
     if deployment.settings.for_podman:
-        return {}
-    ask = {"tcpSocket": {"port": EGRESS_PORT}, "periodSeconds": 10, "timeoutSeconds": 5}
+        ask = {"exec": {"command": list(EGRESS_HEALTH)}}
+    ask |= {"periodSeconds": 10, "timeoutSeconds": 5}
     return {"livenessProbe": ask, "readinessProbe": ask}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from kagent_sdk.config import AgentConfig
-from kagent_sdk.deploy.deployment import describe
+from kagent_sdk.deploy.deployment import Deployment, describe
 from kagent_sdk.deploy.kubernetes import render
 from kagent_sdk.deploy.rendering import Rendering
 from kagent_sdk.deploy.settings import Settings
@@ -19,8 +19,13 @@ TLS = {"http": {"tls": {"certificate": "secrets/tls.crt", "key": "secrets/tls.ke
 
 def export(config: dict[str, Any] | None = None, **settings: Any) -> Rendering:
     """Render the manifests of the agent `shop`."""
+    return render(describe_shop(config, **settings))
+
+
+def describe_shop(config: dict[str, Any] | None = None, **settings: Any) -> Deployment:
+    """Describe the agent `shop`."""
     model = AgentConfig.model_validate({"name": "shop", **(config or {})})
-    return render(describe(model, "folder", Settings.model_validate(settings)))
+    return describe(model, "folder", Settings.model_validate(settings))
 
 
 def documents(config: dict[str, Any] | None = None, **settings: Any) -> dict[str, Any]:

@@ -203,11 +203,12 @@ def test_podman_gets_what_it_plays() -> None:
     key = "container.seccomp.security.alpha.kubernetes.io/agent"
 
     assert one["livenessProbe"]["exec"] == {"command": ["kos-agent", "health"]}
-    assert not {"startupProbe", "readinessProbe"} & one.keys()
+    assert one["readinessProbe"]["exec"] == {"command": ["kos-agent", "health", "--ready"]}
+    assert "startupProbe" not in one
     assert template["spec"]["volumes"][-1]["persistentVolumeClaim"]["claimName"] == "shop-vault"
     assert template["metadata"]["annotations"][key] == "localhost/seccomp.json"
     (way_out,) = found["Deployment/shop-egress"]["spec"]["template"]["spec"]["containers"]
-    assert "livenessProbe" not in way_out
+    assert way_out["livenessProbe"]["exec"]["command"][0] == "python3"
 
 
 def test_no_port_is_declared() -> None:

@@ -7,7 +7,15 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from tests.unit.deploy.kubernetes.manifests import ALLOWING, EXTERNAL, TLS, documents
+from kagent_sdk.deploy.lockdown.check import check
+from tests.unit.deploy.kubernetes.manifests import (
+    ALLOWING,
+    EXTERNAL,
+    TLS,
+    describe_shop,
+    documents,
+    export,
+)
 
 OLDEST, NEWEST = "1.30", "1.37"
 """Releases of Kubernetes that the manifests are for."""
@@ -51,6 +59,14 @@ def test_kubernetes_takes_every_document(
     assert known
     for document in known:
         kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize(("config", "settings"), CASES.values(), ids=CASES)
+def test_no_manifest_loosens_the_policy(config: dict[str, Any], settings: dict[str, Any]) -> None:
+    """What is exported is what `--check` wants, the way out too."""
+    text = "---\n".join(export(config, **settings).files.values())
+
+    assert check("kubernetes", text, describe_shop(config, **settings)) == ()
 
 
 def test_the_check_would_find_an_unknown_field() -> None:
