@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kagent_sdk.deploy.deployment import HOST_PROCESSES
 from kagent_sdk.deploy.engine_flags import (
     LABEL,
     PRIVILEGED_PORTS,
@@ -38,7 +37,7 @@ from kagent_sdk.deploy.topology import (
     vault_of,
 )
 from kagent_sdk.deploy.yaml_text import Block, comment_text, yaml_text
-from kagent_sdk.sandbox.policy import AGENT_ID
+from kagent_sdk.sandbox.policy import AGENT_ID, HOST_PROCESSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

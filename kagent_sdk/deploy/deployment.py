@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 AGENT_FOLDER = "/agent"
 """Where the images have the agent."""
 
-HOST_PROCESSES = 32
-"""Threads of the host, beside the processes of the workers: it has about ten."""
-
 MAX_TAG = 128
 """Of an image's tag, as registries take it."""
 

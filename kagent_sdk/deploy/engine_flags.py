@@ -10,8 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from kagent_sdk.deploy.deployment import HOST_PROCESSES
-from kagent_sdk.sandbox.policy import AGENT_ID, Limits
+from kagent_sdk.sandbox.policy import AGENT_ID, HOST_PROCESSES, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

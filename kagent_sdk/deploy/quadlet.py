@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
-from kagent_sdk.deploy.deployment import HOST_PROCESSES
 from kagent_sdk.deploy.engine_flags import LABEL, PRIVILEGED_PORTS, publish_address, stop_timeout_s
 from kagent_sdk.deploy.rendering import Rendering
 from kagent_sdk.deploy.seccomp import PROFILE, profile_text
@@ -30,7 +29,7 @@ from kagent_sdk.deploy.topology import (
     scratch_bytes,
     vault_of,
 )
-from kagent_sdk.sandbox.policy import AGENT_ID
+from kagent_sdk.sandbox.policy import AGENT_ID, HOST_PROCESSES
 
 if TYPE_CHECKING:
     from kagent_sdk.deploy.deployment import Deployment

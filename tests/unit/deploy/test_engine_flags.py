@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kagent_sdk.config import AgentConfig
-from kagent_sdk.deploy.deployment import HOST_PROCESSES, Deployment, describe
+from kagent_sdk.deploy.deployment import Deployment, describe
 from kagent_sdk.deploy.engine_flags import (
     Engine,
     Mount,
@@ -19,6 +19,7 @@ from kagent_sdk.deploy.engine_flags import (
     words_of,
 )
 from kagent_sdk.deploy.settings import Settings
+from kagent_sdk.sandbox.policy import HOST_PROCESSES
 
 NOWHERE = Surroundings("a", networks=("none",), seccomp="/s.json")
 
