@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,17 +32,23 @@ class Build:
     network: str | None = None
 
 
-def dockerfile_text(base: str, *, has_requirements: bool) -> str:
+def dockerfile_text(base: str, requirements: bytes | None = None) -> str:
     """Return the Dockerfile of an agent that has none: what it needs, then what it is.
 
     The code is copied last and belongs to root: a change of it installs nothing anew, and no process of
     the agent can change it.
+
+    Args:
+        base: the image that it is made from.
+        requirements: the content of requirements.txt, if there is one.
     """
     lines = [f"FROM {base}"]
-    if has_requirements:
+    if requirements is not None:
+        # buildah takes a step for done that mounts a file which has changed: the step has its digest.
+        digest = hashlib.sha256(requirements).hexdigest()[:16]
         lines.append(
             f"RUN --mount=type=bind,source={REQUIREMENTS},target=/tmp/{REQUIREMENTS} "
-            f"python3 -m pip install --no-cache-dir -r /tmp/{REQUIREMENTS}"
+            f"python3 -m pip install --no-cache-dir -r /tmp/{REQUIREMENTS} && : sha256 {digest}"
         )
     lines.append("COPY . /agent/")
     return "\n".join(lines) + "\n"

@@ -50,6 +50,8 @@ class Deployment:
         image: of the agent.
         port: of the control plane, in the container.
         has_tls: it speaks HTTPS.
+        has_client_ca: and only with who shows a certificate.
+        has_auth: a caller needs the agent's token.
         grace_s: what its shutdown takes at most.
         policy: the worker's; its paths are this machine's and mean nothing in a container.
         gpus: how many it is given.
@@ -64,6 +66,8 @@ class Deployment:
     image: str
     port: int
     has_tls: bool
+    has_client_ca: bool
+    has_auth: bool
     grace_s: float
     policy: Policy
     gpus: int
@@ -98,6 +102,8 @@ def describe(config: AgentConfig, name: str, settings: Settings) -> Deployment:
         image=settings.image or f"{label}:{to_tag(config.version)}",
         port=config.http.port,
         has_tls=config.http.tls is not None,
+        has_client_ca=config.http.tls is not None and config.http.tls.client_ca is not None,
+        has_auth=config.http.auth != "none",
         grace_s=config.shutdown.grace_s,
         policy=policy_of(config),
         gpus=config.limits.gpus,

@@ -108,7 +108,12 @@ def _make(
     base: str | None,
     network: str | None,
 ) -> None:
-    from kagent_sdk.deploy.build import Build, build_command, dockerfile_text  # noqa: PLC0415
+    from kagent_sdk.deploy.build import (  # noqa: PLC0415
+        REQUIREMENTS,
+        Build,
+        build_command,
+        dockerfile_text,
+    )
     from kagent_sdk.deploy.context import find_dockerfile, find_exclusions, stage  # noqa: PLC0415
 
     own = find_dockerfile(folder)
@@ -125,9 +130,9 @@ def _make(
             say(f"left out: {clean_line(shown)}")
         dockerfile = Path(temporary, "Dockerfile") if own is None else context / own
         if own is None:
-            has_requirements = (context / "requirements.txt").is_file()
-            text = dockerfile_text(base or BASE, has_requirements=has_requirements)
-            dockerfile.write_text(text, encoding="utf-8")
+            path = context / REQUIREMENTS
+            requirements = path.read_bytes() if path.is_file() else None
+            dockerfile.write_text(dockerfile_text(base or BASE, requirements), encoding="utf-8")
         build = Build(engine, str(context), str(dockerfile), network)
         _run(build_command(deployment, build))
 

@@ -199,11 +199,18 @@ def test_podmans_own_file_of_rules_is_left_to_it(agent: Path) -> None:
 
 def test_a_dockerfile_is_three_lines() -> None:
     """Requirements first: a change of the code installs nothing anew."""
-    lines = dockerfile_text("kos/agent-base", has_requirements=True).splitlines()
+    lines = dockerfile_text("kos/agent-base", b"httpx\n").splitlines()
 
     assert [line.split()[0] for line in lines] == ["FROM", "RUN", "COPY"]
-    assert "RUN" not in dockerfile_text("kos/agent-base", has_requirements=False)
+    assert "RUN" not in dockerfile_text("kos/agent-base")
     assert find_dockerfile(Path("/nowhere")) is None
+
+
+def test_changed_requirements_are_another_step() -> None:
+    """Buildah would take the step for done: what it mounts does not count."""
+    before, after = (dockerfile_text("base", text) for text in (b"httpx==1\n", b"httpx==2\n"))
+
+    assert before.splitlines()[1] != after.splitlines()[1]
 
 
 @pytest.mark.parametrize(("engine", "has_format"), [("podman", True), ("docker", False)])

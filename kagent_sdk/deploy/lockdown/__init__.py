@@ -1,0 +1,1 @@
+"""What a manifest says of a container, compared with what the agent's policy wants."""

@@ -1,0 +1,1 @@
+"""Manifests compared with the policy."""
