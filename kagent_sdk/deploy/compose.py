@@ -157,7 +157,10 @@ def _agent(deployment: Deployment, networks: Networks) -> list[Block]:
     ]
 
 
-_MOUNTS_NOTE = "All that is kept, and the secrets: no programs, no set-user-ID, no devices."
+_MOUNTS_NOTE = (
+    "All that is kept, and the secrets: no programs, no set-user-ID, no devices. (podman-compose 1.6 does "
+    "not pass noexec on for volumes; the workers' sandbox holds it all the same.)"
+)
 _TMPFS_NOTE = "Read-only and empty: there is no scratch but runtime/. Podman would lay writable memory over these."
 
 

@@ -74,7 +74,7 @@ def render(deployment: Deployment) -> Rendering:
 
 def folder_of(deployment: Deployment) -> str:
     """Return where the machine keeps what the units name: the profile, and the vault's folder."""
-    return f"/etc/kos/{deployment.name}"
+    return f"/srv/kos/{deployment.name}"
 
 
 def _notes(deployment: Deployment) -> tuple[str, ...]:
@@ -169,7 +169,7 @@ def _container(deployment: Deployment, name: str) -> Lines:
         "NoNewPrivileges=true",
         f"SeccompProfile={folder_of(deployment)}/{PROFILE}",
         "ReadOnly=true",
-        "PodmanArgs=--read-only-tmpfs=false",
+        "ReadOnlyTmpfs=false",
         "# What this machine's services have as their proxies is none of the agent's.",
         "PodmanArgs=--http-proxy=false",
     ]

@@ -60,7 +60,12 @@ def yaml_text(blocks: Iterable[Block], level: int = 0) -> str:
 
 
 def comment_text(text: str) -> str:
-    """Return text as lines of comment; its own line breaks stay, control characters do not."""
+    """Return text as lines of comment; its own line breaks stay, control characters do not.
+
+    An empty text is no line.
+    """
+    if not text:
+        return ""
     text = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
     lines = [
         fill(line, WIDTH, initial_indent="# ", subsequent_indent="# ") or "#"

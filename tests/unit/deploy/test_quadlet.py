@@ -20,7 +20,16 @@ KNOWN = {
     "Container": {
         *("AddDevice", "Annotation", "ContainerName", "DropCapability", "Environment", "Exec"),
         *("Group", "HealthCmd", "Image", "Label", "Network", "NoNewPrivileges", "PidsLimit"),
-        *("PodmanArgs", "PublishPort", "ReadOnly", "SeccompProfile", "Sysctl", "Ulimit", "User"),
+        *(
+            "PodmanArgs",
+            "PublishPort",
+            "ReadOnly",
+            "ReadOnlyTmpfs",
+            "SeccompProfile",
+            "Sysctl",
+            "Ulimit",
+            "User",
+        ),
         *("Volume",),
     },
     "Network": {"NetworkName", "Internal"},
@@ -94,7 +103,7 @@ def test_there_is_a_unit_for_everything() -> None:
         "shop-runtime.volume",
         "shop.container",
     ]
-    assert any("/etc/kos/shop/secrets must be there" in note for note in rendering.notes)
+    assert any("/srv/kos/shop/secrets must be there" in note for note in rendering.notes)
 
 
 def test_both_containers_are_locked_down() -> None:
@@ -106,12 +115,12 @@ def test_both_containers_are_locked_down() -> None:
         assert (container["User"], container["Group"]) == (["1000"], ["1000"])
         assert container["DropCapability"] == ["all"]
         assert container["NoNewPrivileges"] == ["true"]
-        assert container["ReadOnly"] == ["true"]
-        assert container["SeccompProfile"] == ["/etc/kos/shop/seccomp.json"]
+        assert (container["ReadOnly"], container["ReadOnlyTmpfs"]) == (["true"], ["false"])
+        assert container["SeccompProfile"] == ["/srv/kos/shop/seccomp.json"]
         assert container["Ulimit"] == ["core=0:0", "nofile=1024:1024"]
         assert container["Annotation"] == ["io.kos.agent=true"]
         assert container["Label"] == ["io.kos.agent=shop"]
-        assert {"--read-only-tmpfs=false", "--http-proxy=false", "--cpus=1"} <= set(arguments)
+        assert {"--http-proxy=false", "--cpus=1"} <= set(arguments)
         assert "AutoUpdate" not in container
     agent = found["shop.container"]["Container"]
 
@@ -121,7 +130,7 @@ def test_both_containers_are_locked_down() -> None:
     assert agent["Volume"] == [
         "shop-runtime.volume:/agent/runtime:rw,noexec,nosuid,nodev",
         "shop-logs.volume:/agent/logs:rw,noexec,nosuid,nodev",
-        "/etc/kos/shop/secrets:/agent/secrets:ro,noexec,nosuid,nodev",
+        "/srv/kos/shop/secrets:/agent/secrets:ro,noexec,nosuid,nodev",
     ]
 
 
