@@ -289,6 +289,16 @@ def test_volumes_of_a_stateful_set_are_known() -> None:
     assert found("kubernetes", as_yaml(documents)) == []
 
 
+def test_what_kubernetes_mounts_read_only_is_no_place_to_write() -> None:
+    """A ConfigMap beside the agent's files gives it nothing that the cluster has not written."""
+    documents = kubernetes()
+    spec = documents[0]["spec"]["template"]["spec"]
+    spec["volumes"].append({"name": "more", "configMap": {"name": "more"}})
+    spec["containers"][0]["volumeMounts"].append({"name": "more", "mountPath": "/srv/more"})
+
+    assert found("kubernetes", as_yaml(documents)) == []
+
+
 def test_a_sidecar_is_asked_what_every_container_is_asked() -> None:
     """It shares the agent's network; its limits and files are its own matter."""
     documents = kubernetes()
