@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -22,6 +22,7 @@ from kagent_sdk.protocol.sse import SSE_CONTENT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from ssl import SSLContext
 
     from kagent_sdk.cli.target import Target
 
@@ -141,8 +142,7 @@ class AgentClient:
         headers: Mapping[str, str] | None,
         timeout_s: float,
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = self._connect(timeout_s)
-        with closing(connection):
+        with self._connected(timeout_s) as connection:
             with self._translated():
                 connection.request(
                     method, self._base_path + path, body, self._headers(body, headers or {})
@@ -188,13 +188,30 @@ class AgentClient:
             b"".join(chunks),
         )
 
-    def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
+    @contextmanager
+    def _connected(self, timeout_s: float) -> Iterator[http.client.HTTPConnection]:
+        if not self.target.relay:
+            with closing(self._connection(timeout_s)) as connection:
+                yield connection
+            return
+        from kagent_sdk.cli.containers import open_relay  # noqa: PLC0415 - starts a program
+
+        with ExitStack() as stack:
+            with self._translated():
+                channel = stack.enter_context(open_relay(self.target.relay, timeout_s))
+                if self._is_tls:
+                    context = client_context_of(self.target)
+                    channel = context.wrap_socket(channel, server_hostname=self._host)
+            connection = stack.enter_context(closing(self._connection(timeout_s)))
+            connection.sock = channel
+            yield connection
+
+    def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
         if not self._is_tls:
             return http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
-        from kagent_sdk.cli.tls import client_context  # noqa: PLC0415 - pydantic and yaml
-
+        context = client_context_of(self.target)
         return http.client.HTTPSConnection(
-            self._host, self._port, timeout=timeout_s, context=client_context(self.target)
+            self._host, self._port, timeout=timeout_s, context=context
         )
 
     def _headers(self, body: bytes | None, headers: Mapping[str, str]) -> dict[str, str]:
@@ -226,6 +243,13 @@ class AgentClient:
             yield
         except (OSError, http.client.HTTPException) as exc:
             raise UnreachableError(explain_failure(exc, self.target.url)) from exc
+
+
+def client_context_of(target: Target) -> SSLContext:
+    """Return the context for the connections to an agent; see `kagent_sdk.cli.tls`."""
+    from kagent_sdk.cli.tls import client_context  # noqa: PLC0415 - pydantic and yaml
+
+    return client_context(target)
 
 
 def path_of(*words: str) -> str:

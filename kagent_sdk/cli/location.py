@@ -45,18 +45,26 @@ def remote_target(url: str, credentials: Credentials, environ: Mapping[str, str]
 def local_target(directory: Path, credentials: Credentials, environ: Mapping[str, str]) -> Target:
     """Return the agent that runs in a folder; without a token file its own vault has the token.
 
+    One that runs in a container is reached by way of its engine.
+
     Raises:
         UnreachableError: none runs there.
         UsageError: the token file cannot be used.
     """
-    url = running_url(directory)
+    document = _running(directory)
+    url = reachable_url(check_url(document["url"]))
+    relay: tuple[str, ...] = ()
+    if _is_elsewhere(document):
+        from kagent_sdk.cli.containers import find_relay  # noqa: PLC0415 - starts an engine
+
+        relay = find_relay(directory, url)
     token = named_token(credentials.token_file, environ) or vault_token(directory)
     certificate = None
     if url.startswith("https:"):
         from kagent_sdk.cli.tls import own_certificate  # noqa: PLC0415 - ssl, pydantic and yaml
 
         certificate = own_certificate(directory, environ)
-    return Target(url, token, certificate, credentials.client_certificate)
+    return Target(url, token, certificate, credentials.client_certificate, relay)
 
 
 def check_url(url: str) -> str:
@@ -83,8 +91,8 @@ def check_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def running_url(directory: Path) -> str:
-    """Return the address of the agent that runs in a folder.
+def _running(directory: Path) -> dict[str, Any]:
+    """Return what the host of the agent that runs in a folder says of itself.
 
     Raises:
         UnreachableError: none runs there.
@@ -101,12 +109,20 @@ def running_url(directory: Path) -> str:
         raise UnreachableError(
             f"{shown}/{HOST_FILE} is damaged; restart the agent, or name its address with --url URL"
         )
-    if not is_alive(pid):
+    if not _is_elsewhere(document) and not is_alive(pid):
         raise UnreachableError(
             f"no agent is running in {shown} (the last one, process {pid}, is gone); {start}",
             code="not_running",
         )
-    return reachable_url(check_url(url))
+    return document
+
+
+def _is_elsewhere(document: dict[str, Any]) -> bool:
+    """Tell whether a host is in another container than this process: its numbers mean nothing here."""
+    from kagent_sdk.host.announcement import pid_namespace  # noqa: PLC0415 - for a running agent
+
+    theirs, ours = document.get("pid_namespace"), pid_namespace()
+    return theirs is not None and ours is not None and theirs != ours
 
 
 def show_path(path: Path) -> str:

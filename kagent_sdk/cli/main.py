@@ -52,6 +52,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "doctor": Entry("doctor", "Show what of the sandbox is in force, and what to do."),
     },
     "Deploy": {
+        "build": Entry("build", "Build the agent's image."),
         "export": Entry("export", "Print manifests: compose, Kubernetes, Quadlet and more."),
     },
     "Keep": {

@@ -18,12 +18,14 @@ class Target:
         token: the bearer token, or None when there is none to send.
         certificate: the one that it must show, as PEM; None for one that the system trusts.
         client_certificate: file with the certificate and key to show to it, if it asks.
+        relay: a program whose stdin and stdout lead to it; empty: it is reached directly.
     """
 
     url: str
     token: str | None = field(default=None, repr=False)
     certificate: str | None = None
     client_certificate: Path | None = None
+    relay: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

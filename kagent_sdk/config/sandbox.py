@@ -135,6 +135,10 @@ class SandboxNetworkConfig(Section):
     inject: tuple[InjectConfig, ...] = Field(
         (), max_length=100, description="Headers with secrets that the host adds for the worker."
     )
+    upstream: Where | None = Field(
+        None,
+        description="Another egress proxy, host and port: what is not of this site is reached by it.",
+    )
     listen: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = Field(
         (), max_length=100, description="TCP ports that the worker may listen on."
     )
@@ -143,6 +147,13 @@ class SandboxNetworkConfig(Section):
         description="Sockets of the file system; unset: with isolation bwrap, and for a "
         "worker.command that notifies.",
     )
+
+    @field_validator("upstream")
+    @classmethod
+    def _name_the_proxy(cls, upstream: str | None) -> str | None:
+        if upstream is not None and upstream.startswith("*."):
+            raise ValueError(f'"{upstream}" is a pattern; a proxy has one name')
+        return upstream
 
     @model_validator(mode="after")
     def _allow_what_is_injected(self) -> Self:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 AGENT_FOLDER = "/agent"
 """Where the images have the agent."""
 
+MAX_TAG = 128
+"""Of an image's tag, as registries take it."""
+
 MAX_NAME = 63
 """Of a DNS label (RFC 1123)."""
 
@@ -47,6 +50,8 @@ class Deployment:
         image: of the agent.
         port: of the control plane, in the container.
         has_tls: it speaks HTTPS.
+        has_client_ca: and only with who shows a certificate.
+        has_auth: a caller needs the agent's token.
         grace_s: what its shutdown takes at most.
         policy: the worker's; its paths are this machine's and mean nothing in a container.
         gpus: how many it is given.
@@ -61,6 +66,8 @@ class Deployment:
     image: str
     port: int
     has_tls: bool
+    has_client_ca: bool
+    has_auth: bool
     grace_s: float
     policy: Policy
     gpus: int
@@ -92,9 +99,11 @@ def describe(config: AgentConfig, name: str, settings: Settings) -> Deployment:
     return Deployment(
         name=label,
         version=config.version,
-        image=settings.image or f"{label}:{config.version}",
+        image=settings.image or f"{label}:{to_tag(config.version)}",
         port=config.http.port,
         has_tls=config.http.tls is not None,
+        has_client_ca=config.http.tls is not None and config.http.tls.client_ca is not None,
+        has_auth=config.http.auth != "none",
         grace_s=config.shutdown.grace_s,
         policy=policy_of(config),
         gpus=config.limits.gpus,
@@ -109,6 +118,11 @@ def to_label(name: str) -> str:
     """Return the DNS label that is nearest to a name (RFC 1123)."""
     label = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:MAX_NAME].strip("-")
     return label or "agent"
+
+
+def to_tag(version: str) -> str:
+    """Return the tag of an image that is nearest to a version (128 of letters, digits and ``_.-``)."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", version).lstrip(".-")[:MAX_TAG] or "latest"
 
 
 def policy_of(config: AgentConfig) -> Policy:

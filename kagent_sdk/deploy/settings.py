@@ -18,6 +18,17 @@ Image = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]
 PublishedAt = Annotated[
     str, StringConstraints(pattern=r"^(([0-9.]{7,15}|\[[0-9a-f:]{2,45}\]):)?[0-9]{1,5}$")
 ]
+AbsolutePath = Annotated[
+    str, StringConstraints(pattern=r"^(/[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*)+$", max_length=4096)
+]
+
+NodePath = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}){0,5}$"
+    ),
+]
+"""Relative, and never up: no part begins with a dot."""
 
 
 class Settings(Section):
@@ -44,10 +55,40 @@ class Settings(Section):
     publish: PublishedAt | None = Field(
         None, description="compose, quadlet, docker-run: where the machine shows the port."
     )
+    engine: Literal["podman", "docker"] = Field("podman", description="docker-run: for which one.")
+    network: DnsLabel | None = Field(
+        None, description="docker-run: a network of the engine; give one that leads nowhere out."
+    )
+    mesh: DnsLabel = Field(
+        "kos-mesh",
+        description="compose, quadlet: the network that agents share, without a way out.",
+    )
     orchestrator_image: Image | None = Field(
         None, description="compose: run an orchestrator of this image beside the agent."
     )
+    hook_path: AbsolutePath = Field(
+        "/usr/local/libexec/kos-agent-hook", description="oci-hook: where the program will stand."
+    )
+    hook_for: Literal["containers", "pods"] = Field(
+        "containers",
+        description="oci-hook: pods share network and IPC; a kubelet limits processes itself.",
+    )
+    folder: AbsolutePath | None = Field(
+        None, description="nsjail: the agent's folder on the machine; /srv/NAME if unset."
+    )
+    python: AbsolutePath = Field(
+        "/opt/kos",
+        description="nsjail: the virtual environment on the machine that has kos-agent.",
+    )
     monitoring: bool = Field(default=False, description="kubernetes: add a ServiceMonitor.")
+    seccomp_profile: NodePath | None = Field(
+        None,
+        description="kubernetes: a profile on the node, below the kubelet's folder of profiles; "
+        "else the runtime's own.",
+    )
+    for_podman: bool = Field(
+        default=False, description="kubernetes: for podman play kube, not for a cluster."
+    )
 
 
 def read_settings(pairs: Iterable[str]) -> Settings:

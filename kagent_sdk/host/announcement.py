@@ -29,6 +29,7 @@ def announce(
     path = directory / "runtime" / "host.json"
     document = {
         "pid": os.getpid(),
+        "pid_namespace": pid_namespace(),
         "url": url,
         "agent": agent,
         "version": version,
@@ -43,3 +44,15 @@ def announce(
         yield
     finally:
         path.unlink(missing_ok=True)
+
+
+def pid_namespace() -> int | None:
+    """Return what tells this process's namespace of process ids from others (pid_namespaces(7)).
+
+    Numbers of processes, and addresses of this machine alone, mean the same only within it: a container
+    has one of its own. None where the kernel does not tell.
+    """
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return None

@@ -220,7 +220,8 @@ def make_access(network: SandboxNetworkConfig) -> Access:
         added = Injection(one.header, one.prefix, one.secret, one.tls)
         injections[where] = (*injections.get(where, ()), added)
     allow = (Destination(*parse_destination(text)) for text in network.allow)
-    return Access(Rules(allow), injections)
+    upstream = network.upstream and Destination(*parse_destination(network.upstream))
+    return Access(Rules(allow), injections, upstream or None)
 
 
 def egress_environment(grant: Grant | None) -> dict[str, str]:

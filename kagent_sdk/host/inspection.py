@@ -229,6 +229,7 @@ def _check_cgroup(policy: Policy, pid: int) -> tuple[Finding, ...]:
         memory_bytes=sample.memory.limit_bytes,
         cpu_cores=sample.cpu.limit_cores,
         processes=sample.pids.limit,
+        is_shared=_read(f"/proc/{pid}/cgroup") == _read("/proc/self/cgroup"),
         where=f"cgroup {sample.version}" if sample.version else "no cgroups",
     )
     return (finding,)

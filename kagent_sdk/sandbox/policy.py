@@ -14,6 +14,10 @@ counts all of a stack as data from the start, touched or not: without this room 
 AGENT_ID = 1000
 """User and group that a process becomes when it was started by root."""
 
+HOST_PROCESSES = 32
+"""Threads of the host, beside the processes of the workers, where one limit is for both: it has
+about ten."""
+
 
 class Mode(enum.StrEnum):
     """What happens with a control that cannot be applied."""

@@ -106,6 +106,7 @@ class Rig:
 
     Attributes:
         proxy, observer, resolver: its parts.
+        access: of whoever has `TOKEN`.
         port: where it listens on 127.0.0.1.
     """
 
@@ -113,6 +114,7 @@ class Rig:
     observer: Observer
     resolver: Resolver
     port: int
+    access: Access
 
     @property
     def url(self) -> str:
@@ -189,17 +191,15 @@ async def running_proxy(
     vault = {} if secrets is None else secrets
     means = Means(resolve or resolver, trusting_context, vault.get, observer, bounds or Bounds())
     proxy = Proxy(means)
-    proxy.admit(
-        TOKEN,
-        Access(
-            Rules(Destination(*parse_destination(text)) for text in allow),
-            {parse_authority(to): (one,) for to, one in (inject or {}).items()},
-        ),
+    access = Access(
+        Rules(Destination(*parse_destination(text)) for text in allow),
+        {parse_authority(to): (one,) for to, one in (inject or {}).items()},
     )
+    proxy.admit(TOKEN, access)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(proxy.serve(listener))
         try:
-            yield Rig(proxy, observer, resolver, listener.getsockname()[1])
+            yield Rig(proxy, observer, resolver, listener.getsockname()[1], access)
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)

@@ -76,7 +76,7 @@ class Stage:
 
     def ground(self) -> Ground:
         """Return the facts of now, with a new prey, and put back what attempts may have taken."""
-        _put_victims(self.field, self.agent.directory)
+        put_victims(self.field, self.agent.directory)
         return Ground(
             agent=str(self.agent.directory),
             field=str(self.field),
@@ -154,8 +154,8 @@ def running_stage(
         root = Path(tempfile.mkdtemp(prefix="kos-stage-", dir="/tmp"))
         stack.callback(shutil.rmtree, root, ignore_errors=True)
         root.chmod(0o755)
-        field = _lay_out_field(root / "field")
-        directory = _lay_out_agent(root / "agent", scenario, config, vault or {})
+        field = lay_out_field(root / "field")
+        directory = lay_out_agent(root / "agent", scenario, config, vault or {})
         environment = agent_environment({"KOS_TEST_HOSTS_SECRET": SECRET}, uuid.uuid4().hex)
         # Here it is the sandbox that is tested, as it is by default.
         environment.pop("AGENT_WORKER__USER", None)
@@ -202,7 +202,7 @@ def _start(
     return RunningAgent(directory, process, log_file, environment[MARKER_NAME])
 
 
-def _lay_out_field(field: Path) -> Path:
+def lay_out_field(field: Path) -> Path:
     """Make what lies outside of the agent's folder."""
     (field / "victims").mkdir(parents=True)
     (field / "secret").write_text(SECRET)
@@ -217,7 +217,7 @@ def _lay_out_field(field: Path) -> Path:
     return field
 
 
-def _lay_out_agent(
+def lay_out_agent(
     directory: Path, scenario: Scenario, config: str, vault: Mapping[str, str]
 ) -> Path:
     """Make the agent's folder: the attempts are its author's code."""
@@ -238,7 +238,8 @@ def _lay_out_agent(
     return directory
 
 
-def _put_victims(field: Path, directory: Path) -> None:
+def put_victims(field: Path, directory: Path) -> None:
+    """Put down what attempts take away or change, outside and in the agent's folder."""
     names = ("removed", "renamed", "truncated", "mode", "times", "attributes")
     own = [directory / "runtime" / name for name in ("decoy", "removable")]
     for path in (*(field / "victims" / name for name in names), *own):

@@ -1,4 +1,7 @@
-"""kos-agent run: the host, for the command lines that `kagent_sdk.cli.launch` leaves to click."""
+"""kos-agent run: the host, for the command lines that `kagent_sdk.cli.launch` leaves to click.
+
+With ``--isolation container`` it is the engine's `run`, and the host is inside.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from kagent_sdk.cli.boundary import UsageError
 from kagent_sdk.cli.launch import MAX_PORT, MAX_WORKERS, Launch, start
 
 
@@ -18,10 +22,34 @@ from kagent_sdk.cli.launch import MAX_PORT, MAX_WORKERS, Launch, start
 @click.option(
     "--workers", type=click.IntRange(1, MAX_WORKERS), help="How many workers (worker.count)."
 )
-def command(directory: Path, host: str | None, port: int | None, workers: int | None) -> int:
+@click.option(
+    "--isolation",
+    type=click.Choice(["process", "container"]),
+    default="process",
+    help="container: in the image that kos-agent build makes, with every flag of the policy.",
+)
+@click.option("--image", metavar="IMAGE", help="container: another image than NAME:VERSION.")
+@click.option("--engine", type=click.Choice(["podman", "docker"]), help="container: with which.")
+@click.option("--network", metavar="NAME", help="container: a network of the engine.")
+def command(
+    directory: Path,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    isolation: str,
+    **wishes: str | None,
+) -> int:
     """Run the agent in DIR until it is told to stop.
 
     DIR is the folder with entrypoint.py and config.yaml; the current one if it is not given. It may
     also be the path of an entrypoint. The options win over config.yaml and the environment.
     """
-    return start(Launch(directory, host, port, workers))
+    launch = Launch(directory, host, port, workers)
+    if isolation == "container":
+        from kagent_sdk.cli.container_run import Wishes, run_container  # noqa: PLC0415 - few need it
+
+        return run_container(launch, Wishes(**wishes))
+    for option, value in wishes.items():
+        if value is not None:
+            raise UsageError(f"--{option} is for --isolation container")
+    return start(launch)

@@ -7,7 +7,7 @@ from importlib import import_module
 import click
 from typing_extensions import override
 
-COMMANDS = {"exec": "sandbox_exec", "export": "sandbox_export"}
+COMMANDS = {"egress": "sandbox_egress", "exec": "sandbox_exec", "export": "sandbox_export"}
 """The module in this folder of each."""
 
 

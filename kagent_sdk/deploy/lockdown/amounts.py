@@ -9,8 +9,7 @@ from kagent_sdk.deploy.deployment import Deployment
 from kagent_sdk.deploy.lockdown.facts import Lockdown, Role
 from kagent_sdk.deploy.lockdown.loosening import Loosening
 from kagent_sdk.deploy.lockdown.spelling import amount_of, spelling
-from kagent_sdk.sandbox.export import HOST_PROCESSES
-from kagent_sdk.sandbox.policy import Limits
+from kagent_sdk.sandbox.policy import HOST_PROCESSES, Limits
 
 ENGINE_STOP_S = 10
 """What podman and docker wait for unless they are told."""

@@ -96,6 +96,7 @@ HARMLESS = frozenset(
         "--health-start-period",
         "--health-timeout",
         "--hostname",
+        "--http-proxy",
         "--init",
         "--interactive",
         "--ip",

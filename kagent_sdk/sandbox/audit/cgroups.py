@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kagent_sdk.sandbox.audit.table import observe
 from kagent_sdk.sandbox.controls import Control, Finding, Verdict
-from kagent_sdk.sandbox.policy import MEBIBYTE, Policy
+from kagent_sdk.sandbox.policy import HOST_PROCESSES, MEBIBYTE, Policy
 
 ROUNDING = 1.01
 """The kernel rounds memory to pages and cores to microseconds of a period."""
@@ -16,6 +16,7 @@ def check_cgroup(
     memory_bytes: int | None,
     cpu_cores: float | None,
     processes: int | None,
+    is_shared: bool,
     where: str,
 ) -> Finding:
     """Judge the limits of the cgroup of a process against those of the policy.
@@ -25,21 +26,23 @@ def check_cgroup(
         memory_bytes: the smallest limit around the process; None where there is none.
         cpu_cores: as above.
         processes: as above.
+        is_shared: the host is in it too, as in a container: its threads are counted with them.
         where: how to call the files.
     """
     limits = policy.limits
+    room = HOST_PROCESSES if is_shared else 0
     rows = (
-        ("memory", limits.memory_bytes, memory_bytes, _mebibytes(memory_bytes)),
-        ("cores", limits.cpu_cores, cpu_cores, f"{cpu_cores or 0:g}"),
-        ("processes", limits.processes, processes, str(processes)),
+        ("memory", limits.memory_bytes, 0, memory_bytes, _mebibytes(memory_bytes)),
+        ("cores", limits.cpu_cores, 0, cpu_cores, f"{cpu_cores or 0:g}"),
+        ("processes", limits.processes, room, processes, str(processes)),
     )
     words, bounded, tight = [], [], []
-    for name, wanted, actual, text in rows:
+    for name, wanted, more, actual, text in rows:
         if wanted is None:
             continue
         words.append(f"{name} not limited" if actual is None else f"{name} {text}")
         bounded.append(actual is not None)
-        tight.append(actual is not None and actual <= wanted * ROUNDING)
+        tight.append(actual is not None and actual <= wanted * ROUNDING + more)
     if not words:
         return observe(Control.CGROUP, policy, Verdict.NOT_ASKED_FOR, "no limits", "the policy")
     verdict = (

@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from kagent_sdk.errors import SandboxError
 from kagent_sdk.sandbox.audit.canaries import DONE, Attempt, attempts_for, judge, make_attempt
 from kagent_sdk.sandbox.audit.process import check_limits, check_status
+from kagent_sdk.sandbox.audit.routes import has_way_out
 from kagent_sdk.sandbox.audit.table import check_egress, observe
 from kagent_sdk.sandbox.audit.targets import Targets, make_targets
 from kagent_sdk.sandbox.audit.wire import (
@@ -105,7 +106,10 @@ def examine(question: Question, confine: Confine) -> tuple[Finding, ...]:
             ),
             _check_descriptors(policy, answer.descriptors),
             *_check_namespaces(question),
-            *check_egress(policy),
+            *check_egress(
+                policy,
+                has_way_out=has_way_out(_read("/proc/net/route"), _read("/proc/net/ipv6_route")),
+            ),
             *(
                 judge(policy, attempt, before, inside)
                 for attempt, before, inside in zip(attempts, outside, answer.outcomes, strict=True)

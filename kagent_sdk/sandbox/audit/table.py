@@ -196,11 +196,19 @@ OF_SURROUNDINGS = frozenset(
 """Controls that hold, or do not, whatever the sandbox applies to the worker."""
 
 
-def check_egress(policy: Policy) -> tuple[Finding, ...]:
-    """Return what the kernel cannot hold of a policy with a proxy: it knows ports, and no hosts."""
+def check_egress(policy: Policy, *, has_way_out: bool = True) -> tuple[Finding, ...]:
+    """Return what the kernel cannot hold of a policy with a proxy: it knows ports, and no hosts.
+
+    Args:
+        policy: what is expected.
+        has_way_out: a gateway is there to other networks.
+    """
     if policy.isolation is Isolation.BWRAP or not policy.network.connect:
         return ()
     port = policy.network.connect[0]
+    if not has_way_out:
+        actual = f"no route out; of neighbours port {port}, the proxy's, can be reached"
+        return (observe(Control.EGRESS, policy, Verdict.IN_FORCE, actual, "/proc/net/route"),)
     open_way = observe(
         Control.EGRESS,
         policy,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from kagent_sdk.errors import EgressError
 from kagent_sdk.sandbox.egress.bodies import carry_body
 from kagent_sdk.sandbox.egress.client import Client
+from kagent_sdk.sandbox.egress.connecting import Stream
 from kagent_sdk.sandbox.egress.dialing import dial
 from kagent_sdk.sandbox.egress.heads import (
     CHUNKED,
@@ -21,9 +22,10 @@ from kagent_sdk.sandbox.egress.heads import (
     passed_on,
     write_head,
 )
-from kagent_sdk.sandbox.egress.means import Means
+from kagent_sdk.sandbox.egress.means import Access, Means
 from kagent_sdk.sandbox.egress.passage import Passage
-from kagent_sdk.sandbox.egress.rules import Rules, show
+from kagent_sdk.sandbox.egress.rules import show
+from kagent_sdk.sandbox.egress.upstream import dial_upstream
 
 MAX_INTERIM = 10
 """Responses of 1xx before the one that counts."""
@@ -73,15 +75,16 @@ class Forwarding:
         self._means = means
         self._on_answer = on_answer
         self._is_given_up = False
+        self._is_absolute = False
 
-    async def run(self, rules: Rules) -> bool:
+    async def run(self, access: Access) -> bool:
         """Do it; return whether the client's connection can be used again.
 
         Raises:
             EgressError: there is no connection, or no answer that can be passed on.
             OSError: a connection is lost.
         """
-        reader, writer = await dial(rules, self._passage, self._means, self._order.tls)
+        reader, writer = await self._dial(access)
         self._client.when_gone(lambda: self._give_up(writer))
         upload = asyncio.create_task(self._send(writer), name="egress-upload")
         try:
@@ -99,6 +102,14 @@ class Forwarding:
             writer.transport.abort()
         self._passage.outcome = "done"
         return can_go_on
+
+    async def _dial(self, access: Access) -> Stream:
+        upstream = access.upstream_for(self._passage)
+        if upstream is None or self._order.tls is not None:
+            return await dial(access, self._passage, self._means, self._order.tls)
+        # Through CONNECT it lets nothing but TLS: it forwards such a request as this proxy does.
+        self._is_absolute = True
+        return await dial_upstream(upstream, self._passage, self._means)
 
     def _give_up(self, writer: asyncio.StreamWriter) -> None:
         """Nobody is left to answer: what the destination does meanwhile is for nothing."""
@@ -131,7 +142,14 @@ class Forwarding:
         ]
         if head.body == CHUNKED:
             headers.append(("Transfer-Encoding", "chunked"))
-        return write_head(f"{head.method} {self._order.path} HTTP/1.1", headers)
+        return write_head(f"{head.method} {self._target()} HTTP/1.1", headers)
+
+    def _target(self) -> str:
+        path = self._order.path
+        if not self._is_absolute:
+            return path
+        # RFC 9112, 3.2.4: what asks for a server as a whole has no path at all then.
+        return f"http://{self._where()}{'' if path == '*' else path}"
 
     def _is_default_port(self) -> bool:
         return self._passage.port == (80 if self._order.tls is None else 443)

@@ -6,8 +6,9 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kagent_sdk.sandbox.egress.passage import Observer
-from kagent_sdk.sandbox.egress.rules import Rules
+from kagent_sdk.sandbox.egress.passage import Observer, Passage
+from kagent_sdk.sandbox.egress.rules import Rules, leads_inside
+from kagent_sdk.sandbox.policy import Destination
 
 CHUNK_BYTES = 64 * 1024
 """What is read at a time, and what may wait on a connection in one direction, twice."""
@@ -62,10 +63,17 @@ class Access:
     Attributes:
         rules: where to.
         injections: by host and port; the host as `parse_authority` returns it.
+        upstream: another egress proxy, by way of which everything outside this site is reached;
+            None: it is dialled from here.
     """
 
     rules: Rules
     injections: Mapping[tuple[str, int], tuple[Injection, ...]] = field(default_factory=dict)
+    upstream: Destination | None = None
+
+    def upstream_for(self, passage: Passage) -> Destination | None:
+        """Return the proxy by way of which a destination is reached; None: it is dialled from here."""
+        return None if leads_inside(passage.entry, passage.host) else self.upstream
 
 
 @dataclass(frozen=True, slots=True)

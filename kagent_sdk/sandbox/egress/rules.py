@@ -130,6 +130,19 @@ class Rules:
         )
 
 
+def leads_inside(entry: Destination, host: str) -> bool:
+    """Tell whether a destination is one of this site's, by its address or by the kind of its name.
+
+    Args:
+        entry: that it falls under.
+        host: as `parse_authority` returns it.
+    """
+    address = parse_address(host)
+    if address is not None:
+        return kind_of(address) is not AddressKind.GLOBAL
+    return entry.host == "localhost" or _is_private_name(entry.host)
+
+
 def _canonical(host: str) -> str:
     address = parse_address(host)
     return host if address is None else str(address)

@@ -133,13 +133,13 @@ class Session:
 
     async def _take(self, head: RequestHead, wish: Wish, access: Access, passage: Passage) -> bool:
         if wish.way is Way.TUNNEL:
-            await open_tunnel(self._client, passage, access.rules, self._means, self._note_answer)
+            await open_tunnel(self._client, passage, access, self._means, self._note_answer)
             return False
         order = Order(head, wish.path)
         if wish.way is Way.INJECT:
             order = await self._inject(order, wish, access)
         forwarding = Forwarding(self._client, order, passage, self._means, self._note_answer)
-        return await forwarding.run(access.rules)
+        return await forwarding.run(access)
 
     async def _inject(self, order: Order, wish: Wish, access: Access) -> Order:
         injections = access.injections.get((wish.host, wish.port), ())

@@ -16,9 +16,8 @@ from kagent_sdk.sandbox.egress.client_hello import (
     read_client_hello,
 )
 from kagent_sdk.sandbox.egress.dialing import dial
-from kagent_sdk.sandbox.egress.means import CHUNK_BYTES, Means
+from kagent_sdk.sandbox.egress.means import CHUNK_BYTES, Access, Means
 from kagent_sdk.sandbox.egress.passage import Passage
-from kagent_sdk.sandbox.egress.rules import Rules
 
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
@@ -26,7 +25,7 @@ _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 async def open_tunnel(
     client: Client,
     passage: Passage,
-    rules: Rules,
+    access: Access,
     means: Means,
     on_answer: Callable[[], object],
 ) -> None:
@@ -35,7 +34,7 @@ async def open_tunnel(
     Args:
         client: who asked.
         passage: where to.
-        rules: say which addresses may be.
+        access: says which addresses may be.
         means: see there.
         on_answer: called before the client is told that there is a connection.
 
@@ -43,7 +42,7 @@ async def open_tunnel(
         EgressError: there is no connection, or what the client sent may not pass.
         OSError: a connection is lost.
     """
-    reader, writer = await dial(rules, passage, means)
+    reader, writer = await dial(access, passage, means)
     try:
         on_answer()
         client.writer.write(_ESTABLISHED)

@@ -118,3 +118,13 @@ def test_a_problem_that_is_found_later_can_name_its_line_too(tmp_path: Path) -> 
     assert loaded.describe(("sandbox", "write", 0), "covers code") == (
         "config.yaml:3: sandbox.write[0]: covers code"
     )
+
+
+def test_the_proxy_on_the_way_has_one_name(tmp_path: Path) -> None:
+    """It is dialled without a check: config.yaml alone says who it is."""
+    config = read(tmp_path, 'network: {upstream: "Shop-egress:3128"}')
+
+    assert config.network.upstream == "shop-egress:3128"
+    assert read(tmp_path, "network: {}").network.upstream is None
+    with pytest.raises(ConfigError, match="is a pattern; a proxy has one name"):
+        read(tmp_path, 'network: {upstream: "*.example.com:3128"}')

@@ -433,7 +433,10 @@ QUADLET: dict[str, tuple[Change, str]] = {
     "no group": (last("Group=0"), "user"),
     "writable root": (unline("ReadOnly="), "read_only_root"),
     "root taken back": (last("ReadOnly="), "read_only_root"),
-    "podman's scratch": (unline("ReadOnlyTmpfs="), "read_only_root"),
+    "podman's scratch": (
+        lambda unit, _: re.sub("(ReadOnlyTmpfs|PodmanArgs=--read-only-tmpfs)=false.*", "", unit),
+        "read_only_root",
+    ),
     "capabilities kept": (unline("DropCapability="), "capabilities"),
     "one added": (line("AddCapability=CAP_NET_RAW"), "capabilities"),
     "new privileges": (unline("NoNewPrivileges="), "no_new_privileges"),

@@ -147,6 +147,23 @@ def test_commands_are_found_however_they_are_called(script: str, expected: str) 
     assert expected in controls("docker-run", script)
 
 
+@pytest.mark.parametrize(
+    ("volume", "expected"),
+    [
+        ("/var/lib/kos/digest/runtime:/agent/runtime:rw,noexec,nosuid,nodev", []),
+        ("/etc/kos/digest/secrets:/agent/secrets:ro", []),
+        ("/etc:/agent/secrets:ro", ["files"]),
+        ("/var/lib/docker/x:/agent/runtime:noexec,nosuid,nodev", ["files"]),
+        ("/etc/kos/digest/other:/srv:ro", ["files"]),
+    ],
+)
+def test_folders_of_the_machine(volume: str, expected: list[str]) -> None:
+    """What is the agent's lies somewhere; what is the machine's is nobody else's."""
+    script = DOCKER_RUN.replace('"$@" "$image"', f'"$@" -v {volume} "$image"')
+
+    assert controls("docker-run", script) == expected
+
+
 def test_a_network_without_a_name_is_none() -> None:
     """A command that would fail makes nothing."""
     assert controls("docker-run", f"podman network create --internal\n{DOCKER_RUN}") == []

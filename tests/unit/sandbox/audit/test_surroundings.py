@@ -9,7 +9,7 @@ from kagent_sdk.sandbox.audit.mounts import check_root, mount_of, parse_mountinf
 from kagent_sdk.sandbox.audit.places import is_given
 from kagent_sdk.sandbox.audit.surroundings import check_host_memory, check_vault
 from kagent_sdk.sandbox.controls import Finding, Severity, Verdict
-from kagent_sdk.sandbox.policy import MEBIBYTE, Limits, Policy
+from kagent_sdk.sandbox.policy import HOST_PROCESSES, MEBIBYTE, Limits, Policy
 
 POLICY = Policy()
 
@@ -68,10 +68,17 @@ def cgroup(
     cpu_cores: float | None = 1.0,
     processes: int | None = 128,
     policy: Policy = POLICY,
+    *,
+    is_shared: bool = False,
 ) -> Finding:
     """Return the finding on a cgroup with these limits."""
     return check_cgroup(
-        policy, memory_bytes=memory_bytes, cpu_cores=cpu_cores, processes=processes, where="v2"
+        policy,
+        memory_bytes=memory_bytes,
+        cpu_cores=cpu_cores,
+        processes=processes,
+        is_shared=is_shared,
+        where="v2",
     )
 
 
@@ -88,6 +95,15 @@ def test_a_limit_that_is_loose_or_not_there_makes_it_weaker() -> None:
     assert "processes not limited" in cgroup(processes=None).actual
     assert cgroup(memory_bytes=1024 * MEBIBYTE).verdict is Verdict.WEAKER
     assert cgroup(None, None, None).verdict is Verdict.MISSING
+
+
+def test_where_the_host_is_in_it_too_there_is_room_for_its_threads() -> None:
+    """A container has one limit for both; the manifests give it that much more."""
+    limit = 128 + HOST_PROCESSES
+
+    assert cgroup(processes=limit, is_shared=True).verdict is Verdict.IN_FORCE
+    assert cgroup(processes=limit + 2, is_shared=True).verdict is Verdict.WEAKER
+    assert cgroup(processes=limit).verdict is Verdict.WEAKER
 
 
 def test_limits_that_are_not_asked_for_are_not_missed() -> None:

@@ -191,6 +191,15 @@ def test_a_proxy_on_the_loopback_leaves_a_gap() -> None:
     assert check_egress(POLICY) == ()
 
 
+def test_without_a_route_out_the_gap_is_none() -> None:
+    """An engine's internal network: that number leads to neighbours alone, which the table says."""
+    network = Network(allow=(Destination("example.com", 443),), connect=(4321,))
+    (held,) = check_egress(Policy(network=network), has_way_out=False)
+
+    assert held.verdict is Verdict.IN_FORCE
+    assert "4321" in held.actual
+
+
 @pytest.mark.parametrize(
     ("policy", "words"),
     [

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kagent_sdk.errors import EgressError
 from kagent_sdk.sandbox.egress.addresses import parse_address
-from kagent_sdk.sandbox.egress.rules import Rules, parse_authority, show
+from kagent_sdk.sandbox.egress.rules import Rules, leads_inside, parse_authority, show
 from kagent_sdk.sandbox.policy import Destination
 
 
@@ -182,3 +182,28 @@ def test_where_a_name_may_not_lead(entries: list[str], address: str) -> None:
 
     assert caught.value.reason == "address"
     assert f'sandbox.network.allow: ["{show(str(checked), 443)}"]' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "host", "is_inside"),
+    [
+        ("api.example.com:443", "api.example.com", False),
+        ("*.example.com:443", "a.internal.example.com", False),
+        ("*.internal:443", "a.internal", True),
+        ("db.home.arpa:443", "db.home.arpa", True),
+        ("redis:6379", "redis", True),
+        ("localhost:1", "localhost", True),
+        ("10.0.0.1:1", "10.0.0.1", True),
+        ("169.254.169.254:80", "169.254.169.254", True),
+        ("[fd00::1]:1", "fd00::1", True),
+        ("1.1.1.1:53", "1.1.1.1", False),
+        ("[2606:4700::1111]:53", "2606:4700::1111", False),
+    ],
+)
+def test_what_is_of_this_site_is_told_without_a_name_server(
+    entry: str, host: str, *, is_inside: bool
+) -> None:
+    """A host without a route out has none, and must know what to ask another proxy for."""
+    found = rules(entry).find(host, int(entry.rpartition(":")[2]))
+
+    assert leads_inside(found, host) is is_inside
