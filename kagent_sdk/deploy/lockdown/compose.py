@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kagent_sdk.deploy.deployment import Deployment
-from kagent_sdk.deploy.lockdown.data import at, items, mapping, numbered, shown, texts
+from kagent_sdk.deploy.lockdown.data import at, is_misfit, items, mapping, numbered, shown, texts
 from kagent_sdk.deploy.lockdown.documents import Document, read_documents
 from kagent_sdk.deploy.lockdown.draft import Draft
 from kagent_sdk.deploy.lockdown.facts import Lockdown, Network
@@ -71,6 +71,18 @@ HARMLESS = frozenset(
 DRIVERS = (None, "bridge", "overlay")
 """Of networks whose ``internal`` means no route out."""
 
+SHAPES: Mapping[str, type] = MappingProxyType(
+    {
+        "deploy": dict,
+        "devices": list,
+        "healthcheck": dict,
+        "ports": list,
+        "ulimits": dict,
+        "volumes": list,
+    }
+)
+"""What stands behind keys; engines refuse another shape, or make something of it."""
+
 RUNTIMES = frozenset({"crun", "kata", "nvidia", "runc", "runsc"})
 
 NO_WORDS: frozenset[str] = frozenset()
@@ -126,13 +138,14 @@ def _read_service(document: Document, name: str, value: Any, wanted: Deployment)
         draft.say("image", shown(value["image"]), service.where("image"))
     _join(service)
     for key, content in value.items():
-        if key in READERS and content is not None:
+        if is_misfit(content, SHAPES.get(key, object)):
+            draft.unknown(f"{key}, of another shape", service.where(key))
+        elif key in READERS and content is not None:
             READERS[key](service, content, key)
         elif key not in HARMLESS | READERS.keys() and not _is_extension(key):
             draft.unknown(key, service.where(key))
-    for key in ("include", "extends"):
-        if at(document.value, key) is not None:
-            draft.unknown(f"{key}: what other files say", document.where(key))
+    if at(document.value, "include") is not None:
+        draft.unknown("include: what other files say", document.where("include"))
     return draft.finish(role_of(wanted, draft.values.get("command", ())), NO_WORDS)
 
 

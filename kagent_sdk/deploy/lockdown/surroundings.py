@@ -13,8 +13,25 @@ from kagent_sdk.sandbox.paths import is_within
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the container's own, where multiprocessing has its locks
 
-OF_THE_MACHINE = ("/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/var/lib", "/var/run")
-"""Whoever is given these has the machine, its secrets, or its engine."""
+OF_THE_MACHINE = (
+    "/boot",
+    "/dev",
+    "/proc",
+    "/root",
+    "/run",
+    "/sys",
+    "/var/lib/containers",
+    "/var/lib/docker",
+    "/var/lib/kubelet",
+    "/var/run",
+)
+"""Whoever is given something of these has the machine, its secrets, or its engine."""
+
+SHARED = ("/etc", "/var/lib")
+"""The machine's too; below them an agent may have a folder of its own."""
+
+WHOLE = frozenset({"/", "//", "/home", "/opt", "/srv", "/usr", "/var", *SHARED})
+"""Too much for any agent."""
 
 READ_ONLY_KINDS = frozenset({"configMap", "secret", "projected", "downwardAPI"})
 """Kubernetes mounts them read-only, whatever is said."""
@@ -40,12 +57,14 @@ def _mount(wanted: Deployment, found: Lockdown, mount: Mount) -> Iterator[Loosen
     is_agent = found.role is Role.AGENT
     vault = wanted.vault or f"{AGENT_FOLDER}/secrets/vault.json"
     label = f"{mount.source} on {target}" if mount.source else f"{mount.kind} on {target}"
-    if mount.kind == "bind" and _is_of_the_machine(mount.source):
+    is_vault = is_agent and _is_vault(target, vault)
+    is_ours = is_agent and any(is_within(target, volume.target) for volume in wanted.volumes)
+    if mount.kind == "bind" and _is_of_the_machine(mount.source, is_ours=is_ours or is_vault):
         yield Loosening("files", "nothing of the machine", label, mount.where, "remove it")
-    elif is_agent and _is_vault(target, vault):
+    elif is_vault:
         if mount.is_writable and mount.kind not in READ_ONLY_KINDS:
             yield Loosening("vault", "read-only", "writable", mount.where, "mount it read-only")
-    elif is_agent and any(is_within(target, volume.target) for volume in wanted.volumes):
+    elif is_ours:
         for word in mount.allows:
             fix = f"mount it no{word}"
             yield Loosening("files", f"no{word}", f"{label}: {word}", mount.where, fix, "warning")
@@ -73,11 +92,14 @@ def _other_mount(mount: Mount, label: str, target: str) -> Iterator[Loosening]:
         yield Loosening("files", "what the image has", text, mount.where, fix, "warning")
 
 
-def _is_of_the_machine(source: str) -> bool:
+def _is_of_the_machine(source: str, *, is_ours: bool) -> bool:
     path = posixpath.normpath(source)
-    if path in {"/", "//", "/home", "/var", "/usr"} or path.endswith(".sock"):
-        return True
-    return any(is_within(path, folder) for folder in OF_THE_MACHINE)
+    folders = OF_THE_MACHINE if is_ours else (*OF_THE_MACHINE, *SHARED)
+    return (
+        path in WHOLE
+        or path.endswith(".sock")
+        or any(is_within(path, folder) for folder in folders)
+    )
 
 
 def _port(wanted: Deployment, found: Lockdown, port: Port) -> Iterator[Loosening]:
@@ -108,7 +130,7 @@ def _network(wanted: Deployment, found: Lockdown, joined: Joined) -> Iterator[Lo
     elif kind is Network.ORDINARY:
         fix = spelling(found.kind, "network")
         yield Loosening("egress", "no route out", f"{joined.name} leads out", place, fix)
-    elif kind is Network.UNSEEN and joined.name != getattr(wanted.settings, "network", None):
+    elif kind is Network.UNSEEN and joined.name != wanted.settings.network:
         text = f"the file does not say whether {joined.name} leads out"
         fix = spelling(found.kind, "network")
         yield Loosening("egress", "no route out", text, place, fix, "warning")

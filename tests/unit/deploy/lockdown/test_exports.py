@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ import yaml
 from kagent_sdk.deploy.deployment import Deployment
 from kagent_sdk.deploy.lockdown.check import CHECKS, check
 from kagent_sdk.deploy.rendering import TARGETS
+from kagent_sdk.errors import DeployError
 from tests.unit.deploy.lockdown.manifests import GOOD, OPEN, PROXIED, beside, deployment
 
 Beside = Callable[[str], str | None]
@@ -20,20 +21,16 @@ Change = Callable[[str, Deployment], str]
 Service = dict[str, Any]
 
 
-def exported(target: str, wanted: Deployment) -> tuple[str, Beside] | None:
-    """Return what is exported now, or None while there is no such exporter."""
-    if find_spec(f"kagent_sdk.deploy.{TARGETS[target].module}") is None:
-        return None
+def exported(target: str, wanted: Deployment) -> tuple[str, Beside]:
+    """Return what is exported, and the files beside it."""
     rendering = TARGETS[target].load().render(wanted)
     return rendering.files[rendering.main], rendering.files.get
 
 
-def manifests(target: str, wanted: Deployment) -> Iterator[tuple[str, Beside]]:
-    """Yield the manifest by hand and the exported one."""
-    if target in GOOD:
-        yield GOOD[target], beside
-    if (made := exported(target, wanted)) is not None:
-        yield made
+@cache
+def manifests(target: str) -> tuple[tuple[str, Beside], ...]:
+    """Return the manifest by hand and the exported one."""
+    return (GOOD[target], beside), exported(target, deployment(PROXIED))
 
 
 def controls(target: str, text: str, wanted: Deployment, near: Beside) -> set[str]:
@@ -65,18 +62,13 @@ def test_what_is_exported_loosens_nothing(target: str, config: str) -> None:
     """A checker that finds fault with our own manifests is not believed about others."""
     for settings in SETTINGS:
         wanted = deployment(CONFIGS[config], **settings)
-        made = _made(target, wanted)
-        if made is not None:
-            assert check(target, made[0], wanted, made[1]) == ()
+        try:
+            text, near = exported(target, wanted)
+        except DeployError:
+            assert "publish" in settings  # a port of a network that leads nowhere
+            continue
 
-
-def _made(target: str, wanted: Deployment) -> tuple[str, Beside] | None:
-    from kagent_sdk.errors import DeployError  # noqa: PLC0415 - for what cannot be exported
-
-    try:
-        return exported(target, wanted)
-    except DeployError:
-        return None
+        assert check(target, text, wanted, near) == ()
 
 
 @pytest.mark.parametrize("target", GOOD)
@@ -433,7 +425,10 @@ QUADLET: dict[str, tuple[Change, str]] = {
     "no group": (last("Group=0"), "user"),
     "writable root": (unline("ReadOnly="), "read_only_root"),
     "root taken back": (last("ReadOnly="), "read_only_root"),
-    "podman's scratch": (unline("ReadOnlyTmpfs="), "read_only_root"),
+    "podman's scratch": (
+        lambda unit, _: re.sub("(ReadOnlyTmpfs|PodmanArgs=--read-only-tmpfs)=false.*", "", unit),
+        "read_only_root",
+    ),
     "capabilities kept": (unline("DropCapability="), "capabilities"),
     "one added": (line("AddCapability=CAP_NET_RAW"), "capabilities"),
     "new privileges": (unline("NoNewPrivileges="), "no_new_privileges"),
@@ -480,8 +475,7 @@ def test_each_single_loosening_is_found(target: str, name: str) -> None:
     """One forgotten line of forty is what happens; it must not be lost among the right ones."""
     change, control = CHANGES[target][name]
     wanted = deployment(PROXIED)
-    for text, near in manifests(target, wanted):
+    for text, near in manifests(target):
         loosened = change(text, wanted)
 
         assert control in controls(target, loosened, wanted, near)
-        assert controls(target, text, wanted, near) == set()
