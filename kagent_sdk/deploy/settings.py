@@ -53,7 +53,7 @@ class Settings(Section):
         description="kubernetes: the Secret with vault.json; else the folder of the machine.",
     )
     publish: PublishedAt | None = Field(
-        None, description="compose, quadlet, docker-run: where the machine shows the port."
+        None, description="compose, quadlet, docker-run, nsjail: where the machine shows the port."
     )
     engine: Literal["podman", "docker"] = Field("podman", description="docker-run: for which one.")
     network: DnsLabel | None = Field(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from kagent_sdk.config.sandbox import WRITABLE, parse_destination
 from kagent_sdk.host.grounds import (
     Grounds,
+    find_gpu_devices,
+    find_gpu_files,
     find_grounds,
     outermost,
     resolve,
@@ -88,6 +90,7 @@ class Confinement:
             directory,
             *self.grounds.read,
             *resolve_safely(_within(directory, sandbox.read), write),
+            *(find_gpu_files() if config.limits.gpus else ()),
         )
         return Policy(
             mode=Mode(sandbox.mode),
@@ -99,6 +102,7 @@ class Confinement:
             hidden=(*secluded.folders, *secluded.files),
             network=_network(config, connect),
             limits=limits_of(sandbox),
+            devices=find_gpu_devices() if config.limits.gpus else (),
             require=sandbox.require,
         )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -73,6 +75,30 @@ SYSTEM_FILES = (
 WRITABLE_FILES = ("/dev/null", "/dev/shm")  # noqa: S108 - shm: locks of multiprocessing
 """What every program may write besides its own."""
 
+GPU_READ = (
+    # Which drivers there are, and where the GPUs sit: CUDA, OpenCL and Vulkan look here.
+    "/etc/OpenCL/vendors",
+    "/etc/glvnd",
+    "/etc/nvidia",
+    "/etc/vulkan",
+    "/sys/bus/pci/devices",
+    "/sys/class/drm",
+    "/sys/class/nvidia",
+    "/sys/module/nvidia",
+    "/sys/module/nvidia_uvm",
+)
+
+GPU_DEVICE = re.compile(r"nvidia([0-9]{1,3}|ctl|-uvm|-uvm-tools|-modeset)")
+"""In /dev: the cards, and what all of them need. Others (fabric, NVLink) are the administrator's."""
+
+GPU_FOLDERS = {
+    "/dev/nvidia-caps": re.compile(r"nvidia-cap[0-9]{1,5}"),
+    "/dev/dri": re.compile(r"renderD[0-9]{1,3}"),
+}
+"""Parts of GPUs (MIG), and GPUs without the screen."""
+
+PCI = re.compile(r"pci[0-9a-f]{4}:[0-9a-f]{2}")
+
 MAX_LINKS = 40
 """On the way to one file; the kernel's own bound (path_resolution(7))."""
 
@@ -108,6 +134,43 @@ def find_grounds(search_path: Iterable[str]) -> Grounds:
         execute=outermost((*resolve((*PROGRAMS, *filter(None, loaded_from))), *code)),
         code=outermost(code),
     )
+
+
+def find_gpu_devices(root: str = "/dev") -> tuple[str, ...]:
+    """Return the devices of GPUs, as far as this machine or container has them; absolute.
+
+    Args:
+        root: where devices are.
+    """
+    folders = {root: GPU_DEVICE} | {
+        root + folder.removeprefix("/dev"): pattern for folder, pattern in GPU_FOLDERS.items()
+    }
+    return tuple(
+        f"{folder}/{name}"
+        for folder, pattern in folders.items()
+        for name in _names(folder)
+        if pattern.fullmatch(name) and _is_device(f"{folder}/{name}")
+    )
+
+
+def find_gpu_files() -> tuple[str, ...]:
+    """Return what CUDA and its like read of a machine, beside what every program does."""
+    buses = (f"/sys/devices/{name}" for name in _names("/sys/devices") if PCI.fullmatch(name))
+    return resolve((*GPU_READ, *buses))
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _is_device(path: str) -> bool:
+    try:
+        return stat.S_ISCHR(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def worker_search_path() -> list[str]:

@@ -52,6 +52,7 @@ class _Page:
             _collect_workers(self._status),
             _collect_processes(self._status),
             _collect_cgroup(self._status),
+            _collect_gpus(self._status),
             _collect_loops(self._status),
             _collect_state(self._status),
             _collect_requests(self._counters),
@@ -216,6 +217,16 @@ def _collect_cgroup(status: Status) -> Iterator[Metric]:
         ("resource", "scope"),
         _list_pressures(resources.pressure),
     )
+
+
+def _collect_gpus(status: Status) -> Iterator[Metric]:
+    for name, text, member in (
+        ("kagent_gpu_memory_used_bytes", "GPU memory in use, whoever's.", "memory_used_bytes"),
+        ("kagent_gpu_memory_bytes", "GPU memory that there is.", "memory_total_bytes"),
+        ("kagent_gpu_utilization_ratio", "Share of time that it computed.", "utilization_ratio"),
+    ):
+        rows = [((gpu.index,), getattr(gpu, member)) for gpu in status.gpus.devices]
+        yield _gauge(name, text, ("gpu",), rows)
 
 
 def _list_pressures(pressures: PressuresInfo) -> Iterator[Row]:

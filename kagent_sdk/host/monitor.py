@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kagent_sdk.config.models import AgentConfig, LimitsConfig
 from kagent_sdk.host.engine import Engine
+from kagent_sdk.host.gpus import Gpus
 from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.memory import MemoryUse, MemoryVerdict, find_lack_of_room, judge_memory
 from kagent_sdk.host.processes import ProcessReader, ProcessSample
@@ -31,6 +32,7 @@ class Monitor:
     Attributes:
         cgroup, processes: the last samples.
         memory: the last verdict.
+        gpus: sampled when somebody asks, never by `run`.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Monitor:
         self._process_reader = ProcessReader()
         self._lock = asyncio.Lock()
         self._finished = 0
+        self.gpus = Gpus(config.limits.gpus)
         self.cgroup: CgroupSample | None = None
         self.processes: dict[int, ProcessSample] = {}
         self.memory = MemoryVerdict(is_near_limit=False, ratio=None, use=None)
@@ -58,6 +61,7 @@ class Monitor:
     def configure(self, limits: LimitsConfig) -> None:
         """Take over new limits, for the samples to come."""
         self._limits = limits
+        self.gpus.wanted = limits.gpus
 
     async def run(self) -> None:
         """Sample until cancelled."""

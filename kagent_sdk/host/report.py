@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import platform
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from kagent_sdk import __version__
 from kagent_sdk.host.audit import HostAudit
 from kagent_sdk.host.cgroup import CgroupSample
 from kagent_sdk.host.cgroup_files import Pressure
+from kagent_sdk.host.gpus import Gpus
 from kagent_sdk.host.health import Verdict
 from kagent_sdk.host.lifecycle import LifecycleState
 from kagent_sdk.host.monitor import Monitor
@@ -39,6 +41,7 @@ def build_status(host: HostParts) -> status.Status:
         health=_health(host),
         processes=(_host_process(host, monitor), *(_worker(host, monitor, p) for p in places)),
         resources=_resources(host, monitor),
+        gpus=_gpus(monitor.gpus),
         tasks=_tasks(host),
         capabilities=_capabilities(host),
         loops=tuple(
@@ -67,6 +70,19 @@ def build_status(host: HostParts) -> status.Status:
         sandbox=_sandbox(host.audit),
         egress=EgressInfo.model_validate(host.egress.section()),
         last_exit=LastExit(host=host.exits.host, worker=host.exits.worker),
+    )
+
+
+def _gpus(gpus: Gpus) -> status.GpusInfo:
+    found = None if gpus.sample.gpus is None else len(gpus.sample.gpus)
+    note = gpus.sample.note
+    if not note and found is not None and found < gpus.wanted:
+        note = f"limits.gpus is {gpus.wanted}, and {found} can be seen"
+    return status.GpusInfo(
+        wanted=gpus.wanted,
+        found=found,
+        note=note or None,
+        devices=tuple(status.GpuInfo(**asdict(gpu)) for gpu in gpus.sample.gpus or ()),
     )
 
 

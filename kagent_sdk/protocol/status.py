@@ -144,6 +144,28 @@ class ResourcesInfo(Part):
     pressure: PressuresInfo = PressuresInfo()
 
 
+class GpuInfo(Part):
+    """One GPU, as its driver tells of it."""
+
+    index: int = Field(description="By the driver's count, from 0.")
+    name: str | None = None
+    uuid: str | None = None
+    memory_used_bytes: int | None = Field(None, description="By all processes, of whoever's.")
+    memory_total_bytes: int | None = None
+    utilization_ratio: float | None = Field(
+        None, description="Share of the driver's last sampling period in which it was computing."
+    )
+
+
+class GpusInfo(Part):
+    """GPUs: what the agent is to have, and what there is."""
+
+    wanted: int = Field(0, description="limits.gpus.")
+    found: int | None = Field(None, description="null: not known, or nobody asked.")
+    note: str | None = Field(None, description="What is in the way of knowing, or missing.")
+    devices: tuple[GpuInfo, ...] = ()
+
+
 class TasksInfo(Part):
     """Tasks now, and since the host started."""
 
@@ -314,6 +336,7 @@ class Status(Part):
     health: HealthInfo
     processes: tuple[ProcessInfo, ...] = ()
     resources: ResourcesInfo = ResourcesInfo()
+    gpus: GpusInfo = GpusInfo()
     tasks: TasksInfo = TasksInfo()
     capabilities: tuple[CapabilityInfo, ...] = ()
     loops: tuple[LoopInfo, ...] = ()

@@ -177,13 +177,14 @@ def _capabilities(_plan: dict[str, Any]) -> Row:
 
 def _files(plan: dict[str, Any]) -> Row:
     from kagent_sdk.sandbox import landlock  # noqa: PLC0415
-    from kagent_sdk.sandbox.paths import make_rules  # noqa: PLC0415
+    from kagent_sdk.sandbox.paths import DEVICE, make_rules  # noqa: PLC0415
 
     abi = landlock.find_abi()
     plan["abi"] = 0
     if shortage := find_shortage(abi, plan["mode"], plan["isolation"]):
         raise FailureError("files", shortage, NEWER_KERNEL)
     rules = make_rules(plan["read"], plan["write"], plan["execute"], plan["hidden"], _children)
+    rules.update(dict.fromkeys(plan["devices"], DEVICE))
     absent = landlock.restrict(abi, rules, plan["listen"], plan["connect"])
     plan["abi"] = abi
     return (

@@ -70,6 +70,8 @@ def _mounts(policy: Policy, is_folder: Callable[[str], bool | None]) -> list[str
         steps[path] = "--ro-bind"
     for path in _outside(("/proc", "/dev/null", "/dev/shm"), policy.write):  # noqa: S108 - as above
         steps[path] = "--dev-bind" if path.startswith("/dev/") else "--bind"
+    for path in policy.devices:
+        steps[path] = "--dev-bind"
     for path in policy.hidden:
         steps[path] = "hide"
     words: list[str] = []

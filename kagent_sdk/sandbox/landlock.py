@@ -10,7 +10,7 @@ import os
 import stat
 
 from kagent_sdk.sandbox.kernel import syscall
-from kagent_sdk.sandbox.paths import EXECUTE, LIST, READ, WRITE
+from kagent_sdk.sandbox.paths import DEVICE, EXECUTE, LIST, READ, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ FS_MAKE_FIFO = 1 << 10
 FS_MAKE_SYM = 1 << 12
 FS_REFER = 1 << 13
 FS_TRUNCATE = 1 << 14
-_FILES = FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE
+FS_IOCTL_DEV = 1 << 15
+_FILES = FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE | FS_IOCTL_DEV
 _MAKE = FS_MAKE_DIR | FS_MAKE_REG | FS_MAKE_SOCK | FS_MAKE_FIFO | FS_MAKE_SYM
 """Character and block devices are made by nobody: MAKE_CHAR and MAKE_BLOCK are denied everywhere."""
 
@@ -47,9 +48,10 @@ _ACCESS = {
     LIST: FS_READ_DIR,
     READ: FS_READ_FILE,
     EXECUTE: FS_EXECUTE,
+    DEVICE: FS_READ_FILE | FS_WRITE_FILE | FS_IOCTL_DEV,
     WRITE: FS_WRITE_FILE | FS_REMOVE_DIR | FS_REMOVE_FILE | FS_REFER | FS_TRUNCATE | _MAKE,
 }
-_HANDLED_FS = {1: (1 << 13) - 1, 2: FS_REFER, 3: FS_TRUNCATE, 5: 1 << 15}  # 15: IOCTL_DEV
+_HANDLED_FS = {1: (1 << 13) - 1, 2: FS_REFER, 3: FS_TRUNCATE, 5: FS_IOCTL_DEV}
 """What each ABI can deny, beside what those before it can."""
 
 NET_BIND = 1 << 0

@@ -19,6 +19,8 @@ LIST = 1
 READ = 2
 WRITE = 4
 EXECUTE = 8
+DEVICE = 16
+"""A device may be told to do things (ioctl(2)), beyond reading and writing."""
 
 MAX_ENTRIES = 10_000
 """Entries of a folder that has to be granted child by child: each costs a rule (5 µs)."""

@@ -25,6 +25,7 @@ def make_plan(policy: Policy) -> dict[str, object]:
         "write": policy.write,
         "execute": policy.execute,
         "hidden": policy.hidden,
+        "devices": policy.devices,
         "listen": network.listen,
         "connect": None if network.external else network.connect,
         "limits": {

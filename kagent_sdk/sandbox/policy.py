@@ -109,6 +109,7 @@ class Policy:
         hidden: what stays unreadable, even inside a folder of ``read``, ``write`` or ``execute``:
             the rules are made around it.
         network, limits: see there.
+        devices: what may be read, written and told to do things (ioctl(2)): character devices.
         keep_fds: descriptors that stay open, besides 0, 1 and 2.
         require: names of controls without which the process does not start in any mode.
     """
@@ -122,5 +123,6 @@ class Policy:
     hidden: tuple[str, ...] = ()
     network: Network = Network()
     limits: Limits = Limits()
+    devices: tuple[str, ...] = ()
     keep_fds: tuple[int, ...] = ()
     require: tuple[str, ...] = ()

@@ -17,11 +17,14 @@ from pathlib import Path
 import pytest
 
 from kagent_sdk.sandbox.controls import Control, Verdict
+from kagent_sdk.sandbox.landlock import find_abi
 from kagent_sdk.sandbox.policy import Isolation, Limits, Mode, Network
 from tests.agents import coverage_environment
 from tests.integration.cells import Cell, make_cell
 
 DENIED = "PermissionError 13"
+ABI_IOCTL = 5
+"""Of Landlock: from Linux 6.10 on it can deny ioctl(2) on devices."""
 REFUSED = "PermissionError 1"
 
 
@@ -150,6 +153,21 @@ def test_a_link_in_place_of_a_folder_grants_nothing(cell: Cell) -> None:
     assert absent_paths(inside) == absent_paths(cell) + 1
     assert cell.outside(code) == "ok"
     assert inside.inside("open('open/results/new', 'w').write('x')") == DENIED
+
+
+def test_a_device_of_the_policy_may_be_told_to_do_things(cell: Cell) -> None:
+    """A GPU is driven by ioctl(2) alone; other devices stay what can be read and written."""
+    if find_abi() < ABI_IOCTL:
+        pytest.skip("platform: this kernel's Landlock does not know of ioctl(2)")
+    code = """
+import fcntl
+with open("/dev/urandom", "rb") as file:
+    fcntl.ioctl(file, 0x80045200, b"1234")  # RNDGETENTCNT (random(4))
+"""
+
+    assert cell.outside(code) == "ok"
+    assert cell.inside(code) == DENIED
+    assert cell.with_policy(devices=("/dev/urandom",)).inside(code) == "ok"
 
 
 def test_a_crash_leaves_no_image_of_the_memory(cell: Cell) -> None:

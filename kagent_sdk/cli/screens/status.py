@@ -9,6 +9,7 @@ from rich.text import Text
 
 from kagent_sdk.cli.screens.sandbox import sandbox_line
 from kagent_sdk.cli.screens.status_exits import exit_lines
+from kagent_sdk.cli.screens.status_gpus import gpu_lines
 from kagent_sdk.cli.screens.status_state import state_lines
 from kagent_sdk.cli.screens.status_tables import (
     LABEL_WIDTH,
@@ -120,6 +121,7 @@ def _summary(status: Status) -> RenderableType:
         limit = status.resources.pids_limit
         of = f" of {limit}" if limit is not None else ""
         rows.append(("pids", Text(f"{status.resources.pids}{of}")))
+    rows += [("gpu" if at == 0 else "", line) for at, line in enumerate(gpu_lines(status.gpus))]
     pressure = _pressure(status.resources.pressure)
     if pressure:
         rows.append(("pressure", pressure))

@@ -116,6 +116,7 @@ class Reports:
         from kagent_sdk.host.report import build_status  # noqa: PLC0415
 
         await self._host.monitor.sample_processes()
+        await self._host.monitor.gpus.refresh()
         await self._host.callbacks.sample()
         await self._host.audit.sample()
         await asyncio.to_thread(self._host.exits.wait_read, READ_WAIT_S)
@@ -146,6 +147,7 @@ class Reports:
         from kagent_sdk.host.report import build_status  # noqa: PLC0415
 
         await self._host.monitor.sample_processes()
+        await self._host.monitor.gpus.refresh()
         await self._host.callbacks.sample()
         status = build_status(self._host)
         return await asyncio.to_thread(render_metrics, self._host.counters, status), CONTENT_TYPE

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kagent_sdk.config import AgentConfig
+from kagent_sdk.host import confinement as module
 from kagent_sdk.host.confinement import Confinement, find_confinement, find_secluded
 from kagent_sdk.host.grounds import Grounds
 from kagent_sdk.sandbox.policy import AGENT_ID, Destination, Isolation, Limits, Mode
@@ -49,6 +50,21 @@ def test_the_defaults_are_the_policy_of_kos(folder: Path) -> None:
     assert not policy.network.listen
     assert not policy.network.allow
     assert not policy.network.unix_sockets
+
+
+def test_devices_of_gpus_are_for_agents_that_have_some(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with GPUs, an agent that asked for none does not reach them."""
+    monkeypatch.setattr(module, "find_gpu_devices", lambda: ("/dev/nvidia0",))
+    monkeypatch.setattr(module, "find_gpu_files", lambda: ("/sys/module/nvidia",))
+    without = confinement(folder).policy(config())
+    given = confinement(folder).policy(config(limits={"gpus": 1}))
+
+    assert without.devices == ()
+    assert "/sys/module/nvidia" not in without.read
+    assert given.devices == ("/dev/nvidia0",)
+    assert "/sys/module/nvidia" in given.read
 
 
 def test_what_config_yaml_allows_is_added(folder: Path) -> None:

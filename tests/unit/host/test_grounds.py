@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from kagent_sdk.host import grounds as module
 from kagent_sdk.host.grounds import (
+    find_gpu_devices,
+    find_gpu_files,
     find_grounds,
     outermost,
     resolve,
@@ -46,6 +50,48 @@ def test_the_interpreter_and_its_packages_may_be_read_and_executed(
     assert not any(is_within(str(tmp_path), one) for one in grounds.code)
     assert "/dev/null" in grounds.write
     assert "/proc" in grounds.read
+
+
+def test_devices_of_gpus_are_found_by_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cards, their parts, and what all of them need; no screen, and nothing that looks alike."""
+    names = ("nvidia0", "nvidiactl", "nvidia-uvm", "nvidia-fs0", "sda", "nvidia-caps/nvidia-cap1")
+    for name in (*names, "dri/card0", "dri/renderD128"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to("/dev/null")
+    monkeypatch.setattr(os, "lstat", os.stat)  # to make a device takes root: links stand for them
+
+    assert find_gpu_devices(str(tmp_path)) == tuple(
+        f"{tmp_path}/{name}"
+        for name in (
+            *("nvidia-uvm", "nvidia0", "nvidiactl"),
+            *("nvidia-caps/nvidia-cap1", "dri/renderD128"),
+        )
+    )
+
+
+def test_what_only_has_the_name_of_a_gpu_is_none(tmp_path: Path) -> None:
+    """Whoever may write in /dev does not choose what a worker gets."""
+    (tmp_path / "nvidia0").write_text("")
+    (tmp_path / "nvidia1").symlink_to("/dev/null")
+
+    assert find_gpu_devices(str(tmp_path)) == ()
+    assert find_gpu_devices(str(tmp_path / "none")) == ()
+
+
+def test_a_device_that_goes_meanwhile_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drivers are unloaded while agents start."""
+    monkeypatch.setattr(module, "_names", lambda _folder: ["nvidia0"])
+
+    assert find_gpu_devices(str(tmp_path)) == ()
+
+
+def test_what_drivers_of_gpus_read_is_there_or_left_out() -> None:
+    """The buses of a machine have numbers."""
+    assert all(Path(path).exists() for path in find_gpu_files())
 
 
 def test_where_the_host_was_started_is_not_on_a_workers_path(

@@ -16,6 +16,8 @@ from kagent_sdk.protocol.sandbox import EgressDestination, EgressInfo
 from kagent_sdk.protocol.status import (
     AgentInfo,
     CapabilityInfo,
+    GpuInfo,
+    GpusInfo,
     HealthInfo,
     LifecycleInfo,
     LogsInfo,
@@ -97,6 +99,13 @@ FULL = make_status(
         pids_limit=128,
         pressure=PressuresInfo(scope="cgroup", memory=PressureInfo(some_total_s=2.5)),
     ),
+    gpus=GpusInfo(
+        found=2,
+        devices=(
+            GpuInfo(index=0, memory_used_bytes=1, memory_total_bytes=2, utilization_ratio=0.5),
+            GpuInfo(index=1),
+        ),
+    ),
     tasks=TasksInfo(queued=3, queued_limit=1000, queued_bytes=77, kept=5, kept_bytes=99),
     capabilities=(CapabilityInfo(name="digest", running=2),),
     loops=(LoopInfo(name="sweep", runs=8, crashes=1, worker=1),),
@@ -167,6 +176,10 @@ PAGE = render_metrics(make_counters(), FULL)
         ("kagent_cpu_usage_seconds_total", {}, 9.5),
         ("kagent_cpu_throttled_seconds_total", {}, 0.25),
         ("kagent_cpu_throttled_periods_total", {}, 7),
+        ("kagent_gpu_memory_used_bytes", {"gpu": "0"}, 1),
+        ("kagent_gpu_memory_bytes", {"gpu": "0"}, 2),
+        ("kagent_gpu_utilization_ratio", {"gpu": "0"}, 0.5),
+        ("kagent_gpu_utilization_ratio", {"gpu": "1"}, None),
         ("kagent_state_keys", {}, 3),
         ("kagent_state_bytes", {}, 120),
         ("kagent_state_quota_bytes", {}, 4096),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kagent_sdk.sandbox.bubblewrap import make_arguments
 from kagent_sdk.sandbox.policy import Limits, Network, Policy
 
@@ -62,6 +64,14 @@ def test_what_is_hidden_is_mounted_over_and_what_is_writable_over_that() -> None
         ("--ro-bind", "/etc/hosts"),
         ("--ro-bind", "/usr"),
     ]
+
+
+def test_devices_of_the_policy_are_put_into_the_new_dev() -> None:
+    """There a GPU is not, unless it is asked for."""
+    words = arguments(replace(POLICY, devices=("/dev/nvidia1",)))
+    at = words.index("/dev/nvidia1")
+
+    assert words[at - 1 : at + 2] == ["--dev-bind", "/dev/nvidia1", "/dev/nvidia1"]
 
 
 def test_a_hidden_file_is_an_empty_one_inside() -> None:
