@@ -37,7 +37,7 @@ from kagent_sdk.deploy.topology import (
     vault_of,
 )
 from kagent_sdk.deploy.yaml_text import Block, comment_text, yaml_text
-from kagent_sdk.sandbox.policy import AGENT_ID, HOST_PROCESSES
+from kagent_sdk.sandbox.policy import AGENT_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -132,8 +132,7 @@ def _service(name: str, blocks: Iterable[Block]) -> str:
 def _agent(deployment: Deployment, networks: Networks) -> list[Block]:
     settings, limits = deployment.settings, deployment.policy.limits
     environment = environment_of(deployment)
-    most = None if limits.processes is None else limits.processes + HOST_PROCESSES
-    bounds = _bounds(limits.memory_bytes, limits.cpu_cores, most, limits.open_files)
+    bounds = _bounds(limits.memory_bytes, limits.cpu_cores, limits.all_processes, limits.open_files)
     published = {}
     if settings.publish is not None:
         published = {"ports": [f"{publish_address(settings.publish)}:{deployment.port}"]}

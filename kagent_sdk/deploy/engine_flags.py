@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from kagent_sdk.sandbox.policy import AGENT_ID, HOST_PROCESSES, Limits
+from kagent_sdk.sandbox.policy import AGENT_ID, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -186,8 +186,8 @@ def _limits(limits: Limits, surroundings: Surroundings) -> Flags:
         words += [f"--memory={limits.memory_bytes}", f"--memory-swap={limits.memory_bytes}"]
     if limits.cpu_cores is not None:
         words.append(f"--cpus={limits.cpu_cores:g}")
-    if limits.processes is not None:
-        words.append(f"--pids-limit={limits.processes + HOST_PROCESSES}")
+    if limits.all_processes is not None:
+        words.append(f"--pids-limit={limits.all_processes}")
     words.append("--ulimit=core=0:0")
     if limits.open_files is not None:
         words.append(f"--ulimit=nofile={limits.open_files}:{limits.open_files}")

@@ -13,7 +13,7 @@ from kagent_sdk.deploy.deployment import AGENT_FOLDER
 from kagent_sdk.deploy.rendering import Rendering
 from kagent_sdk.host.grounds import SYSTEM_FILES
 from kagent_sdk.sandbox.paths import is_within
-from kagent_sdk.sandbox.policy import AGENT_ID, HOST_PROCESSES, MEBIBYTE
+from kagent_sdk.sandbox.policy import AGENT_ID, MEBIBYTE
 
 if TYPE_CHECKING:
     from kagent_sdk.deploy.deployment import Deployment
@@ -122,8 +122,8 @@ def _limits(limits: Limits) -> list[str]:
     if limits.memory_bytes is not None:
         lines.append(f"cgroup_mem_max: {limits.memory_bytes}")
         lines.append("cgroup_mem_swap_max: 0")
-    if limits.processes is not None:
-        lines.append(f"cgroup_pids_max: {limits.processes + HOST_PROCESSES}")
+    if limits.all_processes is not None:
+        lines.append(f"cgroup_pids_max: {limits.all_processes}")
     if limits.cpu_cores is not None:
         lines.append(f"cgroup_cpu_ms_per_sec: {round(limits.cpu_cores * 1000)}")
     return [*lines, ""]

@@ -9,7 +9,7 @@ from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 from kagent_sdk.deploy.rendering import Rendering
-from kagent_sdk.sandbox.policy import AGENT_ID, HOST_PROCESSES
+from kagent_sdk.sandbox.policy import AGENT_ID
 from kagent_sdk.sandbox.seccomp.oci import oci_profile
 
 if TYPE_CHECKING:
@@ -81,7 +81,6 @@ def wanted_of(deployment: Deployment) -> dict[str, Any]:
     """
     limits = deployment.policy.limits
     is_pod = deployment.settings.hook_for == "pods"
-    processes = None if limits.processes is None else limits.processes + HOST_PROCESSES
     always, sometimes = _syscalls(deployment)
     rlimits = {"RLIMIT_CORE": 0}
     if limits.open_files is not None:
@@ -92,7 +91,7 @@ def wanted_of(deployment: Deployment) -> dict[str, Any]:
         "memory_bytes": limits.memory_bytes,
         "limits_swap": not is_pod,
         "cpu_cores": limits.cpu_cores,
-        "processes": None if is_pod else processes,
+        "processes": None if is_pod else limits.all_processes,
         "rlimits": {} if is_pod else rlimits,
         "oom_score": None if is_pod else 0,
         "joined_namespaces": ["network", "ipc", "uts"] if is_pod else ["network"],

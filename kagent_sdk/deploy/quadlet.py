@@ -29,7 +29,7 @@ from kagent_sdk.deploy.topology import (
     scratch_bytes,
     vault_of,
 )
-from kagent_sdk.sandbox.policy import AGENT_ID, HOST_PROCESSES
+from kagent_sdk.sandbox.policy import AGENT_ID
 
 if TYPE_CHECKING:
     from kagent_sdk.deploy.deployment import Deployment
@@ -98,7 +98,6 @@ def _notes(deployment: Deployment) -> tuple[str, ...]:
 
 def _agent(deployment: Deployment, networks: Networks) -> Lines:
     limits, settings = deployment.policy.limits, deployment.settings
-    most = None if limits.processes is None else limits.processes + HOST_PROCESSES
     egress = f"{egress_name(deployment)}.service"
     ports = (deployment.port, *deployment.policy.network.listen)
     return [
@@ -106,7 +105,7 @@ def _agent(deployment: Deployment, networks: Networks) -> Lines:
         *([f"Wants={egress}", f"After={egress}"] if deployment.needs_proxy else []),
         *_container(deployment, deployment.name),
         "# sandbox.limits, and no swap beside the memory.",
-        *_bounds(limits.memory_bytes, limits.cpu_cores, most, limits.open_files),
+        *_bounds(limits.memory_bytes, limits.cpu_cores, limits.all_processes, limits.open_files),
         "# All that is kept, and the secrets: no programs, no set-user-ID, no devices.",
         *_mounts(deployment),
         "# Peers find it on the mesh by this name.",

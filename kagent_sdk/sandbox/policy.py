@@ -95,6 +95,11 @@ class Limits:
         """RLIMIT_DATA of a process: its memory, and room for stacks that are hardly used."""
         return None if self.memory_bytes is None else self.memory_bytes + STACKS_BYTES
 
+    @property
+    def all_processes(self) -> int | None:
+        """Processes and threads of workers and host together, where one limit is for both."""
+        return None if self.processes is None else self.processes + HOST_PROCESSES
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:

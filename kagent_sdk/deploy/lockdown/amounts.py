@@ -9,7 +9,7 @@ from kagent_sdk.deploy.deployment import Deployment
 from kagent_sdk.deploy.lockdown.facts import Lockdown, Role
 from kagent_sdk.deploy.lockdown.loosening import Loosening
 from kagent_sdk.deploy.lockdown.spelling import amount_of, spelling
-from kagent_sdk.sandbox.policy import HOST_PROCESSES, Limits
+from kagent_sdk.sandbox.policy import Limits
 
 ENGINE_STOP_S = 10
 """What podman and docker wait for unless they are told."""
@@ -28,7 +28,7 @@ def compare_amounts(wanted: Deployment, found: Lockdown) -> Iterator[Loosening]:
         yield Loosening(
             "cgroup", f"cores: {cores:g}", f"cores: {text}", found.place("cpu_cores"), fix
         )
-    yield from _processes(limits.processes, found)
+    yield from _processes(limits.all_processes, found)
     yield from _ulimits(limits.open_files, found)
     if found.role is Role.AGENT:
         yield from _stop(wanted, found)
@@ -67,12 +67,11 @@ def _memory(wanted: int | None, found: Lockdown) -> Iterator[Loosening]:
 def _processes(wanted: int | None, found: Lockdown) -> Iterator[Loosening]:
     if wanted is None or "pids" in found.cannot:
         return
-    total = wanted + HOST_PROCESSES
-    if found.pids is None or found.pids > total:
+    if found.pids is None or found.pids > wanted:
         text = "no limit" if found.pids is None else str(found.pids)
         place = found.place("pids")
-        fix = spelling(found.kind, "pids", total)
-        yield Loosening("cgroup", f"processes: {total}", f"processes: {text}", place, fix)
+        fix = spelling(found.kind, "pids", wanted)
+        yield Loosening("cgroup", f"processes: {wanted}", f"processes: {text}", place, fix)
 
 
 def _ulimits(open_files: int | None, found: Lockdown) -> Iterator[Loosening]:
