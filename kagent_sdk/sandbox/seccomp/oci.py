@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from errno import ENOSYS, EPERM
+from functools import lru_cache
 from typing import Any
 
 from kagent_sdk.sandbox.policy import Policy
@@ -71,6 +72,8 @@ def _arguments(conditions: Conditions) -> list[dict[str, Any]]:
     ]
 
 
+# Thousands of combinations, and the same few for every policy.
+@lru_cache(maxsize=16)
 def none_of(alternatives: Alternatives) -> Alternatives:
     """Return the alternatives of which one holds when none of the given ones does.
 
