@@ -242,6 +242,8 @@ async def test_an_export_that_is_cut_off_stops_and_leaves_the_file(tmp_path: Pat
             job = asyncio.create_task(rig.keeper.export_now())
             await asyncio.to_thread(gate.entered.wait, DEADLINE_S)
             job.cancel()
+            await asyncio.sleep(0)  # a cancelled job hears of it in the loop's next turn
+            assert gate.is_abandoned()
             gate.release.set()
             with pytest.raises(asyncio.CancelledError):
                 await job
@@ -257,6 +259,7 @@ class Gate:
     def __init__(self) -> None:
         self.entered = threading.Event()
         self.release = threading.Event()
+        self.is_abandoned: Callable[[], bool] = self.release.is_set
 
 
 @contextmanager
@@ -271,6 +274,7 @@ def held_drafts() -> Iterator[Gate]:
         *,
         is_abandoned: Callable[[], bool],
     ) -> memory_store.Draft:
+        gate.is_abandoned = is_abandoned
         gate.entered.set()
         assert gate.release.wait(DEADLINE_S)
         return write(store, connection, now_s, is_abandoned=is_abandoned)
