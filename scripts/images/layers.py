@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_STEP = re.compile(r"^(?:\[\d+/\d+\] )?(?:STEP \d+/\d+: (?P<words>.*)|COMMIT\b.*)$")
+_STEP = re.compile(r"^(?:\[(?P<stage>\d+)/\d+\] )?(?:STEP \d+/\d+: (?P<words>.*)|COMMIT\b.*)$")
 _FROM = re.compile(r"^FROM \S+(?: AS (?P<name>\S+))?$")
 
 _NAMES = {
@@ -70,25 +70,41 @@ class Layer:
 
 
 def read_steps(lines: Iterable[str]) -> list[Step]:
-    """Return the instructions of a build, FROM left out, with the time that each took."""
-    steps: list[Step] = []
-    stage, begun = "", None
+    """Return the instructions of a build, FROM left out, with the time that each took.
+
+    Stages that do not need each other are built at the same time: their lines come mixed. The last
+    instruction of a stage ends when another one's goes on.
+    """
+    names: dict[str, str] = {}
+    found: list[_Open] = []
+    last: dict[str, _Open] = {}
     for line in lines:
         stamp, _, text = line.rstrip("\n").partition(" ")
         match = _STEP.match(text)
         if match is None:
             continue
-        if begun is not None:
-            steps.append(Step(stage, begun[1], float(stamp) - begun[0]))
-        begun = None
+        stage, at_s = match["stage"] or "", float(stamp)
+        if stage in last:
+            last.pop(stage).ended_s = at_s
+        for other in last.values():
+            other.ended_s = other.ended_s or at_s
         words = match["words"]
         if words is None:
             continue
-        if found := _FROM.match(words):
-            stage = found["name"] or stage
+        if begins := _FROM.match(words):
+            names[stage] = begins["name"] or ""
         else:
-            begun = (float(stamp), words)
-    return steps
+            last[stage] = _Open(names.get(stage, ""), words, at_s)
+            found.append(last[stage])
+    return [Step(each.stage, each.words, each.ended_s - each.began_s) for each in found]
+
+
+@dataclass(slots=True)
+class _Open:
+    stage: str
+    words: str
+    began_s: float
+    ended_s: float = 0.0
 
 
 def layers_of(

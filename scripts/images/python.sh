@@ -25,8 +25,8 @@ command -v python >/dev/null || ln -s "$(command -v python3)" /usr/local/bin/pyt
 
 # A root that nobody may write to never compiles anything later: python:3.11-slim comes without, and
 # each start would cost three times as much. By the source's hash and unchecked, because layers change
-# dates. What is there and fits is left alone. (1: some files of the library are no Python on purpose.)
+# dates. What is there and fits is left alone.
 library=$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash \
   -x '/(test|tests|idlelib|idle_test|lib2to3|turtledemo|tkinter|ensurepip|distutils|pydoc_data|site-packages|dist-packages|config-.*)/' \
-  "$library" || true
+  "$library"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
@@ -11,16 +13,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.images.lockdown import Launcher
-from tests.images.podman import START_DEADLINE_S, Container
+from tests.images.conftest import USER, build_agent
+from tests.images.podman import START_DEADLINE_S, Container, Podman
 from tests.integration.escapes.ground import Ground
 from tests.integration.escapes.runner import make_request
-from tests.integration.sandbox_stage import SECRET, Results, put_victims
+from tests.integration.sandbox_stage import (
+    SECRET,
+    Results,
+    Scenario,
+    lay_out_agent,
+    put_victims,
+)
 
 FIELD = "/field"
 """Outside of the agent's folder, and the user's."""
 
+VARIABLES = {"KOS_TEST_HOSTS_SECRET": SECRET}
+"""Of the host alone."""
+
 WORKERS = 2
+
+CONFIG = """\
+sandbox:
+  network:
+    allow: ["api.example.com:443"]
+"""
+"""With an exit, so that there are TCP sockets in the worker: without one there is less to attack."""
 
 NEIGHBOUR = ("python3", "-m", "tests.integration.escapes.neighbour", FIELD, SECRET)
 OCCUPANT = """
@@ -83,20 +101,45 @@ class Breakout:
         return _results(done.stdout)
 
 
+def build_breakout(podman: Podman, folder: Path, base: str, image: str) -> Path:
+    """Build the image of the agent whose code is the attempts; return its source.
+
+    Args:
+        podman: the engine.
+        folder: for the source.
+        base: what the image is made from.
+        image: its name.
+    """
+    source = lay_out_agent(folder, Scenario("user", "process", WORKERS), CONFIG, {})
+    for name in ("runtime", "secrets"):
+        shutil.rmtree(source / name)
+    build_agent(podman, source, base, image)
+    return source
+
+
+def put_secret(vault: Path) -> None:
+    """Add to a vault what attempts look for."""
+    vault.write_text(json.dumps({**json.loads(vault.read_text()), "key": SECRET}))
+
+
 @contextmanager
-def running_breakout(launcher: Launcher, field: Path) -> Iterator[Breakout]:
-    """Have the agent in its container, with a field and a neighbour, for the time of the block."""
+def running_breakout(container: Container, folder: Path, field: Path) -> Iterator[Breakout]:
+    """Have a field and a neighbour for the agent in its container, for the time of the block.
+
+    Args:
+        container: that has just been started, with `VARIABLES`, and the field at `FIELD`.
+        folder: what the machine has of the agent: its ``runtime``.
+        field: on the machine.
+    """
     with ExitStack() as stack:
-        container = launcher.start(
-            f"--volume={field}:{FIELD}:rw,noexec,nosuid,nodev",
-            env={"KOS_TEST_HOSTS_SECRET": SECRET},
-        )
         container.wait_ready()
+        (folder / "runtime" / "empty").mkdir()
+        os.chown(folder / "runtime" / "empty", USER, USER)
         give_up_at = time.monotonic() + START_DEADLINE_S
         while container.status()["workers"]["ready"] < WORKERS:
             assert time.monotonic() < give_up_at, container.logs()[-4000:]
         facts = _serve(container, stack, *NEIGHBOUR)
-        breakout = Breakout(container, launcher.folder, field, facts, stack)
+        breakout = Breakout(container, folder, field, facts, stack)
         port = str(container.call("proxy_port"))
         _serve(container, stack, "python3", "-c", OCCUPANT, port)
         yield breakout

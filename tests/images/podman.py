@@ -93,7 +93,7 @@ class Podman:
         start = f"localhost/{prefix}"
         # Without filters it looks at all the layers of all images, which takes seconds.
         found = self.run(
-            "images", f"--filter=reference={start}*", f"--filter=reference={start}*/*",
+            "images", *(f"--filter=reference={start}{rest}" for rest in ("*", "*/*", "*/*/*")),
             "--format={{.Repository}}:{{.Tag}}", check=False,
         )  # fmt: skip
         images = [name for name in found.stdout.split() if name.startswith(start)]

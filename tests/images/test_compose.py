@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,8 +18,14 @@ from kagent_sdk.config import read_config
 from kagent_sdk.deploy.compose import FILE, render
 from kagent_sdk.deploy.deployment import describe
 from kagent_sdk.deploy.settings import read_settings
-from tests.images.conftest import build_agent
+from tests.images.conftest import TRIAL, build_agent
 from tests.images.podman import Container, Podman, most_processes, run_command
+from tests.images.test_limits import (
+    BUSY_S,
+    LIMIT_BYTES,
+    assert_memory_is_told,
+    one_core_is_used,
+)
 from tests.integration.waiting import wait_until
 
 COURIER = Path(__file__).parent / "agents" / "courier"
@@ -106,11 +113,17 @@ class Site:
     base: str
     agent_folder: Path
     name: str
+    source: Path = COURIER
 
     @contextmanager
-    def running(self, *settings: str) -> Iterator[Project]:
-        """Run the project, with a server on either side of it."""
-        folder = self.write(settings)
+    def running(self, *settings: str, **more: Any) -> Iterator[Project]:
+        """Run the project, with a server on either side of it.
+
+        Args:
+            settings: words behind ``--set``.
+            more: keys of the agent's service, beside those that are exported.
+        """
+        folder = self.write(settings, more)
         # A subnet that is no one's private one: to the rules an address in it is one of the internet.
         subnet = f"11.{random.randrange(256)}.{random.randrange(256)}.0/24"  # noqa: S311 - no secret
         self.podman.run("network", "create", f"--subnet={subnet}", f"{self.name}_outside")
@@ -124,27 +137,32 @@ class Site:
         )
         project.compose("up", "-d")
         try:
-            project.egress.wait_logged("egress_listening")
+            if project.egress.name in self.podman.find("container", self.name):
+                project.egress.wait_logged("egress_listening")
             project.agent.wait_ready()
             yield project
         finally:
             project.compose("down", "--volumes")
 
-    def write(self, settings: tuple[str, ...]) -> Path:
+    def write(self, settings: tuple[str, ...], more: dict[str, Any]) -> Path:
         """Write the compose file, and what this machine has to say besides; return their folder."""
         folder = self.agent_folder / self.name
         folder.mkdir()
-        config = read_config(COURIER, environ={}).config.model_copy(update={"name": self.name})
+        config = read_config(self.source, environ={}).config.model_copy(update={"name": self.name})
         given = (f"image={self.image}", f"mesh={self.name}-mesh", *settings)
         vault = f"vault={self.agent_folder / 'secrets'}"
         rendering = render(describe(config, "", read_settings((*given, vault))))
         for name, text in rendering.files.items():
             (folder / name).write_text(text)
+        services: dict[str, dict[str, Any]] = {
+            name: {} for name in yaml.safe_load(rendering.files[FILE])["services"]
+        }
         most = most_processes()
-        if most is not None:
-            services = yaml.safe_load(rendering.files[FILE])["services"]
-            document = {"services": {name: {"ulimits": {"nproc": most}} for name in services}}
-            (folder / "machine.yaml").write_text(yaml.safe_dump(document))
+        for service in services.values():
+            if most is not None:
+                service["ulimits"] = {"nproc": most}
+        services[self.name] |= more
+        (folder / "machine.yaml").write_text(yaml.safe_dump({"services": services}))
         return folder
 
     def serve(self, network: str, alias: str) -> Container:
@@ -165,6 +183,15 @@ def site(
     """Return where projects of the courier are run."""
     shutil.rmtree(agent_folder / "runtime")
     return Site(podman, courier_image, python_base, agent_folder, unique)
+
+
+@pytest.fixture
+def trial_site(
+    podman: Podman, trial_image: str, python_base: str, agent_folder: Path, unique: str
+) -> Site:
+    """Return where projects of agents/trial are run."""
+    shutil.rmtree(agent_folder / "runtime")
+    return Site(podman, trial_image, python_base, agent_folder, unique, TRIAL)
 
 
 def address_of(container: Container) -> str:
@@ -229,3 +256,26 @@ def test_both_containers_end_in_order(site: Site) -> None:
 
     assert codes == (0, 0)
     assert len(last) == 1
+
+
+def test_memory_and_cores_end_at_the_limit(trial_site: Site) -> None:
+    """The file's limits are the kernel's, and what it did is found out by the next boot."""
+    env = {
+        "AGENT_LIMITS__MEMORY_SOFT_RATIO": "1.0",  # else the task is refused in time
+        "AGENT_WORKER__CRASH_LIMIT": "1",
+        "AGENT_WORKER__STABLE_S": "1000",
+    }
+    with trial_site.running(environment=env) as project:
+        agent = project.agent
+        agent.exec(
+            "kos-agent", "call", "eat", f"limit_bytes:={2 * LIMIT_BYTES}", "--async", check=False
+        )
+        wait_until(lambda: len(agent.records("host_started")) == 2)
+        wait_until(lambda: agent.exec("kos-agent", "health", check=False).returncode == 0)
+        last_exit = agent.status()["last_exit"]
+        words = ("kind=threads", f"seconds:={BUSY_S}")
+        wait_until(lambda: agent.status()["workers"]["ready"] == 1)
+        has_one_core = one_core_is_used(lambda: agent.call("spin", *words))
+
+    assert has_one_core
+    assert_memory_is_told(last_exit, is_host_killed=last_exit["host"]["cause"] == "killed")

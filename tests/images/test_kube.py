@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,14 @@ class Player:
         image: of the agent.
         name: of the agent, of its network, and what the names of its volumes begin with.
         folder: for files of the test.
+        vault: the secrets.
     """
 
     podman: Podman
     image: str
     name: str
     folder: Path
+    vault: Mapping[str, str] = field(default_factory=lambda: {"agent_token": TOKEN})
 
     def describe(self, config: dict[str, Any] | None = None) -> Deployment:
         """Return the deployment of the agent."""
@@ -78,17 +81,22 @@ class Player:
         )
 
     def play(
-        self, *, config: dict[str, Any] | None = None, env: dict[str, str] | None = None
+        self,
+        *,
+        config: dict[str, Any] | None = None,
+        env: dict[str, str] | None = None,
+        folders: Mapping[str, Path] | None = None,
     ) -> Container:
         """Play the agent's manifest as it was exported, and return before the agent is ready.
 
         Args:
             config: keys of config.yaml.
             env: variables for what the image's own config.yaml does not say.
+            folders: of the machine, by where they are inside.
         """
         self.podman.run("network", "create", "--internal", self.name)
         self._make_vault()
-        return self.play_file(MAIN, self.describe(config), [self.name], env)
+        return self.play_file(MAIN, self.describe(config), [self.name], env, folders)
 
     def play_file(
         self,
@@ -96,10 +104,11 @@ class Player:
         deployment: Deployment,
         networks: list[str],
         env: dict[str, str] | None = None,
+        folders: Mapping[str, Path] | None = None,
     ) -> Container:
         """Play one file of the export; return the container of its Deployment."""
         path = self.folder / file
-        path.write_text(_add_variables(render(deployment).files[file], env))
+        path.write_text(_add(render(deployment).files[file], env or {}, folders or {}))
         profiles = self.folder / "profiles"
         profiles.mkdir(exist_ok=True)
         (profiles / PROFILE).write_text(profile_text(deployment))
@@ -115,7 +124,7 @@ class Player:
         """Do what the note of the export says, word for word."""
         secrets = self.folder / "secrets"
         secrets.mkdir()
-        (secrets / "vault.json").write_text(json.dumps({"agent_token": TOKEN}))
+        (secrets / "vault.json").write_text(json.dumps(dict(self.vault)))
         note = render(self.describe()).notes[0]
         _, _, command = note.partition(": ")
         run_command("sh", "-ec", command, env=self.podman.environment, cwd=self.folder)
@@ -284,14 +293,20 @@ def _swap_secret(folder: Path, name: str, token: str) -> None:
     (folder / "..data_tmp").rename(folder / "..data")
 
 
-def _add_variables(text: str, env: dict[str, str] | None) -> str:
-    """Add variables to every container of a manifest, and change nothing else."""
-    if not env:
+def _add(text: str, env: Mapping[str, str], folders: Mapping[str, Path]) -> str:
+    """Add variables and folders to every container of a manifest, and change nothing else."""
+    if not env and not folders:
         return text
     documents = list(yaml.safe_load_all(text))
     more = [{"name": name, "value": value} for name, value in env.items()]
+    named = {f"added-{number}": each for number, each in enumerate(folders.items())}
+    mounts = [{"name": name, "mountPath": target} for name, (target, _) in named.items()]
+    volumes = [{"name": name, "hostPath": {"path": str(at)}} for name, (_, at) in named.items()]
     for document in documents:
         if document["kind"] == "Deployment":
-            for container in document["spec"]["template"]["spec"]["containers"]:
+            spec = document["spec"]["template"]["spec"]
+            spec["volumes"] = spec.get("volumes", []) + volumes
+            for container in spec["containers"]:
                 container["env"] = container.get("env", []) + more
+                container["volumeMounts"] = container.get("volumeMounts", []) + mounts
     return yaml.safe_dump_all(documents)

@@ -42,6 +42,25 @@ def test_instructions_come_with_their_stage_and_their_time() -> None:
     ]
 
 
+def test_stages_that_are_built_at_the_same_time_are_told_apart() -> None:
+    """The engine prints what comes from its cache in any order."""
+    mixed = """\
+1.0 [1/3] STEP 1/2: FROM localhost/plain AS python-distribution
+1.1 [1/3] STEP 2/2: RUN mkdir -p /opt/python
+1.2 [3/3] STEP 1/3: FROM localhost/plain AS ubuntu
+1.3 [3/3] STEP 2/3: COPY --from=python /opt/python /opt/python
+1.4 [2/3] STEP 1/1: FROM 123 AS python
+3.3 [3/3] STEP 3/3: RUN sh /images/install.sh
+4.3 [3/3] COMMIT localhost/kos/agent-base:ubuntu
+"""
+
+    assert rounded(read_steps(mixed.splitlines())) == [
+        ("python-distribution", "RUN mkdir -p", 0.1),
+        ("ubuntu", "COPY --from=", 2.0),
+        ("ubuntu", "RUN sh /imag", 1.0),
+    ]
+
+
 def test_layers_are_the_base_and_what_each_instruction_added() -> None:
     """The SDK's own share of an image is what stands behind the base."""
     steps = read_steps(LOG.splitlines())
