@@ -19,6 +19,7 @@ from tests.agents import REPOSITORY
 from tests.images.bases import PLAIN, PYTHON, have_base
 from tests.images.lockdown import Launcher
 from tests.images.podman import Podman, holds_capability, make_environment, run_command
+from tests.images.sites import COURIER, Site
 from tests.images.wheels import PIP, collect_wheels
 
 TRIAL = Path(__file__).parent / "agents" / "trial"
@@ -108,6 +109,30 @@ def trial_image(podman: Podman, agent_base: str, run_prefix: str) -> str:
 def trial(podman: Podman, trial_image: str, agent_folder: Path, unique: str) -> Launcher:
     """Return what starts the agent agents/trial, locked down."""
     return Launcher(podman, trial_image, TRIAL, agent_folder, unique)
+
+
+@pytest.fixture(scope="session")
+def courier_image(podman: Podman, agent_base: str, run_prefix: str) -> str:
+    """Return the name of the image of agents/courier."""
+    return build_agent(podman, COURIER, agent_base, f"localhost/{run_prefix}/courier")
+
+
+@pytest.fixture
+def site(
+    podman: Podman, courier_image: str, python_base: str, agent_folder: Path, unique: str
+) -> Site:
+    """Return where projects of the courier are run."""
+    shutil.rmtree(agent_folder / "runtime")
+    return Site(podman, courier_image, python_base, agent_folder, unique)
+
+
+@pytest.fixture
+def trial_site(
+    podman: Podman, trial_image: str, python_base: str, agent_folder: Path, unique: str
+) -> Site:
+    """Return where projects of agents/trial are run."""
+    shutil.rmtree(agent_folder / "runtime")
+    return Site(podman, trial_image, python_base, agent_folder, unique, TRIAL)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.images.breakout import (
 )
 from tests.images.conftest import TOKEN
 from tests.images.podman import Podman
-from tests.images.test_compose import Site
+from tests.images.sites import Site
 from tests.images.test_escapes import CLOSED_HERE, SAYS_NOTHING, find_wrong
 from tests.images.test_kube import Player
 from tests.integration.escapes.ground import ATTEMPTS
