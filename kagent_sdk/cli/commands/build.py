@@ -16,13 +16,13 @@ from kagent_sdk.cli.boundary import CommandError, UsageError
 from kagent_sdk.cli.options import FOLDER, json_option, with_errors
 from kagent_sdk.cli.output import print_json, say
 from kagent_sdk.cli.text import clean_line
+from kagent_sdk.deploy.build import BASE
 
 if TYPE_CHECKING:
     from kagent_sdk.config.models import AgentConfig
     from kagent_sdk.deploy.deployment import Deployment
 
 SCRATCH = Path("/var/tmp")  # noqa: S108 - a folder of its own is made there; /tmp is often memory
-BASE = "kos/agent-base"
 MAX_SHOWN = 12
 """Names of what was left out."""
 

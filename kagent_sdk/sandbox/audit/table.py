@@ -201,7 +201,7 @@ def check_egress(policy: Policy, *, has_way_out: bool = True) -> tuple[Finding, 
 
     Args:
         policy: what is expected.
-        has_way_out: a gateway is there to other networks.
+        has_way_out: a route leads to other networks.
     """
     if policy.isolation is Isolation.BWRAP or not policy.network.connect:
         return ()
