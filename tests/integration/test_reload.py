@@ -19,6 +19,7 @@ from tests.integration.waiting import wait_until
 
 GATE = {"name": "gate"}
 ASYNC = {"Prefer": "respond-async"}
+SIGN_OF_IMPORT = "import pathlib\npathlib.Path.home().joinpath('importing').touch()\n"
 OTHER = '''
 from kagent_sdk import Agent
 
@@ -421,10 +422,11 @@ def test_a_shutdown_sees_to_the_tasks_of_retiring_workers(subject: Path) -> None
 
 def test_a_reload_during_the_start_is_carried_out(subject: Path) -> None:
     """Whoever repairs an agent that does not come up need not restart it."""
-    rewrite(subject, SLOW_IMPORT.format(seconds=60))
+    rewrite(subject, SIGN_OF_IMPORT + SLOW_IMPORT.format(seconds=60))
     agent = start_agent(subject)
     try:
-        wait_until((subject / "runtime" / "host.json").exists)
+        # Before this, the first worker may not have read its code, and would come up with the other.
+        wait_until((subject / "runtime" / "cache" / "importing").exists)
         rewrite(subject, OTHER)
         os.kill(agent.pid, signal.SIGHUP)
         agent.wait_ready()
