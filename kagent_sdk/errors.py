@@ -27,6 +27,8 @@
         │   ├── StateKeyError       the key is none (also a ValueError)
         │   ├── StateValueError     the value is none, or too large (also a ValueError)
         │   └── StateFileError      runtime/memory_store.json is not what it should be
+        ├── LinkError               the link to the orchestrator does not do what it was asked for
+        ├── OrchestratorError       the orchestrator cannot start or do what it was asked for
         ├── SnapshotError           a snapshot cannot be made, read or restored
         ├── InvalidTransitionError  the agent cannot go from one lifecycle state to another
         ├── RequestError            a request cannot be served; carries the answer (protocol.problem)
@@ -271,6 +273,27 @@ class StateValueError(StateError, ValueError):
 
 class StateFileError(StateError):
     """A file that should hold the state does not; the message says what is wrong, and where."""
+
+
+class LinkError(KagentError):
+    """The link to the orchestrator does not do what it was asked for.
+
+    Attributes:
+        is_permanent: trying again changes nothing before somebody changes the configuration, the
+            vault or the orchestrator; it is tried all the same, less often.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, is_permanent: bool = False) -> None:
+        super().__init__(message)
+        self.is_permanent = is_permanent
+
+
+class OrchestratorError(KagentError):
+    """The embedded orchestrator cannot start, or cannot do what it was asked for."""
+
+    exit_code = 3
 
 
 class SnapshotError(KagentError):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from kagent_sdk.config.orchestrator import OrchestratorConfig
 from kagent_sdk.config.sandbox import SandboxConfig
 from kagent_sdk.config.section import MEBIBYTE, Section
 
@@ -310,6 +311,7 @@ class AgentConfig(Section):
     state: StateConfig = StateConfig.model_construct()
     snapshots: SnapshotsConfig = SnapshotsConfig.model_construct()
     callbacks: CallbacksConfig = CallbacksConfig.model_construct()
+    orchestrator: OrchestratorConfig = OrchestratorConfig.model_construct()
     sandbox: SandboxConfig = SandboxConfig.model_construct()
     logs: LogsConfig = LogsConfig.model_construct()
 

@@ -328,6 +328,27 @@ class OutboxInfo(Part):
     last_drop: str | None = Field(None, description="Why a message was given up last.")
 
 
+class LinkInfo(Part):
+    """The link to an orchestrator."""
+
+    state: Literal["off", "connecting", "up", "down", "draining", "gone"] = Field(
+        "off", description="off: orchestrator.url is not set; down: it is tried again and again."
+    )
+    since: AwareDatetime | None = Field(None, description="When that state was entered.")
+    url: str | None = None
+    delivery: Literal["push", "pull"] | None = None
+    instance: str | None = Field(None, description="The name of this start of the host.")
+    orchestrator: str | None = Field(None, description="Which one has taken note of the agent.")
+    last_contact_at: AwareDatetime | None = Field(None, description="When it answered last.")
+    last_error: str | None = Field(None, description="Why the last attempt failed.")
+    registrations: int = Field(0, description="Since the host started.")
+    tasks: int = Field(0, description="Tasks of the link whose end it has not been told.")
+    pending: int | None = Field(None, description="Reports that wait; they survive a restart.")
+    reported: int = Field(0, description="Reports that it took, since the host started.")
+    refused: int = Field(0, description="Reports that it refused: the task was another's by then.")
+    lost: int = Field(0, description="Leases that were lost.")
+
+
 class Status(Part):
     """The whole document."""
 
@@ -347,6 +368,7 @@ class Status(Part):
     vault: VaultInfo = VaultInfo()
     state: StateInfo = StateInfo()
     outbox: OutboxInfo = OutboxInfo()
+    link: LinkInfo = LinkInfo()
     sandbox: SandboxInfo = SandboxInfo()
     egress: EgressInfo = EgressInfo()
     last_exit: LastExit = LastExit()

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from kagent_sdk.errors import StorageError, StorageLockedError
 from kagent_sdk.storage.faults import is_damage
 from kagent_sdk.storage.quarantine import put_aside
-from kagent_sdk.storage.schema import APPLICATION_ID, migrate
+from kagent_sdk.storage.schema import AGENT_SCHEMA, Schema, migrate
 from kagent_sdk.storage.space import fold_log
 
 Durability = Literal["process", "power", "none"]
@@ -66,7 +66,9 @@ class Opened:
                 os.close(self.lock)
 
 
-def open_database(path: Path | None, durability: Durability, *, now_s: float) -> Opened:
+def open_database(
+    path: Path | None, durability: Durability, *, now_s: float, schema: Schema = AGENT_SCHEMA
+) -> Opened:
     """Open the database, or make it; it blocks, so call it in a thread.
 
     A file that is damaged or no database of ours is put aside with its side files, and a new one is
@@ -76,6 +78,7 @@ def open_database(path: Path | None, durability: Durability, *, now_s: float) ->
         path: None for one in memory.
         durability: whether a commit survives the death of the process, or of the machine too.
         now_s: seconds since the epoch, for the name of a file that is put aside.
+        schema: the tables that it has, or gets.
 
     Raises:
         StorageLockedError: another process has it open.
@@ -84,11 +87,11 @@ def open_database(path: Path | None, durability: Durability, *, now_s: float) ->
     """
     if path is None:
         connection = _connect(":memory:")
-        migrate(connection)
+        migrate(connection, schema=schema)
         return Opened(connection, is_new=True, quarantined=None, lock=None)
     lock = lock_database(path)
     try:
-        return _open_locked(path, durability, lock, now_s)
+        return _open_locked(path, durability, lock, now_s, schema)
     except sqlite3.Error as exc:
         os.close(lock)
         raise StorageError(f"cannot open {path.name}: {exc}") from exc
@@ -100,20 +103,22 @@ def open_database(path: Path | None, durability: Durability, *, now_s: float) ->
         raise
 
 
-def _open_locked(path: Path, durability: Durability, lock: int, now_s: float) -> Opened:
+def _open_locked(
+    path: Path, durability: Durability, lock: int, now_s: float, schema: Schema
+) -> Opened:
     suspect = suspect_mark(path)
     _refuse_all_but_files(path)
     quarantined = _put_orphan_aside(path, now_s)
     _create_private(path)
     is_suspect = suspect.exists() or _is_small_and_crashed(path)
     try:
-        connection, is_new = _open_checked(path, durability, is_suspect=is_suspect)
+        connection, is_new = _open_checked(path, durability, schema, is_suspect=is_suspect)
     except sqlite3.Error as exc:
         if not is_damage(exc):
             raise
         quarantined = put_aside(path, now_s, side_files=SIDE_FILES)
         _create_private(path)
-        connection, is_new = _open_checked(path, durability, is_suspect=False)
+        connection, is_new = _open_checked(path, durability, schema, is_suspect=False)
     try:
         suspect.unlink(missing_ok=True)
     except BaseException:
@@ -184,7 +189,7 @@ def _create_private(path: Path) -> None:
 
 
 def _open_checked(
-    path: Path, durability: Durability, *, is_suspect: bool
+    path: Path, durability: Durability, schema: Schema, *, is_suspect: bool
 ) -> tuple[sqlite3.Connection, bool]:
     """Open a file, and tell whether there was nothing in it.
 
@@ -196,17 +201,17 @@ def _open_checked(
     connection = _connect(str(path))
     try:
         # Nothing is written before it is clear that the file is ours.
-        is_empty = _check(connection, is_suspect=is_suspect)
+        is_empty = _check(connection, schema, is_suspect=is_suspect)
         _configure(connection, durability, is_empty=is_empty)
-        before = migrate(connection)
-        _check_tables(connection)
+        before = migrate(connection, schema=schema)
+        _check_tables(connection, schema)
     except BaseException:
         connection.close()
         raise
     return connection, before == 0
 
 
-def _check(connection: sqlite3.Connection, *, is_suspect: bool) -> bool:
+def _check(connection: sqlite3.Connection, schema: Schema, *, is_suspect: bool) -> bool:
     """Tell whether there is nothing in a database yet.
 
     Raises:
@@ -215,10 +220,10 @@ def _check(connection: sqlite3.Connection, *, is_suspect: bool) -> bool:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    is_ours = application == APPLICATION_ID and version > 0
+    is_ours = application == schema.application_id and version > 0
     is_empty = (application, version, tables) == (0, 0, 0)
     if not (is_ours or is_empty):
-        raise _damage("it is a database, but none of an agent")
+        raise _damage(f"it is a database, but none of {schema.owner}")
     if is_suspect:
         (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
@@ -226,14 +231,14 @@ def _check(connection: sqlite3.Connection, *, is_suspect: bool) -> bool:
     return is_empty
 
 
-def _check_tables(connection: sqlite3.Connection) -> None:
+def _check_tables(connection: sqlite3.Connection, schema: Schema) -> None:
     """Refuse a database that lacks a table, or that would run statements of its own.
 
     What is there besides (an index that someone added by hand) does no harm.
     """
     known = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        migrate(known)
+        migrate(known, schema=schema)
         missing = _entries(known) - _entries(connection)
     finally:
         known.close()

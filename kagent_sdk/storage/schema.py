@@ -8,6 +8,7 @@ Times are seconds since the epoch; ``input``, ``output``, ``metadata`` and value
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 
 from kagent_sdk.errors import StorageVersionError
 
@@ -103,30 +104,56 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1,)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 
-def migrate(connection: sqlite3.Connection, *, to: int | None = None) -> int:
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The tables of one kind of database.
+
+    Attributes:
+        application_id: tells its files from any other SQLite file (PRAGMA application_id).
+        migrations: the n-th makes a database of version n out of one of version n - 1.
+        owner: whose database it is, for a message.
+    """
+
+    application_id: int
+    migrations: tuple[tuple[str, ...], ...]
+    owner: str
+
+    @property
+    def version(self) -> int:
+        """The present version; an empty file has version 0."""
+        return len(self.migrations)
+
+
+AGENT_SCHEMA = Schema(APPLICATION_ID, MIGRATIONS, "an agent")
+
+
+def migrate(
+    connection: sqlite3.Connection, *, to: int | None = None, schema: Schema = AGENT_SCHEMA
+) -> int:
     """Bring a database to a version in one transaction, and return what it was before.
 
     Args:
         connection: in autocommit mode.
-        to: the version, `SCHEMA_VERSION` if None; one that the database has passed already leaves
+        to: the version, the schema's own if None; one that the database has passed already leaves
             it as it is.
+        schema: of which kind it is.
 
     Raises:
-        StorageVersionError: it was written by a newer release.
+        StorageVersionError: it was written by a newer release; it is left as it is.
         sqlite3.Error: it cannot be read or written.
     """
     (before,) = connection.execute("PRAGMA user_version").fetchone()
-    if before > SCHEMA_VERSION:
-        raise StorageVersionError(before, SCHEMA_VERSION)
-    version = SCHEMA_VERSION if to is None else to
+    if before > schema.version:
+        raise StorageVersionError(before, schema.version)
+    version = schema.version if to is None else to
     if before >= version:
         return int(before)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for statements in MIGRATIONS[before:to]:
+        for statements in schema.migrations[before:to]:
             for statement in statements:
                 connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA application_id = {schema.application_id}")
         connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("COMMIT")
     except BaseException:

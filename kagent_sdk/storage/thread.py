@@ -21,6 +21,7 @@ from kagent_sdk.errors import StorageError
 from kagent_sdk.storage.database import Durability, Opened, open_database
 from kagent_sdk.storage.groups import Operation, Work
 from kagent_sdk.storage.receipt import Receipt
+from kagent_sdk.storage.schema import AGENT_SCHEMA, Schema
 from kagent_sdk.storage.views import bounded_reader
 from kagent_sdk.storage.writer import MAX_GROUP, Writer
 
@@ -60,6 +61,7 @@ class Storage:
         on_trouble: told, in the loop, of a database that does not take writes, and with None when
             it does again, which the thread finds out by itself. A damaged one stays in trouble.
         clock: seconds since the epoch.
+        schema: the tables that it has.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Storage:
         path: Path | None,
         durability: Durability,
         *,
+        schema: Schema = AGENT_SCHEMA,
         on_trouble: Callable[[str | None], None] = lambda _trouble: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -74,6 +77,7 @@ class Storage:
         self._durability = durability
         self._on_trouble = on_trouble
         self._clock = clock
+        self._schema = schema
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[list[Work] | None] = SimpleQueue()
         self._gathered: list[Work] = []
@@ -238,7 +242,9 @@ class Storage:
     def _live(self, opened: asyncio.Future[OpenReport], ended: asyncio.Future[None]) -> None:
         """Open the database, serve, and close it whatever happens."""
         try:
-            database = open_database(self._path, self._durability, now_s=self._clock())
+            database = open_database(
+                self._path, self._durability, now_s=self._clock(), schema=self._schema
+            )
         except BaseException as error:  # noqa: BLE001 -- it goes to whoever waits in `open`
             self._call(_settle, (opened, None, error))
         else:

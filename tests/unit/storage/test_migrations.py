@@ -11,14 +11,20 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kagent_sdk.errors import StorageVersionError
-from kagent_sdk.storage import schema
 from kagent_sdk.storage.database import open_database
-from kagent_sdk.storage.schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, migrate
+from kagent_sdk.storage.schema import (
+    AGENT_SCHEMA,
+    APPLICATION_ID,
+    MIGRATIONS,
+    SCHEMA_VERSION,
+    migrate,
+)
 
 VERSIONS = Path(__file__).parent / "versions"
 DUMPS = sorted(VERSIONS.glob("version-*.sql"))
@@ -143,35 +149,31 @@ def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["journal.db", "journal.db.lock"]
 
 
-@pytest.fixture
-def next_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretend that there is another version, of many steps."""
-    steps = tuple(f"CREATE TABLE extra_{number} (x)" for number in range(20))
-    monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS, steps))
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+STEPS = tuple(f"CREATE TABLE extra_{number} (x)" for number in range(20))
+NEXT = replace(AGENT_SCHEMA, migrations=(*MIGRATIONS, STEPS))
+"""Another version, of many steps."""
 
 
-@pytest.mark.usefixtures("next_version")
 def test_a_migration_that_fails_leaves_the_old_version() -> None:
     """Half a migration is no version at all."""
     with closing(load(DUMPS[-1])) as connection:
         before, content = structure(connection), rows(connection)
         connection.execute("CREATE TABLE extra_11 (y)")
         with pytest.raises(sqlite3.OperationalError, match="extra_11 already exists"):
-            migrate(connection, to=SCHEMA_VERSION + 1)
+            migrate(connection, schema=NEXT)
         connection.execute("DROP TABLE extra_11")
 
         assert structure(connection) == before
         assert rows(connection) == content
         assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-        assert migrate(connection, to=SCHEMA_VERSION + 1) == SCHEMA_VERSION
+        assert migrate(connection, schema=NEXT) == SCHEMA_VERSION
         assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION + 1,)
 
 
 KILLED = """
 import os, signal, sqlite3, sys
-from kagent_sdk.storage import schema
-from kagent_sdk.storage.database import connect
+from dataclasses import replace
+from kagent_sdk.storage.schema import AGENT_SCHEMA, migrate
 
 class Dying(sqlite3.Connection):
     left = int(sys.argv[2])
@@ -183,10 +185,9 @@ class Dying(sqlite3.Connection):
         return super().execute(statement, *rest)
 
 steps = tuple(f"CREATE TABLE extra_{number} (x)" for number in range(3))
-schema.MIGRATIONS += (steps,)
-schema.SCHEMA_VERSION += 1
+following = replace(AGENT_SCHEMA, migrations=(*AGENT_SCHEMA.migrations, steps))
 connection = sqlite3.connect(sys.argv[1], isolation_level=None, factory=Dying)
-schema.migrate(connection, to=schema.SCHEMA_VERSION)
+migrate(connection, schema=following)
 """
 
 

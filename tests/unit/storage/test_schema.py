@@ -5,12 +5,18 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from kagent_sdk.errors import StorageVersionError
-from kagent_sdk.storage import schema
-from kagent_sdk.storage.schema import APPLICATION_ID, SCHEMA_VERSION, migrate
+from kagent_sdk.storage.schema import (
+    AGENT_SCHEMA,
+    APPLICATION_ID,
+    MIGRATIONS,
+    SCHEMA_VERSION,
+    migrate,
+)
 
 
 @pytest.fixture
@@ -50,13 +56,13 @@ def test_a_newer_one_is_refused(connection: sqlite3.Connection) -> None:
 
 @pytest.mark.parametrize("statement", ["NONSENSE", "ROLLBACK"])
 def test_a_migration_that_fails_leaves_nothing(
-    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, statement: str
+    connection: sqlite3.Connection, statement: str
 ) -> None:
     """Half a migration would be a version that nobody knows; SQLite ends some by itself."""
-    broken = (*schema.MIGRATIONS, ("CREATE TABLE more (x)", statement, "NONSENSE"))
-    monkeypatch.setattr(schema, "MIGRATIONS", broken)
+    steps = ("CREATE TABLE more (x)", statement, "NONSENSE")
+    broken = replace(AGENT_SCHEMA, migrations=(*MIGRATIONS, steps))
 
     with pytest.raises(sqlite3.OperationalError, match="syntax error"):
-        migrate(connection, to=len(broken))
+        migrate(connection, schema=broken)
     assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
     assert connection.execute("PRAGMA user_version").fetchone() == (0,)

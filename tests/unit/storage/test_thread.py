@@ -12,6 +12,7 @@ import pytest
 from kagent_sdk.errors import StorageError, StorageLockedError
 from kagent_sdk.storage import thread
 from kagent_sdk.storage.database import Durability, Opened, open_database
+from kagent_sdk.storage.schema import Schema
 from kagent_sdk.storage.thread import Storage
 from tests.unit.storage.databases import (
     NOW_S,
@@ -196,15 +197,15 @@ async def test_a_cancelled_open_leaves_no_lock(
     """A start that is called off while a large file is checked: the next start needs the lock."""
     is_opening, go_on = threading.Event(), threading.Event()
 
-    def open_slowly(path: Path, durability: Durability, *, now_s: float) -> Opened:
+    def open_slowly(path: Path, durability: Durability, *, now_s: float, schema: Schema) -> Opened:
         is_opening.set()
         go_on.wait()
-        return open_database(path, durability, now_s=now_s)
+        return open_database(path, durability, now_s=now_s, schema=schema)
 
     monkeypatch.setattr(thread, "open_database", open_slowly)
     storage = Storage(tmp_path / "journal.db", "process")
     opening = asyncio.create_task(storage.open())
-    await asyncio.to_thread(is_opening.wait)
+    assert await asyncio.to_thread(is_opening.wait, 60)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening

@@ -1,0 +1,1 @@
+"""The agents that the orchestrator itself starts, watches, updates and stops."""
