@@ -89,7 +89,7 @@ def _check_url(url: str, schemes: tuple[str, ...]) -> str:
         parts = urlsplit(url)
         is_whole = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        is_whole = False
+        is_whole, parts = False, urlsplit("")
     if not is_whole:
         raise ValueError(f"should be a URL such as {example} ({', '.join(schemes)})")
     if parts.username is not None or parts.password is not None:
