@@ -90,7 +90,7 @@ def find_exclusions(
         config: the agent's configuration.
         token_file: of the control plane, if it has one.
     """
-    secluded = find_secluded(str(directory), config, token_file)
+    secluded = find_secluded(str(directory), config, () if token_file is None else (token_file,))
     secrets = [config.secrets.file, *(() if config.http.tls is None else (config.http.tls.key,))]
     paths = [*secluded.folders, *secluded.files, *(str(directory / name) for name in secrets)]
     inside = [os.path.relpath(path, directory) for path in paths]

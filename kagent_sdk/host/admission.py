@@ -16,6 +16,8 @@ class Refusal(StrEnum):
     MEMORY = "memory"
     QUEUE_FULL = "queue_full"
     QUEUE_BYTES = "queue_bytes"
+    OUTBOX = "outbox"
+    CANCELING = "canceling"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,6 @@ def retry_after_s(refusal: Refusal, *, queued: int, finished_per_s: float) -> in
     """Guess when to come back, in whole seconds from 1 to 60: the time the queue takes to empty."""
     if refusal in (Refusal.QUEUE_FULL, Refusal.QUEUE_BYTES) and finished_per_s > 0:
         return max(1, min(60, round(queued / finished_per_s)))
-    if refusal in (Refusal.DRAINING, Refusal.MEMORY):
+    if refusal in (Refusal.DRAINING, Refusal.MEMORY, Refusal.OUTBOX):
         return 5
     return 1

@@ -30,11 +30,13 @@ from kagent_sdk.sandbox.policy import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from kagent_sdk.config.models import AgentConfig
     from kagent_sdk.config.sandbox import SandboxConfig
+
+TOKEN_FILE_VARIABLES = ("AGENT_TOKEN_FILE", "AGENT_ORCHESTRATOR_TOKEN_FILE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +60,13 @@ class Confinement:
         directory: the agent's folder, without links.
         grounds: what this machine needs for Python.
         user: what the workers become; None where they stay the caller.
-        token_file: of the control plane, if it has one.
+        token_files: of the control plane and of the link, those that there are.
     """
 
     directory: str
     grounds: Grounds
     user: int | None = None
-    token_file: str | None = None
+    token_files: tuple[str, ...] = ()
 
     def policy(self, config: AgentConfig, *, connect: tuple[int, ...] = ()) -> Policy:
         """Return what a worker of this configuration may do; its descriptors are to be added.
@@ -76,7 +78,7 @@ class Confinement:
             connect: TCP ports of this machine that it may connect to: the egress proxy's.
         """
         sandbox, directory = config.sandbox, self.directory
-        secluded = find_secluded(directory, config, self.token_file)
+        secluded = find_secluded(directory, config, self.token_files)
         write = self._writable(config)
         execute = outermost(
             (
@@ -126,16 +128,17 @@ def find_confinement(
         environ: the host's environment.
     """
     becomes_agent = config.worker.user == "agent" and os.geteuid() in {0, AGENT_ID}
-    token_file = environ.get("AGENT_TOKEN_FILE")
     return Confinement(
         directory=os.path.realpath(directory),
         grounds=find_grounds(worker_search_path()),
         user=AGENT_ID if becomes_agent else None,
-        token_file=None if token_file is None else os.path.realpath(token_file),
+        token_files=tuple(
+            os.path.realpath(environ[name]) for name in TOKEN_FILE_VARIABLES if environ.get(name)
+        ),
     )
 
 
-def find_secluded(directory: str, config: AgentConfig, token_file: str | None) -> Secluded:
+def find_secluded(directory: str, config: AgentConfig, token_files: Sequence[str]) -> Secluded:
     """Return what of an agent no worker may read, whatever config.yaml allows.
 
     A folder that holds a secret is left out as a whole, unless the agent's own is in it.
@@ -147,8 +150,10 @@ def find_secluded(directory: str, config: AgentConfig, token_file: str | None) -
     secrets = [os.path.join(directory, config.secrets.file)]
     if config.http.tls is not None:
         secrets.append(os.path.join(directory, config.http.tls.key))
-    if token_file is not None:
-        secrets.append(token_file)
+    link_tls = config.orchestrator.tls
+    if link_tls is not None and link_tls.key is not None:
+        secrets.append(os.path.join(directory, link_tls.key))
+    secrets += token_files
     files = []
     for secret in secrets:
         folder = os.path.realpath(os.path.dirname(secret))

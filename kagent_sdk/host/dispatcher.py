@@ -35,6 +35,7 @@ class Dispatcher:
         retiring: those that a reload replaced; they finish what they hold.
         running: attempts that workers hold.
         ending: tasks that no worker holds any more, and whose callers are not told yet.
+        on_settle: called when a place may have become free; for whoever waits for one.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Dispatcher:
         self.retiring: list[WorkerConnection] = []
         self.running = 0
         self.ending = 0
+        self.on_settle: Callable[[], None] | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -166,6 +168,8 @@ class Dispatcher:
             self._start_waiting()
         elif not self.running and not self.ending:
             self._idle.set()
+        if self.on_settle is not None:
+            self.on_settle()
 
     def open_attempts(self) -> list[Task]:
         """Return the tasks that workers hold and that have not ended."""

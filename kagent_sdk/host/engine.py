@@ -179,7 +179,8 @@ class Engine:
             task.timeout_s = timeout_s
             task.expires_at = task.created_at + timeout_s
         if submission.kept:
-            task.is_durable = manifest.durable and self._config.durability != "none"
+            wanted = manifest.durable or submission.lease is not None
+            task.is_durable = wanted and self._config.durability != "none"
         if manifest.streams:
             self.events.open(task)
         return task

@@ -48,6 +48,7 @@ class Reason(StrEnum):
     FULL = "full"
     MEMORY = "memory"
     JOURNAL = "journal"
+    LINK_DOWN = "link_down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,7 @@ class Facts:
         is_queue_full: whether a new task would get 429.
         memory_message: why memory allows no new task; empty if it does.
         journal_message: why the journal takes no new task; empty if it does.
+        link_message: why the agent cannot do without the link that is not there; empty if it can.
     """
 
     lifecycle: LifecycleState
@@ -180,6 +182,7 @@ class Facts:
     is_queue_full: bool = False
     memory_message: str = ""
     journal_message: str = ""
+    link_message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +220,8 @@ def judge_agent(facts: Facts) -> Health:
     """Decide what ``/healthz`` and ``/readyz`` answer.
 
     The agent is live unless it failed or all its workers are stuck; it is ready while it serves, at
-    least one worker is alive, and neither queue nor memory is at its limit.
+    least one worker is alive, neither queue nor memory is at its limit, and a link that it cannot do
+    without is there.
     """
     live_detail = _find_death(facts)
     unready = (
@@ -251,6 +255,8 @@ def _find_overload(facts: Facts) -> tuple[Reason, str] | None:
         return Reason.JOURNAL, facts.journal_message
     if facts.is_queue_full:
         return Reason.FULL, "the queue is full"
+    if facts.link_message:
+        return Reason.LINK_DOWN, facts.link_message
     return None
 
 

@@ -114,6 +114,7 @@ class Host:
         server = build_server(self._parts, self.ask_to_stop)
         await server.start()
         stack.push_async_callback(self._close, server)
+        self._parts.link.listen_at(server.url)
         return server
 
     def ask_to_stop(self, why: str) -> None:
@@ -135,6 +136,7 @@ class Host:
         self._parts.snapshots.abandon()
         self._parts.watchdog.refresh()
         self._parts.keeper.stop()
+        self._parts.link.drain()
         if self._parts.service_manager is not None:
             self._parts.service_manager.stopping()
         self._pump.log(
@@ -163,6 +165,8 @@ class Host:
         ]
         if parts.service_manager is not None:
             jobs.append(asyncio.create_task(parts.service_manager.run(), name="service_manager"))
+        if parts.link.is_on:
+            jobs.append(asyncio.create_task(parts.link.run(), name="link"))
         stopped = asyncio.create_task(self._wait_for_stop(), name="stop")
         try:
             await asyncio.wait([stopped, *jobs], return_when=asyncio.FIRST_COMPLETED)
@@ -176,6 +180,7 @@ class Host:
             parts.exits.keep_tasks()
             self._end_all()
             await self._engine.aclose(self._left_s(FLUSH_S))
+            await parts.link.aclose()
             await parts.snapshots.aclose()
             await parts.durability.aclose(self._left_s(STATE_FLUSH_S))
 
@@ -228,7 +233,10 @@ class Host:
         self._parts.exits.keep_tasks()
         await self._parts.succession.stop(max(0.0, schedule.stop_until_s - self._loop.time()))
         await asyncio.wait([pool], timeout=max(0.1, schedule.flush_until_s - self._loop.time()))
-        await self._parts.callbacks.finish(self._left_s(FLUSH_S))
+        flush_s = self._left_s(FLUSH_S)
+        await asyncio.gather(
+            self._parts.callbacks.finish(flush_s), self._parts.link.finish(flush_s)
+        )
 
     async def _finish_tasks(self) -> ShutdownSchedule:
         schedule = self._schedule

@@ -63,6 +63,10 @@ def _run(directory: Path, overrides: dict[str, Any]) -> int:
     loaded = folder.read_config()
     config = loaded.config
     folder.check_entrypoint(config)
+    if config.orchestrator.url is not None:
+        from kagent_sdk.host.link_checks import check_link  # noqa: PLC0415 - few agents have a link
+
+        check_link(config, folder.path)
     _make_folders(folder.path)
     with worker_sandbox(folder.path, loaded, os.environ) as sandbox:
         # As the user that the host is from now on.

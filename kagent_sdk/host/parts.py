@@ -22,8 +22,10 @@ from kagent_sdk.host.entrypoint_worker import EntrypointWorkers
 from kagent_sdk.host.exits import Exits
 from kagent_sdk.host.folder import AgentFolder
 from kagent_sdk.host.health import AwakeClock, Health
-from kagent_sdk.host.http.auth import TOKEN_FILE_VARIABLE, load_token
+from kagent_sdk.host.http.auth import load_token
 from kagent_sdk.host.lifecycle import Lifecycle
+from kagent_sdk.host.link import HostLink, LinkSources
+from kagent_sdk.host.link_checks import load_link_token, token_files
 from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.memory import MemoryVerdict
 from kagent_sdk.host.monitor import Monitor
@@ -83,6 +85,7 @@ class HostParts:
     callbacks: Callbacks
     audit: HostAudit
     egress: Egress
+    link: HostLink
     service_manager: ServiceManager | None
 
     @property
@@ -144,6 +147,20 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
         pump=pump,
         service_manager=service_manager,
     )
+    link = HostLink(
+        LinkSources(
+            directory,
+            durability,
+            keeper,
+            pump,
+            config=lambda: succession.pool.config,
+            lifecycle=lifecycle,
+            monitor=monitor,
+            health=watchdog.own_health,
+            places=lambda: succession.pool.places,
+        )
+    )
+    watchdog.find_link_fault, watchdog.on_refresh = link.find_fault, link.note_change
     return HostParts(
         directory=directory,
         keeper=keeper,
@@ -163,6 +180,7 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
         callbacks=callbacks,
         audit=_audit(sandbox.first, succession, pump),
         egress=sandbox.egress,
+        link=link,
         service_manager=service_manager,
     )
 
@@ -336,8 +354,11 @@ def _keeper(directory: Path, config: AgentConfig, vault: Vault, pump: LogPump) -
         directory,
         config.secrets,
         vault,
-        load_token=lambda vault: load_token(vault, os.environ),
-        token_file=os.environ.get(TOKEN_FILE_VARIABLE),
+        load_tokens=lambda vault: (
+            load_token(vault, os.environ),
+            load_link_token(vault, config.orchestrator, os.environ),
+        ),
+        token_files=token_files(config.orchestrator, os.environ),
         pump=pump,
     )
 
@@ -370,7 +391,7 @@ def _callbacks(
     durability: Durability, config: AgentConfig, keeper: VaultKeeper, pump: LogPump
 ) -> Callbacks:
     callbacks = Callbacks(durability.storage, config.callbacks, keeper, pump)
-    durability.journal.listeners.append(callbacks.added)
+    durability.journal.listeners["webhook"] = callbacks.added
     keeper.listeners.append(callbacks.reconsider)
     return callbacks
 

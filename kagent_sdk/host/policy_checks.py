@@ -61,7 +61,7 @@ class PathChecks:
         self._file = loaded.path
         self._directory = confinement.directory
         self._own = resolve(os.path.join(confinement.directory, name) for name in WRITABLE)
-        secluded = find_secluded(confinement.directory, config, confinement.token_file)
+        secluded = find_secluded(confinement.directory, config, confinement.token_files)
         self._hidden = (*secluded.folders, *secluded.files)
         self._guarded = tuple(self._find_guarded(confinement))
 

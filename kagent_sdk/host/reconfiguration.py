@@ -18,6 +18,7 @@ LIVE_KEYS: frozenset[tuple[str, ...]] = frozenset(
         ("health",),
         ("limits",),
         ("callbacks",),
+        ("orchestrator", "labels"),
         ("shutdown",),
         ("secrets", "expose"),
         ("secrets", "required"),

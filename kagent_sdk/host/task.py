@@ -39,6 +39,7 @@ class CancelReason(StrEnum):
     DISCONNECT = "disconnect"
     SHUTDOWN = "shutdown"
     RELOAD = "reload"
+    LEASE = "lease_lost"
 
 
 @dataclass(slots=True)
@@ -48,6 +49,8 @@ class Submission:
     Attributes:
         kept: the journal keeps the task, so that it can be found by its id.
         callback_url: told of the task's end.
+        lease: the orchestrator's word for this attempt; None for a task that comes from elsewhere.
+        hops: how many agents have passed it on.
         is_own: a task of this agent's sent it; it is taken while the agent drains too, or that task
             could not finish.
     """
@@ -62,6 +65,8 @@ class Submission:
     kept: bool = False
     is_own: bool = False
     callback_url: str | None = None
+    lease: str | None = None
+    hops: int = 0
 
 
 class Task(TaskRecord):
@@ -120,6 +125,8 @@ class Task(TaskRecord):
         self.traceparent = submission.traceparent
         self.trace_id = submission.trace_id
         self.callback_url = submission.callback_url
+        self.lease = submission.lease
+        self.hops = submission.hops
         self.safe: Receipt | None = None
         self.deadline_at = math.inf
         self.clock_s = math.inf

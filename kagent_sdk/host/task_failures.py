@@ -6,6 +6,8 @@ from kagent_sdk.errors import StateQuotaError
 from kagent_sdk.host.task import CancelReason
 from kagent_sdk.protocol.tasks import ErrorCode, TaskFailure
 
+LEASE_LOST = {"reason": CancelReason.LEASE.value}
+
 
 def timeout_failure(timeout_s: float) -> TaskFailure:
     """Return the error of a task whose time was up."""
@@ -16,7 +18,13 @@ def timeout_failure(timeout_s: float) -> TaskFailure:
 def canceled_failure(reason: CancelReason) -> TaskFailure:
     """Return the error of a task that was cancelled."""
     message = f"canceled ({reason.value})"
-    return TaskFailure(ErrorCode.CANCELED, message, retryable=True, status=409)
+    details = LEASE_LOST if reason is CancelReason.LEASE else None
+    return TaskFailure(ErrorCode.CANCELED, message, retryable=True, details=details, status=409)
+
+
+def is_lease_lost(failure: TaskFailure | None) -> bool:
+    """Whether a task ended because its lease was lost: nobody waits for that, and it may come again."""
+    return failure is not None and failure.details == LEASE_LOST
 
 
 def crash_failure(how: str) -> TaskFailure:

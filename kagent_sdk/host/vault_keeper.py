@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from kagent_sdk.config.models import SecretsConfig
 from kagent_sdk.errors import ConfigError, VaultError
@@ -32,7 +33,16 @@ It is longer than a tick of the clock that stamps files, so no change after that
 JOIN_S = 2.0
 RETRY_S = 10.0
 
-TokenLoader = Callable[[Vault], str | None]
+LINK_TOKEN = "orchestrator_token"  # noqa: S105 - how the log calls it
+
+TokenLoader = Callable[[Vault], tuple[str | None, str | None]]
+"""Returns the agent's own token, and the one for its orchestrator."""
+
+
+class _Known(NamedTuple):
+    vault: Vault
+    token: str | None
+    link_token: str | None
 
 
 class VaultKeeper:
@@ -42,13 +52,14 @@ class VaultKeeper:
         directory: the agent's folder.
         config: what of the vault is wanted.
         vault: what was read at the start.
-        load_token: finds the agent's own token, from a file or the vault; raises `ConfigError`.
-        token_file: another file to watch for changes, if the token is in one.
+        load_tokens: finds the host's own tokens, in files or the vault; raises `ConfigError`.
+        token_files: other files to watch for changes, if tokens are in them.
         pump: told of changes; its redactor is kept up to date.
 
     Attributes:
         vault: the present one.
         token: the agent's own.
+        link_token: the one that it shows to its orchestrator.
         redactor: takes out present and retired values.
         generation: how often the content changed, from 1 on.
         loaded_at: when, in seconds since the epoch.
@@ -62,28 +73,29 @@ class VaultKeeper:
         config: SecretsConfig,
         vault: Vault,
         *,
-        load_token: TokenLoader,
-        token_file: str | None,
+        load_tokens: TokenLoader,
+        token_files: Sequence[str],
         pump: LogPump,
     ) -> None:
         self._directory = directory
         self._config = config
-        self._load_token = load_token
+        self._load_tokens = load_tokens
         self._pump = pump
         self._loop = asyncio.get_running_loop()
-        self._paths = [directory / config.file, *([Path(token_file)] if token_file else [])]
+        self._paths = [directory / config.file, *map(Path, token_files)]
         self._retired = RetiredSecrets()
         self._own: dict[str, str] = {}
         self._watch = FolderWatch(self._paths[0].parent, self.look)
         self.vault = vault
-        self.token = load_token(vault)
-        self.redactor = Redactor(_texts(vault, self.token))
+        self._newest = _Known(vault, *load_tokens(vault))
+        self.token = self._newest.token
+        self.link_token = self._newest.link_token
+        self.redactor = Redactor(_texts(self._newest))
         self.generation = 1
         self.loaded_at = time.time()
         self.error: str | None = None
         self.listeners: list[Callable[[], None]] = []
         self._looking = threading.Lock()
-        self._newest = vault, self.token
         self._seen = self._stamp()
         pump.redactor = self.redactor
 
@@ -96,10 +108,10 @@ class VaultKeeper:
             if self._own.get(name) == value:
                 return
             self._own[name] = value
-            self._redact(*self._newest)
+            self._redact(self._newest)
 
-    def _redact(self, vault: Vault, token: str | None) -> None:
-        texts = {**self._own, **_texts(vault, token)}
+    def _redact(self, known: _Known) -> None:
+        texts = {**self._own, **_texts(known)}
         redactor = Redactor(texts, self._retired.pairs(), like=self.redactor)
         self._pump.redactor = self.redactor = redactor
 
@@ -145,8 +157,7 @@ class VaultKeeper:
         """
         with self._looking:
             self._seen = self._stamp()
-            vault, token = self._read(config)
-            self._take_up(vault, token)
+            self._take_up(self._read(config))
 
     def configure(self, config: SecretsConfig) -> None:
         """Judge what comes from now on by this configuration; ``secrets.file`` stays."""
@@ -167,34 +178,36 @@ class VaultKeeper:
                 break
         self._seen = seen
         try:
-            vault, token = self._read(self._config)
+            known = self._read(self._config)
         except ConfigError as exc:
             self._tell(self._refuse, str(exc))
             return
         except OSError as exc:
             self._tell(self._refuse, f"{self._config.file} cannot be read: {exc.strerror}")
             return
-        self._take_up(vault, token)
+        self._take_up(known)
 
-    def _take_up(self, vault: Vault, token: str | None) -> None:
-        if (vault, token) == self._newest:
+    def _take_up(self, known: _Known) -> None:
+        if known == self._newest:
             self._tell(self._keep)
             return
-        self._retired.add(_texts(*self._newest))
-        self._newest = vault, token
+        self._retired.add(_texts(self._newest))
+        self._newest = known
         # Before anything else: from here on nothing is written that holds a new value.
-        self._redact(vault, token)
-        self._tell(self._take, vault, token)
+        self._redact(known)
+        self._tell(self._take, known)
 
-    def _read(self, config: SecretsConfig) -> tuple[Vault, str | None]:
-        before, known_token = self._newest
+    def _read(self, config: SecretsConfig) -> _Known:
+        before = self._newest
         vault = read_vault(self._directory, config)
-        if before.is_present and not vault.is_present:
+        if before.vault.is_present and not vault.is_present:
             raise VaultError(f"{self._config.file} is gone")
-        token = self._load_token(vault)
-        if token is None and known_token is not None:
+        known = _Known(vault, *self._load_tokens(vault))
+        if known.token is None and before.token is not None:
             raise VaultError(f"{TOKEN_KEY} is gone from {self._config.file}")
-        return vault, token
+        if known.link_token is None and before.link_token is not None:
+            raise VaultError(f"the orchestrator's token is gone from {self._config.file}")
+        return known
 
     def _stamp(self) -> list[object]:
         """Return what is different when one of the files has changed."""
@@ -208,9 +221,8 @@ class VaultKeeper:
 
     # In the loop
 
-    def _take(self, vault: Vault, token: str | None) -> None:
-        self.vault = vault
-        self.token = token
+    def _take(self, known: _Known) -> None:
+        self.vault, self.token, self.link_token = known
         self.generation += 1
         self.loaded_at = time.time()
         self.error = None
@@ -229,11 +241,13 @@ class VaultKeeper:
             self._pump.log("info", "vault_recovered", generation=self.generation)
 
 
-def _texts(vault: Vault, token: str | None) -> dict[str, str]:
+def _texts(known: _Known) -> dict[str, str]:
     """Return every secret by its name; a token from a file of its own counts too."""
-    texts = vault.texts()
-    if token is not None and token != texts.get(TOKEN_KEY):
-        texts[f"{TOKEN_KEY}_file"] = token
+    texts = known.vault.texts()
+    values = set(texts.values())
+    for name, token in ((TOKEN_KEY, known.token), (LINK_TOKEN, known.link_token)):
+        if token is not None and token not in values:
+            texts[f"{name}_file"] = token
     return texts
 
 

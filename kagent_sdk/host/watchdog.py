@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from kagent_sdk.host.admission import Refusal
@@ -46,6 +47,8 @@ class Watchdog:
         memory_message: why memory allows no new task; empty if it does.
         journal_message: why the journal takes no new task; empty if it does.
         lag_ms: how late the host's own loop ran the last tick.
+        find_link_fault: says why the agent cannot do without a link that is not there; empty if it can.
+        on_refresh: called after every look.
     """
 
     def __init__(
@@ -66,6 +69,8 @@ class Watchdog:
         self.memory_message = ""
         self.journal_message = ""
         self.lag_ms: float | None = None
+        self.find_link_fault: Callable[[], str] = str
+        self.on_refresh: Callable[[], None] | None = None
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -95,6 +100,13 @@ class Watchdog:
 
     def health(self) -> Health:
         """Return what the probes answer now."""
+        return self._judge(self.find_link_fault())
+
+    def own_health(self) -> Health:
+        """Return the same but for the link: what the orchestrator is told by way of it."""
+        return self._judge("")
+
+    def _judge(self, link_message: str) -> Health:
         now_s = self._clock.read(self._loop.time())
         pool = self._succession.pool
         max_queue = pool.config.tasks.max_queue
@@ -104,6 +116,7 @@ class Watchdog:
             is_queue_full=len(self._engine.dispatcher.queue) >= max(1, max_queue),
             memory_message=self.memory_message,
             journal_message=self.journal_message,
+            link_message=link_message,
         )
         return judge_agent(facts)
 
@@ -121,6 +134,8 @@ class Watchdog:
             self._lifecycle.enter(LifecycleState.READY, time.time())
         self._lifecycle.mark_busy(time.time(), busy=self._engine.dispatcher.running > 0)
         self._engine.gate = self._gate()
+        if self.on_refresh is not None:
+            self.on_refresh()
 
     def _is_any_ready(self) -> bool:
         if self._has_command:

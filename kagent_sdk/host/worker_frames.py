@@ -85,6 +85,8 @@ class WorkerFrames:
             message = self._keeper.redactor.redact_cut(progress[1], MAX_MESSAGE_CHARS)
             progress = progress[0], message
         task.progress = progress
+        if task.lease is not None:
+            self._engine.events.open(task)  # else nothing is told before somebody asks for it
         if task.events is not None:
             document = {"fraction": progress[0], "message": progress[1]}
             self._engine.events.announce(task, "progress", json.dumps(document).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,12 +22,13 @@ from kagent_sdk.journal.retention import Retention
 from kagent_sdk.journal.rows import StoredTask
 from kagent_sdk.protocol.manifest import CapabilityManifest
 from kagent_sdk.protocol.state import Transaction
+from kagent_sdk.protocol.tasks import FINAL_STATES
 from kagent_sdk.storage.groups import Operation
 from kagent_sdk.storage.receipt import Receipt
 from kagent_sdk.storage.thread import Storage
 
 if TYPE_CHECKING:
-    from kagent_sdk.journal.outbox import Message
+    from kagent_sdk.journal.outbox import Channel, Message
 
 MAX_RECENT = 1000
 MAX_RECENT_BYTES = 8 * 1024 * 1024
@@ -59,7 +61,7 @@ class DurableJournal:
         apply_state: changes the state, inside the transaction that ends a task.
 
     Attributes:
-        listeners: told of every message that the end of a task has put into the outbox.
+        listeners: told of every message that is in the outbox now, by the channel.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class DurableJournal:
         self._recent_bytes = 0
         self._recalls = 0
         self._pruner = Pruner(storage, retention, self._note_gone)
-        self.listeners: list[Callable[[Message], None]] = []
+        self.listeners: dict[Channel, Callable[[Message], None]] = {}
 
     async def open(self) -> tuple[list[TaskRecord], int]:
         """Read what the host before has left.
@@ -158,14 +160,19 @@ class DurableJournal:
 
     def event(self, record: TaskRecord, event: Event) -> Receipt | None:
         """Keep an event."""
-        if not record.is_durable or record.is_finished:
+        if record.is_finished:
             return None
+        report = None if record.lease is None else _report_event(record, event)
+        if not record.is_durable:
+            return None if report is None else self._post_messages(_put, (report,))
         log = record.events
         if log is not None and event.id % TRIM_EVERY == 0 and log.first_id > 1:
             trim = partial(rows.trim_events, seq=record.sequence, first_id=log.first_id)
             _forget(self._storage.post(trim, must=True))
         add = partial(rows.add_event, seq=record.sequence, attempt=record.attempt, event=event)
-        return self._storage.post(add, must=True)
+        if report is None:
+            return self._storage.post(add, must=True)
+        return self._post_messages(partial(_put, first=add), (report,))
 
     def end(
         self, record: TaskRecord, ending: Ending, transaction: Transaction | None
@@ -175,41 +182,69 @@ class DurableJournal:
         if record.is_durable:
             end = rows.pack_end(record, ending)
             record.stored_bytes = end.size_bytes
-        message = None if record.callback_url is None else _call_back(record, ending)
-        if end is None and transaction is None and message is None:
+        messages = _messages(record, ending)
+        if end is None and transaction is None and not messages:
             return None
-        step: Operation[None] = partial(
-            self._end, end=end, transaction=transaction, message=message
-        )
-        if end is not None and transaction is None and message is None:
-            step = rows.FINISH.row(end)  # with those of other tasks
-        receipt = self._storage.post(step, must=True)
-        if message is not None:
-            receipt.tell(partial(self._note_message, message))
+        if end is not None and transaction is None and not messages:
+            return self._storage.post(rows.FINISH.row(end), must=True)  # with those of other tasks
+        return self._post_messages(partial(self._end, end=end, transaction=transaction), messages)
+
+    def _post_messages(self, step: Callable[..., None], messages: tuple[Message, ...]) -> Receipt:
+        """Do what takes ``messages``, and tell of them when they are on disk."""
+        receipt = self._storage.post(partial(step, messages=messages), must=True)
+        if messages:
+            receipt.tell(partial(self._note_messages, messages))
         return receipt
 
-    def _note_message(self, message: Message, error: BaseException | None) -> None:
+    def _note_messages(self, messages: tuple[Message, ...], error: BaseException | None) -> None:
         if error is not None:
             return
-        for listener in self.listeners:
-            listener(message)
+        for message in messages:
+            listener = self.listeners.get(message.channel)
+            if listener is not None:
+                listener(message)
 
     def _end(
         self,
         connection: sqlite3.Connection,
+        messages: tuple[Message, ...],
         end: rows.End | None,
         transaction: Transaction | None,
-        message: Message | None,
     ) -> None:
         # The state first: it may refuse, and nothing must be written then.
         if transaction is not None:
             self._apply_state(connection, transaction)
         if end is not None:
             rows.FINISH.write(connection, (end,))
-        if message is not None:
-            from kagent_sdk.journal import outbox  # noqa: PLC0415 - as in `_call_back`
+        _put(connection, messages)
 
-            outbox.add(connection, message)
+    def lease(self, record: TaskRecord, lease: str | None) -> Receipt:
+        """Let a task have another lease, or none; a task that has ended is told of again.
+
+        What waits to be told under the lease before is let go.
+        """
+        record.lease = lease
+        ending = record.ending
+        result = None
+        if ending is not None and ending.state in FINAL_STATES:
+            result = _report_result(record, ending)
+        step = partial(_set_lease, task=record.id, lease=lease)
+        return self._post_messages(step, () if result is None else (result,))
+
+    def forget(self, record: TaskRecord) -> Receipt:
+        """Let go of a finished task before its time: its id is free when the receipt is settled."""
+        if not record.is_durable:
+            self._memory.forget(record)
+        elif self._open.get(record.id) is not record:
+            self._retention.finished -= 1
+            self._retention.finished_bytes -= record.stored_bytes
+            self._drop_recent(record.id)
+        return self._storage.post(partial(rows.forget, task_id=record.id), must=True)
+
+    @property
+    def open_tasks(self) -> Iterable[TaskRecord]:
+        """The durable tasks that have not ended."""
+        return self._open.values()
 
     def ended(self, record: TaskRecord) -> None:
         """Take note that the record shows its end now."""
@@ -366,10 +401,55 @@ class DurableJournal:
             self._recent_bytes -= record.stored_bytes
 
 
-def _call_back(record: TaskRecord, ending: Ending) -> Message | None:
-    from kagent_sdk.journal.callbacks import callback_message  # noqa: PLC0415 - few agents have any
+def _messages(record: TaskRecord, ending: Ending) -> tuple[Message, ...]:
+    """Return what the end of a task puts into the outbox."""
+    found: list[Message | None] = []
+    if record.callback_url is not None:
+        from kagent_sdk.journal.callbacks import callback_message  # noqa: PLC0415 - few have any
 
-    return callback_message(record, ending)
+        found.append(callback_message(record, ending))
+    if record.lease is not None:
+        found.append(_report_result(record, ending))
+    return tuple(message for message in found if message is not None)
+
+
+def _report_result(record: TaskRecord, ending: Ending) -> Message | None:
+    from kagent_sdk.journal.reports import report_result  # noqa: PLC0415 - few agents have a link
+
+    return report_result(record, ending)
+
+
+def _report_event(record: TaskRecord, event: Event) -> Message | None:
+    from kagent_sdk.journal.reports import report_event  # noqa: PLC0415 - as above
+
+    return report_event(record, event, time.time())
+
+
+def _set_lease(
+    connection: sqlite3.Connection, messages: tuple[Message, ...], task: str, lease: str | None
+) -> None:
+    from kagent_sdk.journal.reports import set_lease  # noqa: PLC0415 - as above
+
+    set_lease(connection, task, lease, messages[0] if messages else None)
+
+
+def _put(
+    connection: sqlite3.Connection,
+    messages: tuple[Message, ...],
+    first: Operation[None] | None = None,
+) -> None:
+    """Put messages into the outbox, in one step with an operation before."""
+    if first is not None:
+        first(connection)
+    if not messages:
+        return
+    from kagent_sdk.journal import outbox, reports  # noqa: PLC0415 - as in `_messages`
+
+    for message in messages:
+        if message.channel == "link":
+            reports.add(connection, message)
+        else:
+            outbox.add(connection, message)
 
 
 def _read_manifest(row: StoredTask, document: str | None) -> CapabilityManifest:

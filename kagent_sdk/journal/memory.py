@@ -112,6 +112,11 @@ class MemoryJournal:
                 break
             self._forget_oldest()
 
+    def forget(self, record: TaskRecord) -> None:
+        """Let go of a finished task before its time."""
+        if self._records.pop(record.id, None) is not None:
+            self._finished_bytes -= self._finished.pop(record.id, 0)
+
     def _forget_oldest(self) -> None:
         task_id, size = self._finished.popitem(last=False)
         self._finished_bytes -= size

@@ -5,7 +5,8 @@ the transaction that makes the message true, such as the one that ends a task.
 
 A channel is a way out (``webhook``); a lane of it is what shares a fate, such as a receiving host.
 Of the messages of one task on a channel only the first is ever offered: the ones behind it come into
-sight when it is acknowledged or dropped. That is what ``due_at`` being null means.
+sight when it is acknowledged or dropped. That is what ``due_at`` being null means. The channel
+``link`` has an order of its own (`kagent_sdk.journal.reports`).
 """
 
 from __future__ import annotations
@@ -114,8 +115,8 @@ def add(connection: sqlite3.Connection, message: Message) -> bool:
     )
     if cursor.rowcount != 1:
         return False
-    _count(connection, message.channel, "pending", 1)
-    _count(connection, message.channel, "bytes", len(message.payload))
+    change_count(connection, message.channel, "pending", 1)
+    change_count(connection, message.channel, "bytes", len(message.payload))
     return True
 
 
@@ -205,7 +206,7 @@ def drop(connection: sqlite3.Connection, message_id: str, reason: str) -> bool:
     channel = _remove(connection, message_id)
     if channel is None:
         return False
-    _count(connection, channel, "dropped", 1)
+    change_count(connection, channel, "dropped", 1)
     connection.execute(
         "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         (f"outbox_{channel}_last_drop", reason[:MAX_REASON_CHARS]),
@@ -227,12 +228,13 @@ def _remove(connection: sqlite3.Connection, message_id: str) -> str | None:
         "(SELECT min(number) FROM outbox WHERE channel = ? AND task = ?)",
         (channel, task),
     )
-    _count(connection, channel, "pending", -1)
-    _count(connection, channel, "bytes", -size)
+    change_count(connection, channel, "pending", -1)
+    change_count(connection, channel, "bytes", -size)
     return channel
 
 
-def _count(connection: sqlite3.Connection, channel: str, name: str, difference: int) -> None:
+def change_count(connection: sqlite3.Connection, channel: str, name: str, difference: int) -> None:
+    """Change what is on record of a channel: ``pending``, ``bytes`` or ``dropped``."""
     connection.execute(
         "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2",
         (f"outbox_{channel}_{name}", difference),

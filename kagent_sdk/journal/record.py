@@ -41,6 +41,8 @@ class TaskRecord:
         conflicts: how often it was done over because others changed the state that it had read.
         expires_at: its deadline; None for none.
         timeout_s: what the deadline was computed from; inf for none.
+        lease: of the orchestrator that is told of its events and its end; None for nobody.
+        hops: how many agents have passed it on.
         stored_bytes: what it counts for in the journal, from its end on.
         ending: how it ends, as soon as that is decided; the rest tells of it once it is safe.
     """
@@ -56,10 +58,12 @@ class TaskRecord:
         "expires_at",
         "failure",
         "finished_at",
+        "hops",
         "id",
         "input",
         "is_durable",
         "kept",
+        "lease",
         "metadata",
         "output",
         "progress",
@@ -90,6 +94,8 @@ class TaskRecord:
         self.traceparent = ""
         self.trace_id: str | None = None
         self.callback_url: str | None = None
+        self.lease: str | None = None
+        self.hops = 0
         self.kept = False
         self.is_durable = False
         self.state = TaskState.SUBMITTED

@@ -22,7 +22,7 @@ MAX_PRUNED = 1000
 _COLUMNS = (
     "seq, id, manifest, capability, state, attempt, conflicts, created_at, started_at, "
     "finished_at, deadline_at, timeout_s, size_bytes, trace_id, traceparent, "
-    "callback_url, failure, progress, metadata, output, input"
+    "callback_url, lease, hops, failure, progress, metadata, output, input"
 )
 
 
@@ -45,6 +45,8 @@ class StoredTask(NamedTuple):
     trace_id: str | None
     traceparent: str
     callback_url: str | None
+    lease: str | None
+    hops: int | None
     failure: str | None
     progress: str | None
     metadata: bytes
@@ -78,6 +80,8 @@ class NewTask(NamedTuple):
     trace_id: str | None
     traceparent: str
     callback_url: str | None
+    lease: str | None
+    hops: int
     metadata: bytes
     input: bytes
 
@@ -100,6 +104,8 @@ def pack(record: TaskRecord, manifest: str) -> NewTask:
         record.trace_id,
         record.traceparent,
         record.callback_url,
+        record.lease,
+        record.hops,
         record.metadata,
         record.input,
     )
@@ -117,6 +123,7 @@ def unpack(row: StoredTask, record: TaskRecord) -> None:
     record.stored_bytes = row.size_bytes
     record.trace_id, record.traceparent = row.trace_id, row.traceparent
     record.callback_url = row.callback_url
+    record.lease, record.hops = row.lease, row.hops or 0
     record.metadata, record.output = row.metadata, row.output
     if row.failure is not None:
         record.failure = TaskFailure(**json.loads(row.failure))
@@ -275,6 +282,14 @@ def read_page(
         [*values, limit],
     )
     return [StoredTask(*row) for row in rows]
+
+
+def forget(connection: sqlite3.Connection, task_id: str) -> None:
+    """Remove a finished task with its events."""
+    connection.execute(
+        "DELETE FROM events WHERE task = (SELECT seq FROM tasks WHERE id = ?)", (task_id,)
+    )
+    connection.execute("DELETE FROM tasks WHERE id = ?", (task_id,))
 
 
 def find_sequence(connection: sqlite3.Connection, task_id: str) -> int | None:

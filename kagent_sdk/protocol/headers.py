@@ -21,6 +21,9 @@ TASK_ID_RULE = "1 to 128 letters, digits and . _ : - without a dot at the beginn
 IDEMPOTENCY_KEY_PATTERN = f'^(?:{_TASK_ID}|"{_TASK_ID}")$'
 LAST_EVENT_ID_PATTERN = "^[0-9]{0,15}$"
 
+KLINK_LEASE = "Klink-Lease"
+"""Of an offer, see `kagent_sdk.protocol.link`; here because every request is looked at for it."""
+
 MAX_WAIT_S = 3600
 """The longest that one request may ask to wait; a longer wish is cut, as RFC 7240 allows."""
 

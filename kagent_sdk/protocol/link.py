@@ -28,12 +28,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kagent_sdk.protocol.headers import TASK_ID_PATTERN
+from kagent_sdk.protocol.headers import KLINK_LEASE, TASK_ID_PATTERN
 from kagent_sdk.protocol.manifest import MAX_CAPABILITIES, CapabilityManifest
 
 LINK_VERSION = 1
 
-LEASE_HEADER = "Klink-Lease"
+LEASE_HEADER = KLINK_LEASE
 ATTEMPT_HEADER = "Klink-Attempt"
 HOPS_HEADER = "Klink-Hops"
 OFFER_HEADERS = (LEASE_HEADER, ATTEMPT_HEADER, HOPS_HEADER, "traceparent")

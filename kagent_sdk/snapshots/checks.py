@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kagent_sdk.protocol.envelope import MAX_CAPABILITY_CHARS, MAX_METADATA_BYTES
 from kagent_sdk.protocol.headers import is_task_id
 from kagent_sdk.protocol.json_text import is_json
+from kagent_sdk.protocol.link import MAX_HOPS, WORD_PATTERN
 from kagent_sdk.protocol.state import MAX_VALUE_BYTES, is_key
 from kagent_sdk.protocol.tasks import TaskState
 from kagent_sdk.snapshots.rows import Column, RowError, Value
@@ -22,6 +24,8 @@ EVENT_KINDS = frozenset({"state", "progress", "event"})
 MAX_ATTEMPTS = 1_000_000
 MAX_TEXT_CHARS = 4096
 MAX_DOCUMENT_CHARS = 4 * 1024 * 1024
+
+_is_lease = re.compile(WORD_PATTERN.removesuffix("$"), re.ASCII).fullmatch
 
 TABLES = ("manifests", "tasks", "events")
 """Whose rows stand in ``tasks.jsonl``."""
@@ -140,6 +144,11 @@ def _check_texts(row: Mapping[str, Value]) -> None:
         text = row.get(name)
         if isinstance(text, str) and (len(text) > MAX_TEXT_CHARS or not text.isprintable()):
             raise RowError(f"has an odd value in the column {name}")
+    lease, hops = row.get("lease"), row.get("hops")
+    if lease is not None and not (isinstance(lease, str) and _is_lease(lease)):
+        raise RowError("has an odd value in the column lease")
+    if hops is not None and not (isinstance(hops, int) and 0 <= hops <= MAX_HOPS):
+        raise RowError("has an odd value in the column hops")
 
 
 def _check_numbers(row: Mapping[str, Value]) -> None:

@@ -47,6 +47,8 @@ _VERSION_1 = (
         trace_id TEXT,
         traceparent TEXT NOT NULL,
         callback_url TEXT,
+        lease TEXT,
+        hops INTEGER,
         failure TEXT,
         progress TEXT,
         metadata BLOB NOT NULL,
@@ -94,6 +96,8 @@ _VERSION_1 = (
     "CREATE INDEX outbox_due ON outbox (channel, lane, due_at) WHERE due_at IS NOT NULL",
     "CREATE INDEX outbox_order ON outbox (channel, task, number)",
     "CREATE INDEX outbox_age ON outbox (channel, created_at)",
+    # Reports go out in their order, whatever else waits; webhooks pay nothing for this one.
+    "CREATE INDEX outbox_reports ON outbox (number) WHERE channel = 'link'",
     # state_version: of the last change; state_bytes and state_keys: of all keys and values.
     "INSERT INTO meta VALUES ('state_version', 0), ('state_bytes', 0), ('state_keys', 0)",
 )

@@ -54,8 +54,8 @@ def make_keeper(
         folder,
         CONFIG,
         read_vault(folder, CONFIG),
-        load_token=load_token,
-        token_file=None,
+        load_tokens=lambda vault: (load_token(vault), None),
+        token_files=(),
         pump=as_pump,
     )
 

@@ -33,6 +33,18 @@ OPEN_ROUTES = frozenset({"/healthz", "/readyz"})
 TOKEN_FILE_VARIABLE = "AGENT_TOKEN_FILE"  # noqa: S105 - the name of a variable
 MAX_TOKEN_FILE_BYTES = 4096
 MIN_TOKEN_CHARS = 16
+LINK_ROUTES = frozenset(
+    {
+        "/v1/tasks",
+        "/v1/tasks/{id}",
+        "/v1/tasks/{id}/events",
+        "/v1/tasks/{id}/cancel",
+        "/v1/capabilities",
+        "/status",
+    }
+)
+"""What the orchestrator may ask of an agent, with the token that it was given at the registration."""
+
 TOKEN_OVERLAP_S = 60.0
 """How long the token before a rotation still opens the door."""
 
@@ -53,15 +65,20 @@ def load_token(vault: Vault, environ: Mapping[str, str]) -> str | None:
     """
     name = environ.get(TOKEN_FILE_VARIABLE)
     if not name:
-        return None if vault.token is None else _check_token(vault.token.strip(), TOKEN_KEY)
+        return None if vault.token is None else check_token(vault.token.strip(), TOKEN_KEY)
     shown = f"the file of {TOKEN_FILE_VARIABLE}"
     content = read_secret_file(Path(name), shown, MAX_TOKEN_FILE_BYTES)
     if content is None:
         raise ConfigError(f"{shown} does not exist")
-    return _check_token(content.decode("utf-8", "replace").strip(), shown)
+    return check_token(content.decode("utf-8", "replace").strip(), shown)
 
 
-def _check_token(token: str, where: str) -> str:
+def check_token(token: str, where: str) -> str:
+    """Return a bearer token that is long enough, and that can stand in a header.
+
+    Raises:
+        ConfigError: it is not.
+    """
     if len(token) < MIN_TOKEN_CHARS:
         raise ConfigError(f"the token in {where} must have {MIN_TOKEN_CHARS} characters or more")
     if not _is_token(token):
@@ -80,7 +97,7 @@ class Gatekeeper:
             to 127.0.0.1 (then Host is that name).
     """
 
-    __slots__ = ("_expected", "_is_local", "_previous", "_previous_until_s", "warnings")
+    __slots__ = ("_expected", "_is_local", "_link", "_previous", "_previous_until_s", "warnings")
 
     def __init__(
         self, token: str | None, warnings: tuple[str, ...] = (), *, is_local: bool = False
@@ -89,6 +106,7 @@ class Gatekeeper:
         self._is_local = is_local
         self._previous: bytes | None = None
         self._previous_until_s = 0.0
+        self._link: bytes | None = None
         self.warnings = warnings
 
     @classmethod
@@ -134,6 +152,8 @@ class Gatekeeper:
         """
         if route in OPEN_ROUTES:
             return
+        if self._link is not None and route in LINK_ROUTES and self.is_link(headers):
+            return
         if self._expected is None:
             if self._is_local and (
                 "Origin" in headers or not _is_local_host(headers.get("Host", ""))
@@ -144,6 +164,17 @@ class Gatekeeper:
         sent = parse_bearer(authorization)
         if sent is None or not self._knows(sent.encode(), self._expected):
             raise RequestError(unauthenticated(sent=authorization is not None))
+
+    def let_link_in(self, token: str) -> None:
+        """Let whoever shows this token in too, but to `LINK_ROUTES` alone."""
+        self._link = token.encode()
+
+    def is_link(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request comes from the orchestrator."""
+        if self._link is None:
+            return False
+        sent = parse_bearer(headers.get("Authorization"))
+        return sent is not None and hmac.compare_digest(sent.encode(), self._link)
 
     def take(self, token: str | None, now_s: float) -> None:
         """Demand another token from now on; the one before is good for `TOKEN_OVERLAP_S` more.

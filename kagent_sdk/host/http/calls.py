@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import Response, StreamResponse
@@ -13,12 +14,14 @@ from kagent_sdk.host.admission import Refusal, retry_after_s
 from kagent_sdk.host.engine import Engine, IdConflictError, RefusedError, UnknownCapabilityError
 from kagent_sdk.host.http.answers import json_response, output_response, problem_response
 from kagent_sdk.host.http.bodies import BodyReader
+from kagent_sdk.host.http.offers import Offers
 from kagent_sdk.host.http.streams import EventStream
 from kagent_sdk.host.task import CancelReason, Submission, Task
 from kagent_sdk.host.task_failures import journal_failure, left_failure
 from kagent_sdk.protocol import problems
 from kagent_sdk.protocol.envelope import Envelope, parse_envelope
 from kagent_sdk.protocol.headers import (
+    KLINK_LEASE,
     Preference,
     accepts_events,
     parse_idempotency_key,
@@ -38,6 +41,7 @@ class Calls:
         bodies: reads the requests.
         streams: answers callers that want events.
         refuse_callback: says why a task may not have a callback to a URL, if it may not.
+        offers: tells which tasks come from the orchestrator.
     """
 
     def __init__(
@@ -46,11 +50,13 @@ class Calls:
         bodies: BodyReader,
         streams: EventStream,
         refuse_callback: Callable[[str], Problem | None],
+        offers: Offers,
     ) -> None:
         self._engine = engine
         self._bodies = bodies
         self._streams = streams
         self._refuse_callback = refuse_callback
+        self._offers = offers
 
     async def call(self, request: BaseRequest, name: str) -> StreamResponse:
         """``POST /v1/capabilities/{name}``: the body is the input, the answer the output."""
@@ -76,6 +82,8 @@ class Calls:
         prefer = parse_prefer(headers.get("Prefer"))
         submission = submission_of(envelope, envelope.id or self._engine.ids.new())
         trace(headers, submission)
+        if KLINK_LEASE in headers:
+            self._offers.read(headers, submission, has_id=envelope.id is not None)
         task = await self._take(submission, is_chosen=envelope.id is not None)
         if accepts_events(headers.get("Accept")):
             return await self._stream(request, task)
@@ -106,6 +114,9 @@ class Calls:
                 await self._engine.recall(submission.task_id)
             if submission.callback_url is not None:
                 self._check_callback(submission, submission.callback_url)
+            if submission.lease is not None:
+                with self._explained(submission):
+                    return await self._offers.intake.admit(submission)
             task = self.submit(submission)
             if task.safe is not None:
                 await task.safe
@@ -131,8 +142,14 @@ class Calls:
         Raises:
             RequestError: it is refused; the problem says why.
         """
-        try:
+        with self._explained(submission):
             return self._engine.submit(submission)
+
+    @contextmanager
+    def _explained(self, submission: Submission) -> Iterator[None]:
+        """Turn the engine's refusals into answers."""
+        try:
+            yield
         except RefusedError as refused:
             raise RequestError(self._refusal(refused.refusal)) from None
         except UnknownCapabilityError:
@@ -147,7 +164,7 @@ class Calls:
             refusal, queued=len(engine.dispatcher.queue), finished_per_s=engine.finished_per_s
         )
         match refusal:
-            case Refusal.QUEUE_FULL | Refusal.QUEUE_BYTES:
+            case Refusal.QUEUE_FULL | Refusal.QUEUE_BYTES | Refusal.OUTBOX | Refusal.CANCELING:
                 return problems.queue_full(wait_s)
             case Refusal.STARTING:
                 return problems.starting(wait_s)

@@ -16,7 +16,7 @@ from kagent_sdk.host.http.answers import problem_response
 from kagent_sdk.host.http.calls import Calls, accepted, problem_of, submission_of, trace
 from kagent_sdk.host.task import Submission, Task
 from kagent_sdk.protocol.envelope import parse_envelope
-from kagent_sdk.protocol.headers import Preference
+from kagent_sdk.protocol.headers import KLINK_LEASE, Preference
 from kagent_sdk.protocol.json_text import SMALL_BYTES
 from kagent_sdk.protocol.problem import RequestError
 from kagent_sdk.protocol.problems import internal_error
@@ -36,7 +36,14 @@ _HEAD = CALL_ROUTE.removesuffix("{name}")
 PLAIN_STARTS = (f"POST {_HEAD}".encode(), f"POST {TASK_ROUTE} ".encode())
 """How the bytes of a plain request begin."""
 
-NOT_PLAIN = ("Expect", "Content-Encoding", "Transfer-Encoding", "Idempotency-Key", "Prefer")
+NOT_PLAIN = (
+    "Expect",
+    "Content-Encoding",
+    "Transfer-Encoding",
+    "Idempotency-Key",
+    "Prefer",
+    KLINK_LEASE,
+)
 """Headers that ask for something which only the ordinary way does."""
 
 

@@ -14,6 +14,7 @@ from kagent_sdk.host.http.bodies import BodyReader
 from kagent_sdk.host.http.calls import Calls
 from kagent_sdk.host.http.control_plane import ControlPlane, Probes
 from kagent_sdk.host.http.direct import DirectCalls
+from kagent_sdk.host.http.offers import Offers
 from kagent_sdk.host.http.server import HttpServer
 from kagent_sdk.host.http.snapshots import SnapshotRoute
 from kagent_sdk.host.http.streams import EventStream
@@ -48,7 +49,15 @@ def build_server(host: HostParts, shut_down: Callable[[str], None]) -> HttpServe
     host.keeper.listeners.append(lambda: gatekeeper.take(host.keeper.token, time.monotonic()))
     streams = EventStream(host.engine, write_timeout_s=config.read_timeout_s)
     reports = Reports(host)
-    calls = Calls(host.engine, BodyReader(config), streams, host.callbacks.refuse)
+    if host.link.call_token is not None:
+        gatekeeper.let_link_in(host.link.call_token)
+    calls = Calls(
+        host.engine,
+        BodyReader(config),
+        streams,
+        host.callbacks.refuse,
+        Offers(gatekeeper, host.link.intake),
+    )
     snapshots = SnapshotRoute(
         host.snapshots,
         host.lifecycle,

@@ -155,7 +155,7 @@ def test_folders_of_secrets_are_hidden_whole(folder: Path) -> None:
         http={"tls": {"certificate": "tls/cert.pem", "key": "tls/key.pem"}},
         snapshots={"destination": "backup"},
     )
-    secluded = find_secluded(str(folder), asked, "/run/secrets/agent/token")
+    secluded = find_secluded(str(folder), asked, ["/run/secrets/agent/token"])
 
     names = ("runtime", "logs", "backup", "secrets", "tls")
     assert secluded.folders == (*(f"{folder}/{name}" for name in names), "/run/secrets/agent")
@@ -170,7 +170,7 @@ def test_a_secret_beside_code_is_hidden_alone(folder: Path) -> None:
         secrets={"file": "app/vault.json"},
         snapshots={"destination": "s3://bucket/prefix"},
     )
-    secluded = find_secluded(str(folder), asked, "/etc/token")
+    secluded = find_secluded(str(folder), asked, ["/etc/token"])
 
     assert secluded.folders == (f"{folder}/runtime", f"{folder}/logs")
     assert secluded.files == (f"{folder}/app/vault.json", "/etc/token")
@@ -183,6 +183,6 @@ def test_a_confinement_is_found_on_this_machine(folder: Path) -> None:
     plain = find_confinement(folder, config(worker={"user": "keep"}), {})
 
     assert found.directory == str(folder.resolve())
-    assert found.token_file == str(token.resolve())
-    assert plain.token_file is None
+    assert found.token_files == (str(token.resolve()),)
+    assert plain.token_files == ()
     assert plain.user is None

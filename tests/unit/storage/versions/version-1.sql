@@ -61,20 +61,23 @@ CREATE TABLE tasks (
         trace_id TEXT,
         traceparent TEXT NOT NULL,
         callback_url TEXT,
+        lease TEXT,
+        hops INTEGER,
         failure TEXT,
         progress TEXT,
         metadata BLOB NOT NULL,
         output BLOB,
         input BLOB NOT NULL
     );
-INSERT INTO "tasks" VALUES(1,'done','m1','digest','completed',1,0,1.5,1.6,1.7,NULL,NULL,1040,NULL,'',NULL,NULL,NULL,X'7B7D',X'31',X'7B7D');
-INSERT INTO "tasks" VALUES(2,'open','m1','digest','working',2,1,1.5,1.6,NULL,301.5,300.0,1040,'t','','https://h/',NULL,'[0.5, null]',X'7B7D',NULL,X'7B7D');
+INSERT INTO "tasks" VALUES(1,'done','m1','digest','completed',1,0,1.5,1.6,1.7,NULL,NULL,1040,NULL,'',NULL,NULL,NULL,NULL,NULL,X'7B7D',X'31',X'7B7D');
+INSERT INTO "tasks" VALUES(2,'open','m1','digest','working',2,1,1.5,1.6,NULL,301.5,300.0,1040,'t','','https://h/',NULL,NULL,NULL,'[0.5, null]',X'7B7D',NULL,X'7B7D');
 CREATE INDEX open_tasks ON tasks (seq) WHERE finished_at IS NULL;
 CREATE INDEX finished_tasks ON tasks (finished_at, size_bytes) WHERE finished_at IS NOT NULL;
 CREATE INDEX state_expiry ON state (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX outbox_due ON outbox (channel, lane, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX outbox_order ON outbox (channel, task, number);
 CREATE INDEX outbox_age ON outbox (channel, created_at);
+CREATE INDEX outbox_reports ON outbox (number) WHERE channel = 'link';
 DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('outbox',1);
 COMMIT;

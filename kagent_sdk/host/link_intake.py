@@ -1,0 +1,106 @@
+"""Tasks that the orchestrator sends, by whichever way they come: taken once, each under its lease."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from kagent_sdk.host.admission import Refusal
+from kagent_sdk.host.engine import Engine, RefusedError
+from kagent_sdk.host.task import CancelReason, Submission, Task
+from kagent_sdk.host.task_failures import is_lease_lost
+from kagent_sdk.journal.durable import DurableJournal
+from kagent_sdk.journal.record import TaskRecord
+
+CANCEL_WAIT_S = 5.0
+"""A task whose lease was lost is being cancelled when it is offered anew: so long at the most is its
+end waited for before the offer is refused, for a while."""
+
+
+class LinkIntake:
+    """Takes offers, and knows the tasks of the link that have not ended.
+
+    Args:
+        engine: runs them.
+        journal: keeps them.
+    """
+
+    def __init__(self, engine: Engine, journal: DurableJournal) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._open: dict[str, TaskRecord] = {}
+        self.is_full = False
+
+    def recover(self) -> None:
+        """Take up the tasks that the host before has left; the engine has recovered."""
+        for record in self._journal.open_tasks:
+            if record.lease is not None:
+                self._open[record.id] = record
+
+    def open_tasks(self) -> Iterator[TaskRecord]:
+        """Iterate over the tasks that have not ended."""
+        for record in list(self._open.values()):
+            if record.is_finished or record.lease is None:
+                del self._open[record.id]
+            else:
+                yield record
+
+    async def admit(self, submission: Submission) -> Task:
+        """Take a task with a lease; it is on disk when this returns.
+
+        One that the agent has, with the same input, gets the new lease; when it has ended, it is
+        reported again under that one.
+
+        Raises:
+            UnknownCapabilityError, IdConflictError: it will never be taken.
+            RefusedError: not now.
+            StorageError: the journal does not take it now.
+        """
+        await self._forget_lost(await self._engine.recall(submission.task_id))
+        if self.is_full and self._journal.find(submission.task_id) is None:
+            raise RefusedError(Refusal.OUTBOX)
+        task = self._engine.submit(submission)
+        task.is_promised = True  # whoever offered it may hang up
+        if task.lease != submission.lease:
+            await self._journal.lease(task, submission.lease)
+        if task.safe is not None:
+            await task.safe
+        if not task.is_finished:
+            self._open[task.id] = task
+        return task
+
+    async def _forget_lost(self, task: Task | None) -> None:
+        """Make room for a task whose end counts for nothing: it was cancelled for its lost lease."""
+        if task is None:
+            return
+        if task.cancel_reason is CancelReason.LEASE and not task.is_finished:
+            try:
+                async with asyncio.timeout(CANCEL_WAIT_S):
+                    await task.wait()
+            except TimeoutError:
+                raise RefusedError(Refusal.CANCELING) from None
+        if task.is_finished and is_lease_lost(task.failure):
+            await self._journal.forget(task)
+
+    def find(self, task_id: str, lease: str) -> Task | None:
+        """Return an open task that has this lease."""
+        task = self._open.get(task_id)
+        if task is None or task.lease != lease or task.is_finished:
+            return None
+        assert isinstance(task, Task)
+        return task
+
+    def cancel(self, task_id: str, lease: str) -> None:
+        """Cancel a task; its end is reported."""
+        task = self.find(task_id, lease)
+        if task is not None:
+            self._engine.cancel(task, CancelReason.CALLER)
+
+    def lose(self, task_id: str, lease: str) -> None:
+        """Cancel a task, and report nothing more of it."""
+        task = self.find(task_id, lease)
+        if task is None or task.is_left:
+            return
+        self._open.pop(task_id, None)
+        _ = self._journal.lease(task, None)  # it is written in its turn; nobody waits for it
+        self._engine.cancel(task, CancelReason.LEASE)
