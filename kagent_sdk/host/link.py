@@ -21,14 +21,14 @@ from kagent_sdk.host.link_intake import LinkIntake
 if TYPE_CHECKING:
     from kagent_sdk.config.models import AgentConfig
     from kagent_sdk.host.durability import Durability
-    from kagent_sdk.host.health import Health
     from kagent_sdk.host.lifecycle import Lifecycle
     from kagent_sdk.host.link_desk import LinkDesk
     from kagent_sdk.host.link_reports import LinkReports
     from kagent_sdk.host.logs.pump import LogPump
     from kagent_sdk.host.monitor import Monitor
-    from kagent_sdk.host.place import Place
+    from kagent_sdk.host.succession import Succession
     from kagent_sdk.host.vault_keeper import VaultKeeper
+    from kagent_sdk.host.watchdog import Watchdog
     from kagent_sdk.link.port import Link, LinkHost
     from kagent_sdk.link.settings import LinkSettings
 
@@ -50,20 +50,21 @@ class LinkSources:
 
     Attributes:
         directory: the agent's folder.
-        config: the configuration in force.
-        health: of the agent, whatever the link is like.
-        places: of the present workers.
     """
 
     directory: Path
     durability: Durability
     keeper: VaultKeeper
     pump: LogPump
-    config: Callable[[], AgentConfig]
     lifecycle: Lifecycle
     monitor: Monitor
-    health: Callable[[], Health]
-    places: Callable[[], list[Place]]
+    succession: Succession
+    watchdog: Watchdog
+
+    @property
+    def config(self) -> AgentConfig:
+        """The configuration in force."""
+        return self.succession.pool.config
 
 
 class HostLink:
@@ -84,7 +85,7 @@ class HostLink:
     def __init__(self, sources: LinkSources, build: BuildLink | None = None) -> None:
         self._sources = sources
         self._build = build
-        config = sources.config().orchestrator
+        config = sources.config.orchestrator
         durability = sources.durability
         self.is_on = config.url is not None
         self.instance = secrets.token_urlsafe(INSTANCE_BYTES)
@@ -111,7 +112,7 @@ class HostLink:
 
     def find_fault(self) -> str:
         """Return why the agent counts as not ready; empty when all is well, or it may do without."""
-        config = self._sources.config().orchestrator
+        config = self._sources.config.orchestrator
         if not self.is_on or not config.required:
             return ""
         if self._link is not None and self._link.status.state in ("up", "draining"):
@@ -152,7 +153,7 @@ class HostLink:
         if self._desk is None:
             self._desk = await self._open_desk()
         if self._link is None:
-            settings = link_settings(self._sources.config(), self._sources.directory)
+            settings = link_settings(self._sources.config, self._sources.directory)
             build = self._build
             if build is None:
                 build = await asyncio.to_thread(find_builder, settings.url)
@@ -173,12 +174,12 @@ class HostLink:
         await box.open()
         self.intake.recover()
         view = LinkView(
-            sources.config,
+            lambda: sources.config,
             durability.engine,
             sources.lifecycle,
-            sources.health,
+            sources.watchdog.own_health,
             sources.monitor,
-            sources.places,
+            lambda: sources.succession.pool.places,
         )
         self.reports = box
         presence = Presence(self.instance, await self._find_address(), self.call_token)
@@ -192,7 +193,7 @@ class HostLink:
         )
 
     async def _find_address(self) -> str | None:
-        config = self._sources.config().orchestrator
+        config = self._sources.config.orchestrator
         assert config.url is not None
         if config.delivery == "pull":
             return None

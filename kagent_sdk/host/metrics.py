@@ -58,6 +58,7 @@ class _Page:
             _collect_requests(self._counters),
             _collect_logs(self._status),
             _collect_outbox(self._status),
+            _collect_link(self._status),
             _collect_egress(self._status),
         ):
             for family in families:
@@ -298,6 +299,45 @@ def _collect_outbox(status: Status) -> Iterator[Metric]:
         ("outcome",),
         [((name,), getattr(outbox, name)) for name in ("delivered", "failed", "dropped")],
     )
+
+
+def _collect_link(status: Status) -> Iterator[Metric]:
+    link = status.link
+    if link.state == "off":
+        return
+    yield _gauge(
+        "kagent_link_up",
+        "Whether the orchestrator knows the agent.",
+        (),
+        [((), link.state in ("up", "draining"))],
+    )
+    yield _gauge(
+        "kagent_link_tasks",
+        "Tasks of the link that have not ended.",
+        (),
+        [((), link.tasks)],
+    )
+    yield _gauge(
+        "kagent_link_reports_pending",
+        "Results and events that the orchestrator has not answered yet.",
+        (),
+        [((), link.pending)],
+    )
+    yield _counter(
+        "kagent_link_reports",
+        "Reports by what became of them; dropped: given up, as too many waited.",
+        ("outcome",),
+        [
+            (("taken",), link.reported),
+            (("refused",), link.refused),
+            (("dropped",), link.dropped),
+        ],
+    )
+    for name, text, value in (
+        ("kagent_link_registrations", "How often the agent was registered.", link.registrations),
+        ("kagent_link_leases_lost", "Tasks that were given to another agent.", link.lost),
+    ):
+        yield _counter(name, text, (), [((), value)])
 
 
 def _collect_egress(status: Status) -> Iterator[Metric]:

@@ -147,20 +147,6 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
         pump=pump,
         service_manager=service_manager,
     )
-    link = HostLink(
-        LinkSources(
-            directory,
-            durability,
-            keeper,
-            pump,
-            config=lambda: succession.pool.config,
-            lifecycle=lifecycle,
-            monitor=monitor,
-            health=watchdog.own_health,
-            places=lambda: succession.pool.places,
-        )
-    )
-    watchdog.find_link_fault, watchdog.on_refresh = link.find_fault, link.note_change
     return HostParts(
         directory=directory,
         keeper=keeper,
@@ -180,7 +166,11 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
         callbacks=callbacks,
         audit=_audit(sandbox.first, succession, pump),
         egress=sandbox.egress,
-        link=link,
+        link=_link(
+            LinkSources(
+                directory, durability, keeper, pump, lifecycle, monitor, succession, watchdog
+            )
+        ),
         service_manager=service_manager,
     )
 
@@ -385,6 +375,13 @@ def _snapshots(
         keeper=keeper,
         pump=pump,
     )
+
+
+def _link(sources: LinkSources) -> HostLink:
+    link = HostLink(sources)
+    sources.watchdog.find_link_fault = link.find_fault
+    sources.watchdog.on_refresh = link.note_change
+    return link
 
 
 def _callbacks(

@@ -14,6 +14,7 @@ from kagent_sdk.host.cgroup_files import Pressure
 from kagent_sdk.host.gpus import Gpus
 from kagent_sdk.host.health import Verdict
 from kagent_sdk.host.lifecycle import LifecycleState
+from kagent_sdk.host.link_report import build_link_info
 from kagent_sdk.host.monitor import Monitor
 from kagent_sdk.host.parts import HostParts
 from kagent_sdk.host.place import Place
@@ -67,6 +68,7 @@ def build_status(host: HostParts) -> status.Status:
         ),
         state=_state(host.state),
         outbox=_outbox(host),
+        link=build_link_info(host),
         sandbox=_sandbox(host.audit),
         egress=EgressInfo.model_validate(host.egress.section()),
         last_exit=LastExit(host=host.exits.host, worker=host.exits.worker),

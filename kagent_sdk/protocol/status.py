@@ -344,6 +344,10 @@ class LinkInfo(Part):
     registrations: int = Field(0, description="Since the host started.")
     tasks: int = Field(0, description="Tasks of the link whose end it has not been told.")
     pending: int | None = Field(None, description="Reports that wait; they survive a restart.")
+    dropped: int = Field(
+        0,
+        description="Reports that were given up as too many waited, in all of the journal's life.",
+    )
     reported: int = Field(0, description="Reports that it took, since the host started.")
     refused: int = Field(0, description="Reports that it refused: the task was another's by then.")
     lost: int = Field(0, description="Leases that were lost.")

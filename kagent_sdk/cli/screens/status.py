@@ -10,6 +10,7 @@ from rich.text import Text
 from kagent_sdk.cli.screens.sandbox import sandbox_line
 from kagent_sdk.cli.screens.status_exits import exit_lines
 from kagent_sdk.cli.screens.status_gpus import gpu_lines
+from kagent_sdk.cli.screens.status_link import link_line
 from kagent_sdk.cli.screens.status_state import state_lines
 from kagent_sdk.cli.screens.status_tables import (
     LABEL_WIDTH,
@@ -133,6 +134,8 @@ def _summary(status: Status) -> RenderableType:
         rows.append(("vault", styled(f"not reloaded: {clean_line(status.vault.error)}", BAD)))
     if status.sandbox.mode is not None:
         rows.append(("sandbox", sandbox_line(status.sandbox)))
+    if link := link_line(status.link):
+        rows.append(("link", link))
     reload = _reload(status.reload)
     if reload:
         rows.append(("reload", reload))

@@ -194,5 +194,6 @@ def _describe(
         capabilities=list(capabilities.values()),
         secured=is_secured,
         calls_back=bool(config.callbacks.allow),
+        is_linked=config.orchestrator.url is not None and config.orchestrator.delivery == "push",
     )
     return json.dumps(document).encode()
