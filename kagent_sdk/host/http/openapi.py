@@ -69,7 +69,6 @@ def openapi_document(
     capabilities: Sequence[CapabilityManifest],
     secured: bool,
     calls_back: bool,
-    is_linked: bool = False,
 ) -> Json:
     """Return the description of an agent's control plane.
 
@@ -80,7 +79,6 @@ def openapi_document(
         capabilities: those that the agent offers at the moment.
         secured: whether requests need a bearer token.
         calls_back: whether any callback is allowed.
-        is_linked: whether an orchestrator sends tasks.
     """
     paths = _Paths(is_secured=secured)
     document: Json = {
@@ -105,10 +103,6 @@ def openapi_document(
             },
         },
     }
-    if is_linked:
-        from kagent_sdk.host.http.openapi_link import offer_parameters  # noqa: PLC0415 - few are
-
-        document["paths"]["/v1/tasks"]["post"]["parameters"] += offer_parameters()
     if secured:
         document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"bearer": []}]

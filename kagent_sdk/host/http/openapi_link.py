@@ -16,9 +16,9 @@ from kagent_sdk.protocol.link import (
 Json = dict[str, Any]
 
 
-def offer_parameters() -> list[Json]:
-    """Return the headers that make a task of ``POST /v1/tasks`` an offer."""
-    return [
+def describe_offers(document: Json) -> None:
+    """Add the headers that make a task of ``POST /v1/tasks`` an offer."""
+    document["paths"]["/v1/tasks"]["post"]["parameters"] += [
         _header(
             LEASE_HEADER,
             {"type": "string", "pattern": WORD_PATTERN},

@@ -194,6 +194,9 @@ def _describe(
         capabilities=list(capabilities.values()),
         secured=is_secured,
         calls_back=bool(config.callbacks.allow),
-        is_linked=config.orchestrator.url is not None and config.orchestrator.delivery == "push",
     )
+    if config.orchestrator.url is not None and config.orchestrator.delivery == "push":
+        from kagent_sdk.host.http.openapi_link import describe_offers  # noqa: PLC0415 - few have any
+
+        describe_offers(document)
     return json.dumps(document).encode()

@@ -1,0 +1,238 @@
+"""A task of the link runs once, under whichever lease it has, and its end is told until it is heard."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from kagent_sdk.host import link_intake
+from kagent_sdk.host.admission import Refusal
+from kagent_sdk.host.engine import IdConflictError, RefusedError, UnknownCapabilityError
+from kagent_sdk.host.task import CancelReason, Submission
+from kagent_sdk.protocol.tasks import TaskState
+from tests.unit.host.links import NEW, OLD, LinkBench, link_bench
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[LinkBench]:
+    """Give an engine with a worker."""
+    async with link_bench(tmp_path) as bench:
+        yield bench
+
+
+async def test_an_offer_is_durable_whatever_the_capability_says(bench: LinkBench) -> None:
+    """The orchestrator believes that the agent has it."""
+    task = await bench.take()
+
+    assert task.is_durable
+    assert (task.lease, task.hops) == (OLD, 2)
+    assert bench.held() == [("t1", OLD)]
+
+
+async def test_the_end_is_told_and_held_until_it_is_heard(bench: LinkBench) -> None:
+    """Between the end and its acknowledgement the agent still answers for the task."""
+    task = await bench.take()
+    bench.complete(task)
+    await task.wait()
+    (report,) = await bench.reports()
+
+    assert (report.task, report.lease, report.kind) == ("t1", OLD, "result")
+    assert json.loads(report.payload) == json.loads(task.document())
+    assert bench.box.added.is_set()
+    assert bench.held() == [("t1", OLD)]
+    await bench.box.settle([report.id])
+    assert bench.held() == await bench.reports() == []
+    assert bench.box.pending == bench.box.pending_bytes == 0
+
+
+async def test_the_same_offer_again_changes_nothing(bench: LinkBench) -> None:
+    """Its answer was lost on the way."""
+    task = await bench.take()
+
+    assert await bench.take() is task
+    assert task.attempt == 1
+
+
+async def test_a_task_that_runs_goes_on_under_a_new_lease(bench: LinkBench) -> None:
+    """The orchestrator had lost sight of the agent, and offers it the task again."""
+    task = await bench.take()
+    assert await bench.take(lease=NEW) is task
+    bench.complete(task)
+    await task.wait()
+
+    assert [one.lease for one in await bench.reports()] == [NEW]
+    assert task.attempt == 1
+    assert bench.held() == [("t1", NEW)]
+
+
+async def test_a_task_that_has_ended_is_told_again_under_a_new_lease(bench: LinkBench) -> None:
+    """It must not run twice for an answer that was lost."""
+    task = await bench.take()
+    bench.complete(task)
+    await task.wait()
+    (before,) = await bench.reports()
+    again = await bench.take(lease=NEW)
+    (report,) = await bench.reports()
+
+    assert again is task
+    assert report.lease == NEW
+    assert (report.payload, report.id == before.id) == (before.payload, False)
+    assert bench.held() == [("t1", NEW)]
+
+
+async def test_an_end_that_is_on_its_way_to_the_disk_is_told_under_the_new_lease(
+    bench: LinkBench,
+) -> None:
+    """The new offer came in that very moment."""
+    task = await bench.take()
+    bench.complete(task)
+    again = await bench.take(lease=NEW)
+    await task.wait()
+
+    assert again is task
+    assert [one.lease for one in await bench.reports()] == [NEW]
+    assert bench.held() == [("t1", NEW)]
+
+
+async def test_another_input_or_capability_is_refused(bench: LinkBench) -> None:
+    """Two tasks of one id would get each other's results."""
+    await bench.take()
+    with pytest.raises(IdConflictError):
+        await bench.take(lease=NEW, input=b"[1]")
+    with pytest.raises(UnknownCapabilityError):
+        await bench.intake.admit(Submission("t2", "nothing", b"{}", kept=True, lease=NEW))
+
+    assert bench.held() == [("t1", OLD)]
+
+
+async def test_no_offer_is_taken_while_too_much_waits_to_be_told(bench: LinkBench) -> None:
+    """Its result would only wait too; one that is known is still answered."""
+    task = await bench.take()
+    bench.intake.is_full = True
+    with pytest.raises(RefusedError) as caught:
+        await bench.take("t2")
+
+    assert caught.value.refusal is Refusal.OUTBOX
+    assert await bench.take(lease=NEW) is task
+
+
+async def test_a_cancelled_task_is_told_as_canceled(bench: LinkBench) -> None:
+    """Whoever asked for it waits for that."""
+    task = await bench.take()
+    bench.intake.cancel("t1", NEW)
+    assert task.cancel_reason is None
+    bench.intake.cancel("t1", OLD)
+    bench.end_cancelled(task)
+    await task.wait()
+
+    (report,) = await bench.reports()
+    assert json.loads(report.payload)["state"] == "canceled"
+
+
+async def test_a_lost_lease_cancels_the_task_and_tells_nothing(bench: LinkBench) -> None:
+    """Somebody else has it now."""
+    task = await bench.take()
+    bench.intake.lose("t1", NEW)
+    assert task.cancel_reason is None
+    bench.intake.lose("t1", OLD)
+    assert task.cancel_reason is CancelReason.LEASE
+    bench.end_cancelled(task)
+    await task.wait()
+
+    assert task.state is TaskState.CANCELED
+    assert await bench.reports() == bench.held() == []
+
+
+async def test_a_task_whose_lease_was_lost_runs_anew_when_it_comes_back(bench: LinkBench) -> None:
+    """That it was cancelled is no result of it."""
+    lost = await bench.take()
+    bench.intake.lose("t1", OLD)
+    taking = asyncio.create_task(bench.take(lease=NEW))
+    await asyncio.sleep(0)
+    bench.end_cancelled(lost)
+    task = await taking
+    assert task is not lost
+    assert task.attempt == 1
+    bench.complete(task)
+    await task.wait()
+
+    (report,) = await bench.reports()
+    assert (report.lease, json.loads(report.payload)["state"]) == (NEW, "completed")
+
+
+async def test_a_task_that_does_not_let_go_is_not_taken_twice(
+    bench: LinkBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The offer is refused for a while; nothing of it runs beside the old attempt."""
+    monkeypatch.setattr(link_intake, "CANCEL_WAIT_S", 0.01)
+    await bench.take()
+    bench.intake.lose("t1", OLD)
+    with pytest.raises(RefusedError) as caught:
+        await bench.take(lease=NEW)
+
+    assert caught.value.refusal is Refusal.CANCELING
+
+
+async def test_results_under_a_lost_lease_are_forgotten(bench: LinkBench) -> None:
+    """They would be refused."""
+    task = await bench.take()
+    bench.complete(task)
+    await task.wait()
+    await bench.box.forget("t1", NEW)
+    assert bench.held() == [("t1", OLD)]
+    await bench.box.forget("t1", OLD)
+
+    assert await bench.reports() == bench.held() == []
+
+
+async def test_a_task_of_somebody_else_is_told_from_its_offer_on(bench: LinkBench) -> None:
+    """A caller of the agent has used the id before; the work is done once."""
+    task = bench.engine.submit(Submission("t1", "echo", b"{}", kept=True))
+    bench.complete(task)
+    await task.wait()
+    again = await bench.take()
+
+    assert again is task
+    assert [one.lease for one in await bench.reports()] == [OLD]
+
+
+async def test_events_are_told_in_their_order_before_the_result(bench: LinkBench) -> None:
+    """Whoever follows the task at the orchestrator sees them as they come."""
+    task = await bench.intake.admit(Submission("t1", "tail", b"{}", kept=True, lease=OLD))
+    for number in (b"1", b"2"):
+        bench.engine.events.announce(task, "event", number)
+    bench.complete(task, b"[1,2]")
+    await task.wait()
+    found = [json.loads(one.payload) for one in await bench.reports()]
+
+    events, result = found[:-1], found[-1]
+    assert [event["id"] for event in events] == list(range(1, len(events) + 1))
+    assert [event["data"] for event in events if event["event"] == "event"] == [1, 2]
+    assert result["output"] == [1, 2]
+
+
+async def test_the_next_host_answers_for_what_this_one_had(tmp_path: Path) -> None:
+    """It was killed between an end and its report, and while another task waited."""
+    async with link_bench(tmp_path) as bench:
+        done = await bench.take("done")
+        bench.complete(done)
+        await done.wait()
+        bench.worker.is_open = False
+        await bench.take("waits", NEW)
+        before = await bench.reports()
+        bench.engine.cancel_all(CancelReason.SHUTDOWN)
+    async with link_bench(tmp_path) as bench:
+        assert bench.held() == [("done", OLD), ("waits", NEW)]
+        assert await bench.reports() == before
+        assert bench.box.added.is_set()
+        task = bench.intake.find("waits", NEW)
+        assert task is not None
+        assert (task.lease, task.hops) == (NEW, 2)
+        bench.complete(task)
+        await task.wait()
+
+        assert [one.task for one in await bench.reports()] == ["done", "waits"]
