@@ -180,7 +180,7 @@ class Host:
             parts.exits.keep_tasks()
             self._end_all()
             await self._engine.aclose(self._left_s(FLUSH_S))
-            await parts.link.aclose()
+            await parts.link.aclose(self._left_s(FLUSH_S))
             await parts.snapshots.aclose()
             await parts.durability.aclose(self._left_s(STATE_FLUSH_S))
 

@@ -101,6 +101,7 @@ class HostLink:
         self._desk: LinkDesk | None = None
         self._work: asyncio.Task[None] | None = None
         self._farewell: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     def current(self) -> Link | None:
         """Return the link as it is now; None when there is no orchestrator, or none was made yet."""
@@ -134,7 +135,9 @@ class HostLink:
         await self._sources.durability.opened.wait()
         await self._serving.wait()
         pump = self._sources.pump
-        while True:
+        # One that has not begun when the agent drains does not begin any more: what there is to
+        # tell waits for the next host.
+        while self._link is not None or self._farewell is None:
             self._work = asyncio.create_task(self._keep(), name="link_work")
             try:
                 await asyncio.wait([self._work])
@@ -142,11 +145,10 @@ class HostLink:
                 await self._stop_work()
                 raise
             error = None if self._work.cancelled() else self._work.exception()
-            if self._farewell is None:
-                if error is not None:
-                    pump.log_exception("link_broke", error)
-                else:
-                    pump.log("error", "link_ended")
+            if error is not None:
+                pump.log_exception("link_broke", error)
+            elif not self._is_closed and self._farewell is None:
+                pump.log("error", "link_ended")
             await asyncio.sleep(RESTART_S)
 
     async def _keep(self) -> None:
@@ -158,7 +160,7 @@ class HostLink:
             if build is None:
                 build = await asyncio.to_thread(find_builder, settings.url)
             self._link = build(settings, self._desk)
-        if self._farewell is None:
+        if not self._is_closed:
             await self._link.run()
 
     async def _open_desk(self) -> LinkDesk:
@@ -214,8 +216,9 @@ class HostLink:
 
     async def finish(self, within_s: float) -> None:
         """Report what is left and say goodbye, in so long at the most."""
-        if self._link is None:
+        if self._link is None or self._is_closed:
             return
+        self._is_closed = True
         try:
             async with asyncio.timeout(within_s):
                 await self._link.close(within_s)
@@ -224,8 +227,9 @@ class HostLink:
         except Exception as exc:  # noqa: BLE001 - as above
             self._sources.pump.log_exception("link_broke", exc)
 
-    async def aclose(self) -> None:
-        """End every job; the database is still open."""
+    async def aclose(self, within_s: float) -> None:
+        """Do as `finish` does if that was not done, and end every job; the database is still open."""
+        await self.finish(within_s)
         if self._farewell is not None:
             self._farewell.cancel()
             await asyncio.gather(self._farewell, return_exceptions=True)

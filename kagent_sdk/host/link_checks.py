@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kagent_sdk.config.models import AgentConfig
     from kagent_sdk.config.orchestrator import OrchestratorConfig
     from kagent_sdk.host.vault import Vault
-    from kagent_sdk.link.settings import LinkSettings, LinkTlsFiles
+    from kagent_sdk.link.settings import LinkSettings, LinkTls
 
 LINK_TOKEN_FILE_VARIABLE = "AGENT_ORCHESTRATOR_TOKEN_FILE"  # noqa: S105 - the name of a variable
 NATS_SCHEMES = ("nats", "tls")
@@ -101,15 +101,15 @@ def link_settings(config: AgentConfig, folder: Path) -> LinkSettings:
     return LinkSettings(
         link.url,
         link.delivery,
-        link.timeout_s,
-        link.heartbeat_s,
-        config.http.max_body_bytes,
-        _tls_files(link, folder),
+        heartbeat_s=link.heartbeat_s,
+        timeout_s=link.timeout_s,
+        tls=_tls_files(link, folder),
+        max_body_bytes=config.http.max_body_bytes,
     )
 
 
-def _tls_files(link: OrchestratorConfig, folder: Path) -> LinkTlsFiles | None:
-    from kagent_sdk.link.settings import LinkTlsFiles  # noqa: PLC0415 - as above
+def _tls_files(link: OrchestratorConfig, folder: Path) -> LinkTls | None:
+    from kagent_sdk.link.settings import LinkTls  # noqa: PLC0415 - as above
 
     if link.tls is None:
         return None
@@ -117,4 +117,4 @@ def _tls_files(link: OrchestratorConfig, folder: Path) -> LinkTlsFiles | None:
         None if name is None else folder / name
         for name in (link.tls.ca, link.tls.certificate, link.tls.key)
     )
-    return LinkTlsFiles(*paths)
+    return LinkTls(*paths)

@@ -14,6 +14,7 @@ from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.link_intake import LinkIntake
 from kagent_sdk.host.link_reports import LinkReports
 from kagent_sdk.host.task import Submission, Task
+from kagent_sdk.host.task_failures import crash_failure
 from kagent_sdk.host.worker_connection import WorkerConnection
 from kagent_sdk.journal.durable import DurableJournal
 from kagent_sdk.link.port import Report
@@ -49,8 +50,6 @@ class LinkBench:
 
     def end_cancelled(self, task: Task) -> None:
         """End the attempt of a cancelled task as its worker does."""
-        from kagent_sdk.host.task_failures import crash_failure
-
         assert self.engine.release(self.worker, task.number) is task
         self.engine.fail(task, crash_failure("test"))
 
