@@ -116,9 +116,7 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
     pump = LogPump(
         directory / "logs" / "runtime.log", agent=config.name or "agent", config=config.logs
     )
-    keeper = _keeper(directory, config, vault, pump)
-    if sandbox.first.grant is not None:
-        keeper.guard(EGRESS_TOKEN, sandbox.egress.mark)
+    keeper = _keeper(directory, sandbox, vault, pump)
     clock = AwakeClock(asyncio.get_running_loop().time(), TICK_S + CLOCK_TOLERANCE_S)
     children = Children()
 
@@ -129,12 +127,9 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
     exits = Exits(directory, pump=pump, places=lambda: _places(succession), started_at=started_at)
     files = _program_files(directory, config, keeper, pump)
     keepers = Keepers(keeper, durability.state)
-    pools = PoolBuilder(
+    succession = PoolBuilder(
         sandbox, engine, children, pump, keepers, exits, files, clock, later.refresh
-    )
-    succession = Succession(
-        pools.build_with(sandbox.first), build=pools.build, engine=engine, pump=pump
-    )
+    ).begin()
     keeper.listeners.append(succession.share_secrets)
     watchdog = Watchdog(succession, lifecycle=lifecycle, engine=engine, pump=pump, clock=clock)
     later.succession, later.watchdog, later.durability = succession, watchdog, durability
@@ -249,6 +244,11 @@ class PoolBuilder:
     clock: AwakeClock
     on_change: Callable[[], None]
 
+    def begin(self) -> Succession:
+        """Return the first generation, and what builds those that follow it; nothing is started."""
+        first = self.build_with(self.sandbox.first)
+        return Succession(first, build=self.build, engine=self.engine, pump=self.pump)
+
     def build(self, config: AgentConfig) -> Pool:
         """Return a generation that runs by this configuration; nothing is started.
 
@@ -339,8 +339,9 @@ def _service_manager(
     return find_service_manager(os.environ, pump=pump, lifecycle=lifecycle, health=health)
 
 
-def _keeper(directory: Path, config: AgentConfig, vault: Vault, pump: LogPump) -> VaultKeeper:
-    return VaultKeeper(
+def _keeper(directory: Path, sandbox: WorkerSandbox, vault: Vault, pump: LogPump) -> VaultKeeper:
+    config = sandbox.first.config
+    keeper = VaultKeeper(
         directory,
         config.secrets,
         vault,
@@ -351,6 +352,9 @@ def _keeper(directory: Path, config: AgentConfig, vault: Vault, pump: LogPump) -
         token_files=token_files(config.orchestrator, os.environ),
         pump=pump,
     )
+    if sandbox.first.grant is not None:
+        keeper.guard(EGRESS_TOKEN, sandbox.egress.mark)
+    return keeper
 
 
 def _durability(directory: Path, config: AgentConfig, pump: LogPump, later: _Later) -> Durability:

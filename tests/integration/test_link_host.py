@@ -16,6 +16,7 @@ from tests.integration.vaults import put_vault
 from tests.integration.waiting import wait_until
 
 LEASE, OTHER = "lease-one-0123456789", "lease-two-0123456789"
+OPERATOR, NOBODY = "the-token-of-this-agent", "some-token-of-nobody"
 TOKEN, NEXT = "a-token-of-the-orchestrator", "the-token-after-a-rotation"
 
 
@@ -110,12 +111,12 @@ def test_an_agent_without_an_orchestrator_has_no_link(subject: Path) -> None:
 
 def test_a_lease_of_anybody_else_is_refused(subject: Path, stub: StubOrchestrator) -> None:
     """Whoever may call the agent may not speak for the orchestrator; nor the orchestrator for more."""
-    put_vault(subject, {"agent_token": "the-token-of-this-agent"})
+    put_vault(subject, {"agent_token": OPERATOR})
     with running_agent(subject, env=linked(stub)) as agent:
         link_token = stub.wait_registered()["token"]
         statuses = {
-            "operator": stub.push("t-1", LEASE, token="the-token-of-this-agent").status,
-            "stranger": stub.push("t-1", LEASE, token="some-token-of-nobody").status,
+            "operator": stub.push("t-1", LEASE, token=OPERATOR).status,
+            "stranger": stub.push("t-1", LEASE, token=NOBODY).status,
             "no lease": stub.push("t-1", "short").status,
             "no hops": stub.push("t-1", LEASE, Klink_Hops="17").status,
             "link": stub.push("t-1", LEASE).status,
@@ -249,7 +250,7 @@ def test_an_orchestrator_that_is_away_keeps_an_agent_unready_only_if_it_is_requi
 
 
 def test_the_token_follows_the_vault_and_stays_out_of_the_log(
-    subject: Path, tmp_path: Path
+    subject: Path,
 ) -> None:
     """Rotating it needs no restart."""
     put_vault(subject, {"orchestrator_token": TOKEN})
