@@ -303,41 +303,25 @@ def _collect_outbox(status: Status) -> Iterator[Metric]:
 
 def _collect_link(status: Status) -> Iterator[Metric]:
     link = status.link
-    if link.state == "off":
-        return
-    yield _gauge(
-        "kagent_link_up",
-        "Whether the orchestrator knows the agent.",
-        (),
-        [((), link.state in ("up", "draining"))],
-    )
-    yield _gauge(
-        "kagent_link_tasks",
-        "Tasks of the link that have not ended.",
-        (),
-        [((), link.tasks)],
-    )
-    yield _gauge(
-        "kagent_link_reports_pending",
-        "Results and events that the orchestrator has not answered yet.",
-        (),
-        [((), link.pending)],
-    )
+    for make, name, text, value in (
+        (_gauge, "up", "Whether the orchestrator knows the agent.", link.state in _LINKED),
+        (_gauge, "tasks", "Tasks of the link that have not ended.", link.tasks),
+        (_gauge, "reports_pending", "Reports that it has not answered yet.", link.pending),
+        (_counter, "registrations", "How often the agent was registered.", link.registrations),
+        (_counter, "leases_lost", "Tasks that were given to another agent.", link.lost),
+    ):
+        rows: list[Row] = [] if link.state == "off" else [((), value)]
+        yield make(f"kagent_link_{name}", text, (), rows)
+    outcomes = {"taken": link.reported, "refused": link.refused, "dropped": link.dropped}
     yield _counter(
         "kagent_link_reports",
-        "Reports by what became of them; dropped: given up, as too many waited.",
+        "Reports of tasks by what became of them; dropped: given up, as too many waited.",
         ("outcome",),
-        [
-            (("taken",), link.reported),
-            (("refused",), link.refused),
-            (("dropped",), link.dropped),
-        ],
+        [] if link.state == "off" else [((name,), count) for name, count in outcomes.items()],
     )
-    for name, text, value in (
-        ("kagent_link_registrations", "How often the agent was registered.", link.registrations),
-        ("kagent_link_leases_lost", "Tasks that were given to another agent.", link.lost),
-    ):
-        yield _counter(name, text, (), [((), value)])
+
+
+_LINKED = ("up", "draining")
 
 
 def _collect_egress(status: Status) -> Iterator[Metric]:
