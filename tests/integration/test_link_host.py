@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kagent_sdk.host.link import reachable_url
 from tests.agents import RunningAgent, running_agent, start_agent
 from tests.integration.stub_orchestrator import HEARTBEAT_S, StubOrchestrator, running_stub
 from tests.integration.vaults import put_vault
@@ -304,3 +305,8 @@ def test_a_link_that_cannot_be_is_told_at_the_start(
 
     assert agent.wait() == 78
     assert said in agent.log_text
+
+
+def test_an_agent_that_listens_everywhere_gives_the_address_that_leads_to_it() -> None:
+    """No orchestrator elsewhere can call 0.0.0.0."""
+    assert reachable_url("http://0.0.0.0:81", "http://127.0.0.1:9") == "http://127.0.0.1:81"

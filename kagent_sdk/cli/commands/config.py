@@ -52,13 +52,16 @@ def _check(directory: Path, *, as_json: bool) -> None:
     from kagent_sdk.cli.origins import list_settings  # noqa: PLC0415 - pydantic and yaml
     from kagent_sdk.config import read_config  # noqa: PLC0415
     from kagent_sdk.host.confinement import find_confinement  # noqa: PLC0415
+    from kagent_sdk.host.link_checks import check_link, load_link_token  # noqa: PLC0415
     from kagent_sdk.host.policy_checks import check_policy  # noqa: PLC0415
     from kagent_sdk.host.vault import read_vault  # noqa: PLC0415
 
     if not directory.is_dir():
         raise UsageError(f"there is no folder {clean_line(directory)}")
     loaded = read_config(directory, environ=os.environ)
-    read_vault(directory, loaded.config.secrets)
+    vault = read_vault(directory, loaded.config.secrets)
+    check_link(loaded.config, directory)
+    load_link_token(vault, loaded.config.orchestrator, os.environ)
     check_policy(loaded, find_confinement(directory, loaded.config, os.environ))
     settings = list_settings(loaded, os.environ)
     if as_json:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kagent_sdk.config.models import HttpConfig, TlsConfig
 from kagent_sdk.errors import ConfigError, VaultError
 from kagent_sdk.host.http.auth import (
+    LINK_ROUTES,
     OPEN_ROUTES,
     TOKEN_OVERLAP_S,
     Gatekeeper,
@@ -344,3 +345,36 @@ def test_a_tls_file_that_cannot_serve_is_named(
     with pytest.raises(ConfigError) as caught:
         tls_context(TlsConfig.model_validate(files), certificates)
     assert message in str(caught.value)
+
+
+LINK_TOKEN = "a-token-for-one-start-of-the-agent"  # noqa: S105 - of these tests
+
+
+@pytest.mark.parametrize("token", [TOKEN, None])
+def test_the_token_of_the_link_opens_what_the_orchestrator_needs_and_nothing_else(
+    token: str | None,
+) -> None:
+    """Whoever gets hold of it can give the agent tasks, but not stop it."""
+    gatekeeper = decide(token=token)
+    gatekeeper.let_link_in(LINK_TOKEN)
+    shown = {"Authorization": f"Bearer {LINK_TOKEN}", "Host": "elsewhere.example"}
+    for route in LINK_ROUTES:
+        gatekeeper.check(route, shown)
+
+    assert gatekeeper.is_link(shown)
+    for route in ("/v1/shutdown", "/metrics", "/v1/capabilities/{name}", "/v1/snapshots"):
+        assert refusal_of(gatekeeper, route, shown).status in {401, 403}
+
+
+def test_nobody_else_is_the_link() -> None:
+    """A forged lease would let anybody answer for the agent."""
+    gatekeeper = decide(token=TOKEN)
+    shown = {"Authorization": f"Bearer {LINK_TOKEN}"}
+    assert not gatekeeper.is_link(shown)
+    gatekeeper.let_link_in(LINK_TOKEN)
+
+    assert not gatekeeper.is_link({"Authorization": f"Bearer {TOKEN}"})
+    assert not gatekeeper.is_link({})
+    assert refusal_of(gatekeeper, "/v1/tasks", {"Authorization": "Bearer nobody"}).status == 401
+    gatekeeper.check("/v1/shutdown", {"Authorization": f"Bearer {TOKEN}"})
+    assert LINK_TOKEN not in repr(gatekeeper)
