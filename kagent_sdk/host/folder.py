@@ -71,9 +71,11 @@ class AgentFolder:
             ReloadError: there is nothing to run any more.
         """
         from kagent_sdk.errors import ReloadError  # noqa: PLC0415 - a start needs none of these
+        from kagent_sdk.host.link_checks import check_link  # noqa: PLC0415
         from kagent_sdk.host.reconfiguration import reconfigure  # noqa: PLC0415
 
         plan = reconfigure(present, self.read_config().config)
+        check_link(plan.config, self.path)
         try:
             self.check_entrypoint(plan.config)
         except StartupError as exc:

@@ -16,6 +16,20 @@ from tests.integration.stub_orchestrator import HEARTBEAT_S, StubOrchestrator, r
 from tests.integration.vaults import put_vault
 from tests.integration.waiting import wait_until
 
+OTHER_CODE = '''
+from kagent_sdk import Agent
+
+agent = Agent()
+
+
+@agent.capability
+async def fresh() -> str:
+    """Be new."""
+    return "fresh"
+
+
+agent.run()
+'''
 LEASE, OTHER = "lease-one-0123456789", "lease-two-0123456789"
 OPERATOR, NOBODY = "the-token-of-this-agent", "some-token-of-nobody"
 TOKEN, NEXT = "a-token-of-the-orchestrator", "the-token-after-a-rotation"
@@ -211,6 +225,26 @@ def test_a_new_lease_takes_over_and_a_lost_one_ends_the_task(
     assert again.status == 202
     assert len(stub.results("lost")) == 1
     assert (anew["lease"], anew["payload"]["state"]) == (OTHER, "completed")
+
+
+def test_a_reload_tells_of_other_capabilities_and_labels(
+    subject: Path, stub: StubOrchestrator
+) -> None:
+    """The orchestrator must not offer what the agent no longer has; the link stays the same."""
+    with running_agent(subject, env=linked(stub)) as agent:
+        before = stub.wait_registered()
+        (subject / "entrypoint.py").write_text(OTHER_CODE)
+        (subject / "config.yaml").write_text("orchestrator: {labels: {zone: b}, required: true}\n")
+        reload = agent.post("/v1/reload", timeout_s=60).json()
+        after = stub.wait_registered(2)
+        taken = stub.push("t-1", LEASE, "fresh", {})
+        report = stub.wait_result("t-1")
+
+    assert reload["last"]["needs_restart"] == ["orchestrator.required"]
+    assert [one["name"] for one in after["capabilities"]] == ["fresh"]
+    assert (after["labels"], after["instance"]) == ({"zone": "b"}, before["instance"])
+    assert taken.status == 202
+    assert report["payload"]["output"] == "fresh"
 
 
 def test_an_agent_that_pulls_needs_no_way_in(subject: Path, stub: StubOrchestrator) -> None:

@@ -11,7 +11,9 @@ from typing import Any, NoReturn
 import pytest
 
 from kagent_sdk.config.models import SecretsConfig
+from kagent_sdk.config.orchestrator import OrchestratorConfig
 from kagent_sdk.host import vault_keeper, vault_watch
+from kagent_sdk.host.link_checks import load_link_token, token_files
 from kagent_sdk.host.redaction import Redactor
 from kagent_sdk.host.vault import Vault, read_vault
 from kagent_sdk.host.vault_keeper import VaultKeeper
@@ -176,3 +178,40 @@ async def test_a_secret_of_the_hosts_own_is_kept_out_of_the_log(tmp_path: Path, 
     second = pump.redactor.redact(b"0123456789abcdef sk-second-one")
 
     assert first == second == b"***egress_token*** ***key***"
+
+
+async def test_the_token_for_the_orchestrator_is_followed_and_never_taken_away(
+    tmp_path: Path, pump: Pump
+) -> None:
+    """It is in a file of its own, which an operator rotates, and once deletes by mistake."""
+    file = tmp_path / "token"
+    config = OrchestratorConfig(url="http://o.example")
+    environ = {"AGENT_ORCHESTRATOR_TOKEN_FILE": str(file)}
+
+    def rotate(token: str) -> None:
+        file.write_text(token)
+        file.chmod(0o600)
+
+    put_vault(tmp_path, {"key": "value-one"})
+    rotate("orchestrator-token-1")
+    as_pump: Any = pump
+    keeper = VaultKeeper(
+        tmp_path,
+        CONFIG,
+        read_vault(tmp_path, CONFIG),
+        load_tokens=lambda vault: (None, load_link_token(vault, config, environ)),
+        token_files=token_files(config, environ),
+        pump=as_pump,
+    )
+    first = keeper.link_token
+    rotate("orchestrator-token-2")
+    await asyncio.to_thread(keeper.look)
+    await until(lambda: keeper.generation == 2)
+    file.unlink()
+    await asyncio.to_thread(keeper.look)
+    await until(lambda: keeper.error is not None)
+
+    assert (first, keeper.link_token) == ("orchestrator-token-1", "orchestrator-token-2")
+    for token in (b"orchestrator-token-1", b"orchestrator-token-2"):
+        assert token not in pump.redactor.redact(token)
+    assert "orchestrator-token" not in str(pump.records)

@@ -164,6 +164,10 @@ def test_overload_takes_readiness_and_memory_is_named_first() -> None:
     )
     assert judge_agent(stuck).reason is Reason.JOURNAL
     assert judge_agent(stuck).detail == "the disk is full"
+    cut_off = Facts(READY, workers_with(Verdict.ALIVE), link_message="no link: no connection")
+    assert judge_agent(cut_off).reason is Reason.LINK_DOWN
+    assert judge_agent(cut_off).detail == "no link: no connection"
+    assert judge_agent(cut_off).live
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ def test_live_keys_change_and_are_named() -> None:
         tasks={"max_queue": 6},
         logs={"level": "debug"},
         secrets={"expose": ["db"]},
+        orchestrator={"labels": {"zone": "b"}},
     )
     plan = reconfigure(config_of(), wanted)
 
@@ -45,6 +46,7 @@ def test_live_keys_change_and_are_named() -> None:
         "tasks.max_queue",
         "logs.level",
         "secrets.expose",
+        "orchestrator.labels",
     }
     assert plan.needs_restart == ()
 
@@ -56,6 +58,8 @@ def test_live_keys_change_and_are_named() -> None:
         ({"http": {"port": 9}}, "http.port"),
         ({"http": {"tls": TLS}}, "http.tls"),
         ({"secrets": {"file": "other.json"}}, "secrets.file"),
+        ({"orchestrator": {"url": "http://o.example"}}, "orchestrator.url"),
+        ({"orchestrator": {"required": True}}, "orchestrator.required"),
         ({"worker": {"command": ["sleep", "9"]}}, "worker.command"),
     ],
 )
