@@ -87,7 +87,7 @@ def test_members_of_a_newer_host_are_ignored() -> None:
         loops=(LoopInfo(name="sweep"),),
         processes=(ProcessInfo(role="host", state="ready"),),
     ).model_dump(mode="json")
-    document["link"] = {"state": "connected"}
+    document["added_later"] = {"state": "connected"}
     for part in (document["agent"], document["loops"][0], document["processes"][0]):
         part["added_later"] = 1
 

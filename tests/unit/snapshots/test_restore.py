@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from kagent_sdk.state.memory_file import FileLimits
 from kagent_sdk.state.memory_store import MemoryStore
 from kagent_sdk.state.recovery import DATABASE, recover
 from kagent_sdk.storage.database import lock_database, open_database
-from kagent_sdk.storage.schema import MIGRATIONS, SCHEMA_VERSION
+from kagent_sdk.storage.schema import AGENT_SCHEMA, MIGRATIONS, SCHEMA_VERSION, migrate
 from tests.unit.snapshots import samples
 from tests.unit.snapshots.samples import NOW_S, make_snapshot, target_of
 
@@ -301,7 +302,10 @@ def newer_schema(monkeypatch: pytest.MonkeyPatch) -> int:
     """Pretend that the next release has added a column."""
     step = ("ALTER TABLE tasks ADD COLUMN priority INTEGER NOT NULL DEFAULT 5",)
     version = SCHEMA_VERSION + 1
-    monkeypatch.setattr("kagent_sdk.storage.schema.MIGRATIONS", (*MIGRATIONS, step))
+    schema = replace(AGENT_SCHEMA, migrations=(*MIGRATIONS, step))
+    for function in (migrate, open_database):
+        defaults = {**(function.__kwdefaults__ or {}), "schema": schema}
+        monkeypatch.setattr(function, "__kwdefaults__", defaults)
     for module in ("storage.schema", "snapshots.intake", "snapshots.restore", "snapshots.verify"):
         monkeypatch.setattr(f"kagent_sdk.{module}.SCHEMA_VERSION", version)
     return version
