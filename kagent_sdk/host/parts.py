@@ -49,6 +49,7 @@ from kagent_sdk.storage.thread import Storage
 if TYPE_CHECKING:
     from kagent_sdk.host.program_files import ProgramFiles
     from kagent_sdk.host.sd_notify import ServiceManager
+    from kagent_sdk.link.port import Link
 
 EGRESS_TOKEN = "egress_token"  # noqa: S105 - how the log calls it
 """It stands in the environment of workers, and in URLs that HTTP clients write to the log."""
@@ -164,7 +165,8 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
         link=_link(
             LinkSources(
                 directory, durability, keeper, pump, lifecycle, monitor, succession, watchdog
-            )
+            ),
+            later,
         ),
         service_manager=service_manager,
     )
@@ -180,6 +182,7 @@ class _Later:
     succession: Succession
     watchdog: Watchdog
     durability: Durability
+    host_link: HostLink
 
     def is_idle(self) -> bool:
         return self.durability.engine.dispatcher.is_idle
@@ -196,6 +199,9 @@ class _Later:
 
     def refresh(self) -> None:
         self.watchdog.refresh()
+
+    def link(self) -> Link | None:
+        return self.host_link.current()
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,8 +387,8 @@ def _snapshots(
     )
 
 
-def _link(sources: LinkSources) -> HostLink:
-    link = HostLink(sources)
+def _link(sources: LinkSources, later: _Later) -> HostLink:
+    later.host_link = link = HostLink(sources)
     sources.watchdog.find_link_fault = link.find_fault
     sources.watchdog.on_refresh = link.note_change
     return link

@@ -27,10 +27,14 @@ HEAVY = frozenset(
         "aiomonitor",
         "anthropic",
         "click",
+        "kagent_sdk.link",
+        "kagent_sdk.protocol.link",
+        "nats",
         "prometheus_client",
         "psutil",
         "pydantic",
         "rich",
+        "stamina",
         "structlog",
         "uvloop",
         "yaml",
@@ -91,6 +95,13 @@ def test_the_host_imports_only_what_every_start_needs() -> None:
     """/healthz must answer fast after a start: what only some use comes when it is used."""
     assert imported_by("kagent_sdk.host.main").isdisjoint(
         {"aiomonitor", "anthropic", "click", "prometheus_client", "rich"}
+    )
+
+
+def test_the_host_of_an_agent_without_an_orchestrator_imports_nothing_of_a_link() -> None:
+    """Most agents have none, and start as fast as before."""
+    assert imported_by("kagent_sdk.host.parts", "kagent_sdk.host.http.setup").isdisjoint(
+        {"kagent_sdk.link", "kagent_sdk.protocol.link", "nats", "stamina"}
     )
 
 
