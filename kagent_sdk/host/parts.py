@@ -162,12 +162,7 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
         callbacks=callbacks,
         audit=_audit(sandbox.first, succession, pump),
         egress=sandbox.egress,
-        link=_link(
-            LinkSources(
-                directory, durability, keeper, pump, lifecycle, monitor, succession, watchdog
-            ),
-            later,
-        ),
+        link=_link(later, directory, keeper, pump, lifecycle, monitor),
         service_manager=service_manager,
     )
 
@@ -387,7 +382,24 @@ def _snapshots(
     )
 
 
-def _link(sources: LinkSources, later: _Later) -> HostLink:
+def _link(
+    later: _Later,
+    directory: Path,
+    keeper: VaultKeeper,
+    pump: LogPump,
+    lifecycle: Lifecycle,
+    monitor: Monitor,
+) -> HostLink:
+    sources = LinkSources(
+        directory,
+        later.durability,
+        keeper,
+        pump,
+        lifecycle,
+        monitor,
+        later.succession,
+        later.watchdog,
+    )
     later.host_link = link = HostLink(sources)
     sources.watchdog.find_link_fault = link.find_fault
     sources.watchdog.on_refresh = link.note_change
