@@ -47,6 +47,7 @@ from kagent_sdk.storage.thread import Storage
 if TYPE_CHECKING:
     from kagent_sdk.host.program_files import ProgramFiles
     from kagent_sdk.host.sd_notify import ServiceManager
+    from kagent_sdk.link.port import Link
 
 EGRESS_TOKEN = "egress_token"  # noqa: S105 - how the log calls it
 """It stands in the environment of workers, and in URLs that HTTP clients write to the log."""
@@ -125,7 +126,7 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
     callbacks = _callbacks(durability, config, keeper, pump)
     exits = Exits(directory, pump=pump, places=lambda: _places(succession), started_at=started_at)
     files = _program_files(directory, config, keeper, pump)
-    keepers = Keepers(keeper, durability.state)
+    keepers = Keepers(keeper, durability.state, later.link)
     pools = PoolBuilder(
         sandbox, engine, children, pump, keepers, exits, files, clock, later.refresh
     )
@@ -193,6 +194,9 @@ class _Later:
 
     def refresh(self) -> None:
         self.watchdog.refresh()
+
+    def link(self) -> Link | None:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class Submission:
     Attributes:
         kept: the journal keeps the task, so that it can be found by its id.
         callback_url: told of the task's end.
+        hops: how many agents have passed it on, or rather the call behind it.
         is_own: a task of this agent's sent it; it is taken while the agent drains too, or that task
             could not finish.
     """
@@ -62,6 +63,7 @@ class Submission:
     kept: bool = False
     is_own: bool = False
     callback_url: str | None = None
+    hops: int = 0
 
 
 class Task(TaskRecord):
@@ -120,6 +122,7 @@ class Task(TaskRecord):
         self.traceparent = submission.traceparent
         self.trace_id = submission.trace_id
         self.callback_url = submission.callback_url
+        self.hops = submission.hops
         self.safe: Receipt | None = None
         self.deadline_at = math.inf
         self.clock_s = math.inf

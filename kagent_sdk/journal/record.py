@@ -41,6 +41,7 @@ class TaskRecord:
         conflicts: how often it was done over because others changed the state that it had read.
         expires_at: its deadline; None for none.
         timeout_s: what the deadline was computed from; inf for none.
+        hops: how many agents have passed it on, or rather the call behind it.
         stored_bytes: what it counts for in the journal, from its end on.
         ending: how it ends, as soon as that is decided; the rest tells of it once it is safe.
     """
@@ -56,6 +57,7 @@ class TaskRecord:
         "expires_at",
         "failure",
         "finished_at",
+        "hops",
         "id",
         "input",
         "is_durable",
@@ -95,6 +97,7 @@ class TaskRecord:
         self.state = TaskState.SUBMITTED
         self.attempt = 0
         self.conflicts = 0
+        self.hops = 0
         self.timeout_s = float("inf")
         self.expires_at: float | None = None
         self.started_at: float | None = None

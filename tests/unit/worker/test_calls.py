@@ -10,17 +10,16 @@ import json
 
 import pytest
 
+from kagent_sdk.context import CallRequest
 from kagent_sdk.errors import CallError, ProtocolError
 from kagent_sdk.protocol.frames import Kind
-from kagent_sdk.worker.calls import MAX_PENDING, Call, Calls
+from kagent_sdk.worker.calls import MAX_PENDING, Call, Caller, Calls
 from tests.unit.worker.rig import Bench
 
 
 def send(calls: Calls, input: object = None, owner: object = None) -> Call:
     """Send a call."""
-    return calls.send(
-        owner, agent="other", capability="c", input=input, timeout_s=None, traceparent=None
-    )
+    return calls.send(Caller(owner), CallRequest("other", "c", input))
 
 
 async def test_an_answer_resolves_the_call_of_its_number() -> None:
