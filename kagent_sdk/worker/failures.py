@@ -58,12 +58,17 @@ def find_task_error(exc: BaseException) -> TaskError | None:
     A job of an `asyncio.TaskGroup` that raises one comes out wrapped in a group; two calls that fail
     together come out as two.
     """
-    if isinstance(exc, TaskError):
-        return exc
-    if not isinstance(exc, BaseExceptionGroup):
-        return None
-    found = [find_task_error(each) for each in exc.exceptions]
-    return None if None in found else found[0]
+    first: TaskError | None = None
+    waiting = [exc]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, BaseExceptionGroup):
+            waiting += reversed(each.exceptions)
+        elif isinstance(each, TaskError):
+            first = first or each
+        else:
+            return None
+    return first
 
 
 def bound_details(details: object) -> object:
