@@ -50,17 +50,17 @@ class OpenCall:
             self._under_way_bytes -= self._under_way.popleft()
         self._room.set()
 
-    async def wait_room(self, size_bytes: int) -> None:
+    async def wait_room(self) -> None:
         """Return when one more item may be under way."""
-        while not self._has_room(size_bytes):
+        while not self._has_room:
             self._room.clear()
             await self._room.wait()
 
-    def _has_room(self, size_bytes: int) -> bool:
-        if not self._under_way:
-            return True
-        is_within = self._under_way_bytes + size_bytes <= CALL_WINDOW_BYTES
-        return is_within and len(self._under_way) < CALL_WINDOW
+    @property
+    def _has_room(self) -> bool:
+        # Not "and one more would fit": what the worker has read it acknowledges in shares, and an item
+        # larger than the rest of the window would wait for ever.
+        return len(self._under_way) < CALL_WINDOW and self._under_way_bytes < CALL_WINDOW_BYTES
 
 
 class CallDesk:
@@ -123,7 +123,7 @@ class CallDesk:
     async def send_item(self, call: OpenCall, item: bytes) -> None:
         """Send one item when the worker has room for it."""
         while True:
-            await call.wait_room(len(item))
+            await call.wait_room()
             if not self._connection.is_full:
                 break
             await self._wait_flushed()

@@ -23,8 +23,9 @@ CALL_CANCEL host   number = the CALL's number; empty: nobody wants its answer an
 CALL_ACK host      number = the CALL's number; u32: how many of its items were taken
 ======== ========= ==================================================================
 
-A call that streams may have `CALL_WINDOW` items under way that were not acknowledged, and
-`CALL_WINDOW_BYTES` of them, or one item if that is larger.
+A task may have a window of events under way that were not acknowledged, in number (`manifest.Welcome`)
+and in size (`EVENT_WINDOW_BYTES`), and a call that streams one of items (`CALL_WINDOW`,
+`CALL_WINDOW_BYTES`). A window is full when either is reached: so one item may go beyond the size.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ MAX_CALL_HEAD_BYTES = 0xFFFF
 MAX_CALL_LABELS = 32
 CALL_WINDOW = 64
 CALL_WINDOW_BYTES = 4 * 1024 * 1024
-"""What a worker holds at the most of a stream that its code does not read."""
+"""What a worker holds at the most of a stream that its code does not read, and one item."""
+
+EVENT_WINDOW_BYTES = 1024 * 1024
+"""Well below ``tasks.max_event_bytes``: what no reader has taken must not fall out of a task's events."""
 
 MAX_MESSAGE_CHARS = 10_000
 MAX_DETAILS_DEPTH = 255

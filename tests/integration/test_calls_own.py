@@ -90,6 +90,14 @@ def test_items_come_in_order_and_all_of_them(agent: RunningAgent) -> None:
     assert agent.call("total", {"count": count}) == count * (count - 1) // 2
 
 
+def test_large_items_wait_for_a_slow_reader(agent: RunningAgent) -> None:
+    """As many as the window would take by number are more than the other agent keeps of a task."""
+    count = 200
+    query = {"count": count, "size": 100_000, "pause_s": 0.001}
+
+    assert agent.call("total", query) == count * (count - 1) // 2
+
+
 def test_a_slow_reader_slows_the_other_task_down(agent: RunningAgent) -> None:
     """Nobody keeps what is not read: neither the host nor the worker may grow with it."""
     caller = threading.Thread(
