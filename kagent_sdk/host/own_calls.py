@@ -220,11 +220,19 @@ def _shorter(asked_s: float | None, left_s: float) -> float | None:
 
 
 def _no_link(head: CallHead) -> TaskFailure:
-    whom = f"agent {head.agent!r}" if head.agent is not None else f"a {head.capability!r} elsewhere"
-    message = (
-        f"{whom} cannot be reached: this agent has no link to an orchestrator; set orchestrator.url "
-        f"in config.yaml"
-    )
+    if head.labels:
+        reason = (
+            "agents with labels are found by an orchestrator, and this agent has no link to one"
+        )
+    elif head.agent is None:
+        name = f"{head.capability!r:.100}"
+        reason = (
+            f"there is no capability {name} here, and no link to an orchestrator to ask elsewhere"
+        )
+    else:
+        name = f"{head.agent!r:.100}"
+        reason = f"agent {name} cannot be reached: there is no link to an orchestrator"
+    message = f"{reason}; set orchestrator.url in config.yaml"
     return TaskFailure(ErrorCode.UNREACHABLE, message, status=503)
 
 

@@ -202,10 +202,15 @@ def test_an_id_makes_a_call_happen_once(agent: RunningAgent) -> None:
             {"target": "other/price"},
             503,
             "unreachable",
-            "this agent has no link to an orchestrator; set orchestrator.url in config.yaml",
+            "agent 'other' cannot be reached: there is ",
         ),
-        ({"target": "unheard"}, 503, "unreachable", "a 'unheard' elsewhere cannot be reached: "),
-        ({"target": "price", "labels": {"zone": "a"}}, 503, "unreachable", "a 'price' elsewhere "),
+        ({"target": "unheard"}, 503, "unreachable", "there is no capability 'unheard' here, and "),
+        (
+            {"target": "price", "labels": {"zone": "a"}},
+            503,
+            "unreachable",
+            "agents with labels are ",
+        ),
         ({"target": "relay/pric"}, 404, "unknown_capability", "did you mean"),
     ],
 )
@@ -217,6 +222,7 @@ def test_what_is_not_here_needs_a_link(
 
     assert found[:2] == (status, code)
     assert message in found[2]
+    assert ("set orchestrator.url in config.yaml" in found[2]) is (code == "unreachable")
 
 
 def test_the_trace_goes_along(agent: RunningAgent) -> None:
