@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from kagent_sdk.errors import ProtocolError
@@ -23,12 +24,14 @@ class OpenCall:
     Attributes:
         number: the worker's.
         size_bytes: of its input.
-        job: answers it.
+        job: answers it, once it has begun.
+        is_cancelled: nobody wants the answer.
     """
 
     number: int
     size_bytes: int
     job: asyncio.Task[None] | None = None
+    is_cancelled: bool = False
     _under_way: deque[int] = field(default_factory=deque)
     _under_way_bytes: int = 0
     _room: asyncio.Event = field(default_factory=asyncio.Event)
@@ -98,18 +101,25 @@ class CallDesk:
         self._size_bytes += size_bytes
         return call
 
-    def leave(self, call: OpenCall) -> None:
-        """Note that the job of a call is done, one way or another."""
-        self._count -= 1
-        self._size_bytes -= call.size_bytes
-        if self.open.get(call.number) is call:
-            del self.open[call.number]
+    async def run(self, call: OpenCall, answer: Callable[[], Awaitable[None]]) -> None:
+        """Answer a call that was entered, and let it go; nothing happens if it was cancelled before."""
+        call.job = asyncio.current_task()
+        try:
+            if not call.is_cancelled:
+                await answer()
+        finally:
+            self._count -= 1
+            self._size_bytes -= call.size_bytes
+            if self.open.get(call.number) is call:
+                del self.open[call.number]
 
     def cancel(self, number: int) -> None:
         """Cancel a call whose answer is not wanted any more, if it is still under way."""
         call = self.open.pop(number, None)
-        if call is not None and call.job is not None:
-            call.job.cancel()
+        if call is not None:
+            call.is_cancelled = True
+            if call.job is not None:
+                call.job.cancel()
 
     def cancel_all(self) -> None:
         """Cancel all calls: their worker is gone."""

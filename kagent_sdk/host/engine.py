@@ -469,8 +469,8 @@ class Engine:
         """Let the journal go of finished tasks past their retention."""
         self.journal.expire(time.time())
 
-    def own(self, work: Coroutine[None, None, None], *, is_end: bool = False) -> asyncio.Task[None]:
-        """Run a job of the engine's, keep it until it is done, and return it.
+    def own(self, work: Coroutine[None, None, None], *, is_end: bool = False) -> None:
+        """Run a job of the engine's and keep it until it is done.
 
         Args:
             work: the job.
@@ -481,7 +481,6 @@ class Engine:
         job.add_done_callback(self._jobs.discard)
         if is_end:
             self._ends.expect(job)
-        return job
 
     async def aclose(self, within_s: float) -> None:
         """Stop every timer, see the ends of tasks through, and cancel every other job.

@@ -75,8 +75,8 @@ class OwnCalls:
             connection.send(Kind.ANSWER, number, _error_answer(_too_many_calls()))
             return
         call = desk.enter(number, len(payload))
-        call.job = self._engine.own(self._answer(connection, desk, call, head, input))
-        call.job.add_done_callback(lambda _: desk.leave(call))
+        answer = partial(self._answer, connection, desk, call, head, input)
+        self._engine.own(desk.run(call, answer))
 
     def on_cancel(self, connection: WorkerConnection, number: int, payload: bytes) -> None:
         """Take a CALL_CANCEL frame; nothing is answered to it."""

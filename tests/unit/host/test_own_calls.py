@@ -267,6 +267,7 @@ async def test_a_link_that_is_too_late_is_cut_off() -> None:
     desk = Desk(never)
     desk.call(timeout_s=0.001)
     (call,) = desk.calls._desks[desk.connection].open.values()
+    await desk.frames()
     assert call.job is not None
     await call.job
     (answer,) = await desk.answers()
