@@ -224,6 +224,38 @@ async def test_only_what_is_not_here_goes_to_the_link(head: Any, is_sent: bool) 
     assert ("output" in answer) is is_sent
 
 
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ({"agent": "other"}, "agent 'other' cannot be reached"),
+        ({"agent": "x" * 1000}, "agent 'xxx"),
+        ({"agent": None}, "there is no capability 'c' here"),
+        ({"agent": "desk", "labels": {"zone": "a"}}, "agents with labels are found by an orch"),
+    ],
+)
+async def test_without_a_link_the_way_out_is_told(head: Any, message: str) -> None:
+    """Most agents begin without an orchestrator."""
+    desk = Desk(None)
+    desk.call(**head)
+    (answer,) = await desk.answers()
+
+    assert answer["error"]["code"] == "unreachable"
+    assert answer["error"]["message"].startswith(message)
+    assert answer["error"]["message"].endswith("set orchestrator.url in config.yaml")
+    assert len(answer["error"]["message"]) < 300
+
+
+async def test_a_link_that_goes_away_meanwhile_is_no_link() -> None:
+    """A reload may take it away while an input is checked."""
+    desk = Desk(give_one)
+    desk.call()
+    links = iter([desk.link])
+    desk.calls._link = lambda: cast("Link | None", next(links, None))
+    (answer,) = await desk.answers()
+
+    assert answer["error"]["code"] == "unreachable"
+
+
 async def test_the_others_failure_reaches_the_caller() -> None:
     """With all that it says."""
 
