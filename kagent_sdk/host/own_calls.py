@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from secrets import token_hex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kagent_sdk.errors import ProtocolError
 from kagent_sdk.host.call_desk import CallDesk, OpenCall
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 
 FindLink = Callable[[], "Link | None"]
 """Returns the link to the orchestrator as it is now; None when there is none."""
+
+
+class _Bounds(NamedTuple):
+    """What the task that sends a call leaves to it."""
+
+    hops: int
+    timeout_s: float | None
 
 
 def no_link() -> None:
@@ -71,11 +78,14 @@ class OwnCalls:
         if desk is None:
             desk = self._desks[connection] = CallDesk(connection)
         connection.hold_reading()
-        if desk.is_full:
-            connection.send(Kind.ANSWER, number, _error_answer(_too_many_calls()))
+        try:
+            # At once: the next frame may be the end of the task that sends the call.
+            bounds = _admit(connection, desk, head)
+        except CallRefusedError as refused:
+            connection.send(Kind.ANSWER, number, _error_answer(refused.failure))
             return
         call = desk.enter(number, len(payload))
-        answer = partial(self._answer, connection, desk, call, head, input)
+        answer = partial(self._answer, desk, call, head, input, bounds)
         self._engine.own(desk.run(call, answer))
 
     def on_cancel(self, connection: WorkerConnection, number: int, payload: bytes) -> None:
@@ -106,16 +116,11 @@ class OwnCalls:
             desk.cancel_all()
 
     async def _answer(
-        self,
-        connection: WorkerConnection,
-        desk: CallDesk,
-        call: OpenCall,
-        head: CallHead,
-        input: bytes,
+        self, desk: CallDesk, call: OpenCall, head: CallHead, input: bytes, bounds: _Bounds
     ) -> None:
         on_item = partial(desk.send_item, call) if head.stream else None
         try:
-            submission = await self._read(connection, head, input)
+            submission = await self._read(head, input, bounds)
             output = await self._run(submission, head, on_item)
         except CallRefusedError as refused:
             answer = _error_answer(refused.failure)
@@ -130,8 +135,7 @@ class OwnCalls:
             answer = b'{"output":' + (b"null" if head.stream else output) + b"}"
         await desk.send_answer(call, answer)
 
-    async def _read(self, connection: WorkerConnection, head: CallHead, input: bytes) -> Submission:
-        hops, left_s = self._bounds(connection, head.task)
+    async def _read(self, head: CallHead, input: bytes, bounds: _Bounds) -> Submission:
         if not self._is_local(head) and self._link() is None:
             raise CallRefusedError(_no_link(head))
         if not await is_json_soon(input):
@@ -146,30 +150,13 @@ class OwnCalls:
             head.id or self._engine.ids.new(),
             head.capability,
             input,
-            timeout_s=_shorter(head.timeout_s, left_s),
+            timeout_s=bounds.timeout_s,
             traceparent="" if child is None else child.traceparent,
             trace_id=None if child is None else child.trace_id,
             kept=head.id is not None,
             is_own=True,
-            hops=hops,
+            hops=bounds.hops,
         )
-
-    def _bounds(self, connection: WorkerConnection, number: int) -> tuple[int, float]:
-        """Return the hops of a call and what is left of its caller's time, in seconds."""
-        from kagent_sdk.protocol.link import MAX_HOPS  # noqa: PLC0415 - few agents call others
-
-        if not number:
-            return 1, math.inf
-        task = connection.calls.get(number)
-        if task is None or task.is_ended:
-            message = "the task that sent this call has ended"
-            raise CallRefusedError(TaskFailure(ErrorCode.CANCELED, message, status=409))
-        if task.hops >= MAX_HOPS:
-            raise CallRefusedError(_too_many_hops(MAX_HOPS))
-        left_s = task.deadline_at - asyncio.get_running_loop().time()
-        if left_s <= 0:
-            raise CallRefusedError(timeout_failure(task.timeout_s))
-        return task.hops + 1, left_s
 
     def _is_local(self, head: CallHead) -> bool:
         if head.labels:
@@ -213,10 +200,24 @@ async def _send(
         raise CallRefusedError(timeout_failure(submission.timeout_s or math.inf)) from None
 
 
-def _shorter(asked_s: float | None, left_s: float) -> float | None:
-    if asked_s is None:
-        return None if left_s == math.inf else left_s
-    return min(asked_s, left_s)
+def _admit(connection: WorkerConnection, desk: CallDesk, head: CallHead) -> _Bounds:
+    from kagent_sdk.protocol.link import MAX_HOPS  # noqa: PLC0415 - few agents call others
+
+    if desk.is_full:
+        raise CallRefusedError(_too_many_calls())
+    if not head.task:
+        return _Bounds(1, head.timeout_s)
+    task = connection.calls.get(head.task)
+    if task is None or task.is_ended:
+        message = "the task that sent this call has ended"
+        raise CallRefusedError(TaskFailure(ErrorCode.CANCELED, message, status=409))
+    if task.hops >= MAX_HOPS:
+        raise CallRefusedError(_too_many_hops(MAX_HOPS))
+    asked_s = math.inf if head.timeout_s is None else head.timeout_s
+    left_s = min(asked_s, task.deadline_at - asyncio.get_running_loop().time())
+    if left_s <= 0:
+        raise CallRefusedError(timeout_failure(task.timeout_s))
+    return _Bounds(task.hops + 1, None if left_s == math.inf else left_s)
 
 
 def _no_link(head: CallHead) -> TaskFailure:

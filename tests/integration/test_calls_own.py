@@ -187,6 +187,12 @@ def test_a_circle_of_calls_ends(agent: RunningAgent) -> None:
     assert "in a circle?" in message
 
 
+def test_a_call_for_its_effect_alone_outlives_its_task(agent: RunningAgent) -> None:
+    """The end of the task comes in the same breath as the call."""
+    agent.call("send_off", {"text": "and forget"})
+    wait_until(lambda: marks(agent) == ["noted and forget"])
+
+
 def test_an_id_makes_a_call_happen_once(agent: RunningAgent) -> None:
     """Another attempt of the caller must not order twice."""
     task = agent.post("/v1/tasks", {"id": "o-1", "capability": "once", "input": {"token": "t"}})

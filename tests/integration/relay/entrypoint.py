@@ -185,6 +185,13 @@ async def note(text: str, ctx: TaskContext) -> str:
 
 
 @agent.capability
+async def send_off(text: str, ctx: TaskContext) -> str:
+    """Call for the effect alone, and do not wait."""
+    call = ctx.call("note", {"text": text})
+    return type(call).__name__
+
+
+@agent.capability
 async def elsewhere(target: str, ctx: TaskContext, labels: dict[str, str] | None = None) -> Any:
     """Call somebody else."""
     return await ctx.call(target, {}, labels=labels)
