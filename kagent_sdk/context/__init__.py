@@ -11,17 +11,20 @@ from kagent_sdk.context.current import CURRENT_LOOP, CURRENT_TASK, current_owner
 from kagent_sdk.context.exposed_secrets import Secrets
 from kagent_sdk.context.flag import Flag
 from kagent_sdk.context.loop import LoopContext
-from kagent_sdk.context.ports import CallPort, LoopPort, PendingCall, TaskPort
+from kagent_sdk.context.ports import CallPort, LoopPort, PendingCall, PendingItems, TaskPort
+from kagent_sdk.context.requests import CallRequest
 from kagent_sdk.context.task import TaskContext
 
 __all__ = [
     "CURRENT_LOOP",
     "CURRENT_TASK",
     "CallPort",
+    "CallRequest",
     "Flag",
     "LoopContext",
     "LoopPort",
     "PendingCall",
+    "PendingItems",
     "Secrets",
     "TaskContext",
     "TaskPort",

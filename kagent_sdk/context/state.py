@@ -22,10 +22,11 @@ from inspect import isawaitable, iscoroutine
 from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
+from kagent_sdk.context.adapters import adapter_of
 from kagent_sdk.context.pending import Pending, Steps, changing, is_in_event_loop
 from kagent_sdk.context.state_access import Entry, StateAccess
 from kagent_sdk.context.state_overlay import Overlay
-from kagent_sdk.context.state_values import adapter_of, check_ttl, dump, is_same, load
+from kagent_sdk.context.state_values import check_ttl, dump, is_same, load
 from kagent_sdk.errors import StateConflictError, StateValueError
 from kagent_sdk.protocol.state import check_key, check_prefix
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 from math import isfinite
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
+from kagent_sdk.context.adapters import adapter_of
 from kagent_sdk.errors import StateValueError
 from kagent_sdk.protocol.state import MAX_TTL_S, MAX_VALUE_BYTES
 
@@ -72,20 +72,6 @@ def load(key: str, raw: bytes, model: Any = None) -> Any:
     )
     name = getattr(model, "__name__", "its type")
     raise StateValueError(f"the value of {key!r} does not fit {name}: {places}")
-
-
-def adapter_of(model: Any) -> TypeAdapter[Any]:
-    """Return pydantic's adapter for a type hint; making one costs a millisecond, so they are kept."""
-    try:
-        hash(model)
-    except TypeError:
-        return TypeAdapter(model)
-    return _cached_adapter(model)
-
-
-@lru_cache(maxsize=256)
-def _cached_adapter(model: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(model)
 
 
 def is_same(first: bytes, second: bytes) -> bool:

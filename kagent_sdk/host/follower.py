@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from kagent_sdk.journal.events import Event, EventLog
+from kagent_sdk.protocol.messages import EVENT_WINDOW_BYTES
 
 ACK_SHARE = 4
 """Acknowledge when this part of the window is taken: few frames, and the worker never idles."""
@@ -24,7 +25,7 @@ class Followers:
         acknowledge: sends an ACK for that many events to the worker.
     """
 
-    __slots__ = ("_acknowledge", "_items", "_log", "_readers", "_window")
+    __slots__ = ("_acknowledge", "_items", "_log", "_readers", "_sizes", "_window")
 
     def __init__(self, log: EventLog, window: int, acknowledge: Callable[[int], None]) -> None:
         self._log = log
@@ -32,6 +33,7 @@ class Followers:
         self._acknowledge = acknowledge
         self._readers: set[Follower] = set()
         self._items: list[int] = []
+        self._sizes: list[int] = []
 
     def __len__(self) -> int:
         return len(self._readers)
@@ -47,6 +49,7 @@ class Followers:
         self._log.release(event.id)
         if event.kind == "event":
             self._items.append(event.id)
+            self._sizes.append(len(event.data))
         for reader in self._readers:
             reader.wake()
         # Over the window the worker keeps to no rule: what fell out of the log is noted no longer.
@@ -57,11 +60,13 @@ class Followers:
         """Acknowledge what every reader has taken, a share of the window at a time."""
         slowest = min((reader.taken_id for reader in self._readers), default=self._log.released_id)
         slowest = max(slowest, self._log.first_id - 1)
-        taken = 0
+        taken = taken_bytes = 0
         while taken < len(self._items) and self._items[taken] <= slowest:
+            taken_bytes += self._sizes[taken]
             taken += 1
-        if taken and taken * ACK_SHARE >= self._window:
-            del self._items[:taken]
+        is_much = taken_bytes * ACK_SHARE >= EVENT_WINDOW_BYTES
+        if taken and (is_much or taken * ACK_SHARE >= self._window):
+            del self._items[:taken], self._sizes[:taken]
             self._acknowledge(taken)
 
     def wake(self) -> None:
@@ -72,6 +77,7 @@ class Followers:
     def restart(self) -> None:
         """Forget what is not acknowledged: a new attempt starts with a fresh window."""
         self._items.clear()
+        self._sizes.clear()
 
     def discard(self, reader: Follower) -> None:
         """Let a reader go; the others may now be further than it was."""

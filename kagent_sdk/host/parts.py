@@ -127,7 +127,7 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
     callbacks = _callbacks(durability, config, keeper, pump)
     exits = Exits(directory, pump=pump, places=lambda: _places(succession), started_at=started_at)
     files = _program_files(directory, config, keeper, pump)
-    keepers = Keepers(keeper, durability.state)
+    keepers = Keepers(keeper, durability.state, later.link)
     succession = PoolBuilder(
         sandbox, engine, children, pump, keepers, exits, files, clock, later.refresh
     ).begin()

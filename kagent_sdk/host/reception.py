@@ -16,7 +16,7 @@ from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.event_flow import EVENT_WINDOW
 from kagent_sdk.host.health import AwakeClock
 from kagent_sdk.host.logs.pump import LogPump
-from kagent_sdk.host.own_calls import OwnCalls
+from kagent_sdk.host.own_calls import FindLink, OwnCalls, no_link
 from kagent_sdk.host.place import Place
 from kagent_sdk.host.state_frames import StateFrames
 from kagent_sdk.host.state_keeper import StateKeeper
@@ -41,15 +41,17 @@ _Message = TypeVar("_Message", Hello, Heartbeat)
 
 @dataclass(frozen=True, slots=True)
 class Keepers:
-    """Who has what the workers may know.
+    """Who has what the workers may know, and where what they ask for goes.
 
     Attributes:
         vault: the secrets.
         state: what they read and write.
+        link: the way of their calls to other agents.
     """
 
     vault: VaultKeeper
     state: StateKeeper
+    link: FindLink = no_link
 
 
 class Reception:
@@ -93,7 +95,7 @@ class Reception:
             max_output_bytes=config.tasks.max_output_bytes,
             keeper=keepers.vault if config.secrets.guard_results else None,
         )
-        self._own_calls = OwnCalls(engine, config.name or "")
+        self._own_calls = OwnCalls(engine, config.name or "", keepers.link)
         self._state_frames = StateFrames(keepers.state)
         self._is_closed = False
         self.is_current = True
@@ -134,6 +136,7 @@ class Reception:
         if connection in self._behind:
             self._behind.discard(connection)
             self._send_secrets(connection)
+        self._own_calls.on_room(connection)
         self._engine.dispatcher.settle()
 
     def connect(
@@ -143,7 +146,7 @@ class Reception:
         handlers: dict[int, FrameHandler] = {
             **self._frames.handlers(),
             **self._state_frames.handlers(),
-            Kind.CALL: self._own_calls.on_call,
+            **self._own_calls.handlers(),
             Kind.HELLO: lambda _connection, _number, payload: self._on_hello(place, payload),
             Kind.READY: lambda _connection, _number, _payload: self._on_ready(place),
             Kind.HEARTBEAT: lambda _connection, _number, payload: self._on_beat(place, payload),

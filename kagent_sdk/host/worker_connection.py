@@ -71,6 +71,7 @@ class WorkerConnection(asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._transport: asyncio.Transport | None = None
         self._pending: list[bytes] = []
+        self._pending_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._error: ProtocolError | None = None
         self._next_number = 0
@@ -86,6 +87,11 @@ class WorkerConnection(asyncio.BufferedProtocol):
             and not self.is_stalled
             and len(self.calls) < self.places
         )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what can wait should not be sent now: the worker does not read, or has much to."""
+        return self.is_paused or self._pending_bytes > WRITE_HIGH_BYTES
 
     @property
     def is_checking(self) -> bool:
@@ -104,6 +110,7 @@ class WorkerConnection(asyncio.BufferedProtocol):
         if not self._pending:
             self._loop.call_soon(self._flush)
         self._pending.append(encode(kind, number, payload))
+        self._pending_bytes += len(payload)
 
     def dismiss(self) -> None:
         """Drop whatever it still says: what it held is not its own any more."""
@@ -126,6 +133,7 @@ class WorkerConnection(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         pending, self._pending = self._pending, []
+        self._pending_bytes = 0
         if self._transport is not None and pending:
             self._transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
 

@@ -101,6 +101,7 @@ class TaskRecord:
         self.state = TaskState.SUBMITTED
         self.attempt = 0
         self.conflicts = 0
+        self.hops = 0
         self.timeout_s = float("inf")
         self.expires_at: float | None = None
         self.started_at: float | None = None

@@ -35,6 +35,7 @@ class Kind(IntEnum):
     SECRETS = 8
     RETIRE = 9
     STATE_ANSWER = 10
+    CALL_ITEM = 11
 
     HELLO = 33
     READY = 34
@@ -46,6 +47,8 @@ class Kind(IntEnum):
     CALL = 40
     STATE = 41
     COMMIT = 42
+    CALL_CANCEL = 43
+    CALL_ACK = 44
 
 
 TO_WORKER = frozenset(int(kind) for kind in Kind if kind < Kind.HELLO)

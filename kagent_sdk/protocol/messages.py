@@ -9,6 +9,7 @@ CANCEL   worker    the reason in UTF-8: ``caller``, ``timeout``, ``disconnect``,
 INTERRUPT worker   empty: inject `TaskInterrupted` into the sync function's thread
 ACK      worker    u32: how many events of this task the host has taken since the last ACK
 ANSWER   worker    number = the CALL's number; JSON ``{"output": …}`` or ``{"error": …}``
+CALL_ITEM worker   number = the CALL's number; one streamed item as raw JSON
 STOP     worker    f64: seconds for ``on_shutdown``; the worker then closes and exits
 HELLO    host      JSON of `manifest.Hello`
 READY    host      empty: ``on_startup`` is done
@@ -18,15 +19,23 @@ ERROR    host      `encode_failure`
 PROGRESS host      JSON ``{"fraction": 0..1 or null, "message": str or null}``
 EVENT    host      one streamed item as raw JSON
 CALL     host      number = the worker's own; `encode_call`: for whom, then the input as raw JSON
+CALL_CANCEL host   number = the CALL's number; empty: nobody wants its answer any more
+CALL_ACK host      number = the CALL's number; u32: how many of its items were taken
 ======== ========= ==================================================================
+
+A task may have a window of events under way that were not acknowledged, in number (`manifest.Welcome`)
+and in size (`EVENT_WINDOW_BYTES`), and a call that streams one of items (`CALL_WINDOW`,
+`CALL_WINDOW_BYTES`). A window is full when either is reached: so one item may go beyond the size.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 from kagent_sdk.errors import ProtocolError
@@ -39,6 +48,14 @@ COUNT = struct.Struct("!I")
 SECONDS = struct.Struct("!d")
 MAX_RUN_TEXT_BYTES = 0xFFFF
 MAX_CALL_HEAD_BYTES = 0xFFFF
+MAX_CALL_LABELS = 32
+CALL_WINDOW = 64
+CALL_WINDOW_BYTES = 4 * 1024 * 1024
+"""What a worker holds at the most of a stream that its code does not read, and one item."""
+
+EVENT_WINDOW_BYTES = 1024 * 1024
+"""Well below ``tasks.max_event_bytes``: what no reader has taken must not fall out of a task's events."""
+
 MAX_MESSAGE_CHARS = 10_000
 MAX_DETAILS_DEPTH = 255
 """What pydantic can write at most; the host writes details with `json`, whose limit is higher."""
@@ -105,18 +122,37 @@ def decode_run(payload: bytes) -> Run:
     return run
 
 
-class CallHead(NamedTuple):
-    """Where a CALL goes, and for how long."""
+is_label = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?").fullmatch
+"""Whether a text may be key or value of a label: as in ``orchestrator.labels``."""
 
-    agent: str
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+class CallHead(NamedTuple):
+    """Where a CALL goes, and for how long.
+
+    Attributes:
+        agent: by name; None for any agent that offers the capability.
+        task: the call number of the task that sends it; 0: it is none of a task's, but of a loop's.
+        labels: all of them must be the agent's.
+        stream: items are wanted as they come.
+        id: of the task that is sent, if the author has chosen one.
+    """
+
+    agent: str | None
     capability: str
-    timeout_s: float | None
-    traceparent: str | None
+    timeout_s: float | None = None
+    traceparent: str | None = None
+    task: int = 0
+    labels: Mapping[str, str] = NO_LABELS
+    stream: bool = False
+    id: str | None = None
 
 
 def encode_call(head: CallHead, input: bytes) -> bytes:
     """Return the payload of a CALL frame; ``input`` is raw JSON."""
-    return json.dumps(head._asdict(), separators=(",", ":")).encode() + b"\n" + input
+    document = head._asdict() | {"labels": dict(head.labels)}
+    return json.dumps(document, separators=(",", ":")).encode() + b"\n" + input
 
 
 def decode_call(payload: bytes) -> tuple[CallHead, bytes]:
@@ -132,15 +168,55 @@ def decode_call(payload: bytes) -> tuple[CallHead, bytes]:
     agent, capability = head.get("agent"), head.get("capability")
     timeout_s, traceparent = head.get("timeout_s"), head.get("traceparent")
     if (
-        not isinstance(agent, str)
+        not isinstance(agent, str | None)
         or not isinstance(capability, str)
-        or isinstance(timeout_s, bool)
-        or not isinstance(timeout_s, int | float | None)
-        or (timeout_s is not None and not 0 < timeout_s < math.inf)
+        or not _is_timeout(timeout_s)
         or not isinstance(traceparent, str | None)
     ):
         raise ProtocolError("malformed CALL frame")
-    return CallHead(agent, capability, timeout_s, traceparent), payload[len(text) + 1 :]
+    read = CallHead(agent, capability, timeout_s, traceparent, *_read_call_options(head))
+    return read, payload[len(text) + 1 :]
+
+
+def _is_timeout(value: object) -> bool:
+    if value is None:
+        return True
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 < value < math.inf  # type: ignore[operator]
+
+
+def _read_call_options(head: dict[str, Any]) -> tuple[int, Mapping[str, str], bool, str | None]:
+    task = 0 if head.get("task") is None else head["task"]
+    labels = NO_LABELS if head.get("labels") is None else head["labels"]
+    is_streamed, task_id = head.get("stream", False), head.get("id")
+    if (
+        type(task) is not int
+        or task < 0
+        or not isinstance(labels, Mapping)
+        or len(labels) > MAX_CALL_LABELS
+        or not all(is_label(key) and _is_label_value(value) for key, value in labels.items())
+        or not isinstance(is_streamed, bool)
+        or not isinstance(task_id, str | None)
+    ):
+        raise ProtocolError("malformed CALL frame")
+    return task, labels, is_streamed, task_id
+
+
+def _is_label_value(value: object) -> bool:
+    return isinstance(value, str) and is_label(value) is not None
+
+
+def decode_count(payload: bytes) -> int:
+    """Read the payload of an ACK or CALL_ACK frame.
+
+    Raises:
+        ProtocolError: it is no such number.
+    """
+    try:
+        (count,) = COUNT.unpack(payload)
+    except struct.error as exc:
+        raise ProtocolError(f"malformed count: {exc}") from exc
+    return int(count)
 
 
 def encode_failure(failure: TaskFailure) -> bytes:

@@ -64,7 +64,9 @@ _FAILURES: Mapping[str, tuple[int, str]] = {
     # Somebody else cancelled the task that this request asks for: a conflict with the state of the
     # resource. 499 is no registered status, and 410 would say that a result had been there.
     ErrorCode.CANCELED: (409, "Task was canceled"),
+    ErrorCode.ID_CONFLICT: (409, "Id belongs to another task"),
     ErrorCode.INVALID_INPUT: (422, "Input does not validate"),
+    ErrorCode.TOO_MANY_CALLS: (429, "Too many calls are under way"),
     ErrorCode.INTERNAL_ERROR: (500, "Capability failed"),
     ErrorCode.INVALID_OUTPUT: (500, "Output does not validate"),
     ErrorCode.OUTPUT_TOO_LARGE: (500, "Output is too large"),
@@ -72,6 +74,9 @@ _FAILURES: Mapping[str, tuple[int, str]] = {
     # The host is the gateway to a worker that broke the connection (RFC 9110, 15.6.3).
     ErrorCode.WORKER_CRASHED: (502, "Worker crashed"),
     ErrorCode.UNREACHABLE: (502, "Another agent cannot be reached"),
+    ErrorCode.ITEMS_LOST: (502, "Items of a stream were lost"),
+    # As with HTTP's own circles (RFC 5842, 7.2).
+    ErrorCode.TOO_MANY_HOPS: (508, "Agents call each other in a circle"),
     ErrorCode.STATE_CONFLICT: (503, "State changed meanwhile"),
     ErrorCode.JOURNAL_UNAVAILABLE: (503, "Journal takes no tasks"),
     ErrorCode.INTERRUPTED: (503, "Task was interrupted"),

@@ -42,6 +42,10 @@ class ErrorCode(StrEnum):
     JOURNAL_UNAVAILABLE = "journal_unavailable"
     UNREACHABLE = "unreachable"
     UNKNOWN_CAPABILITY = "unknown_capability"
+    TOO_MANY_CALLS = "too_many_calls"
+    TOO_MANY_HOPS = "too_many_hops"
+    ID_CONFLICT = "id_conflict"
+    ITEMS_LOST = "items_lost"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 
 from kagent_sdk.errors import TaskInterrupted
 from kagent_sdk.protocol.frames import Kind
+from kagent_sdk.protocol.messages import EVENT_WINDOW_BYTES
 from kagent_sdk.worker.connection import Connection
 from kagent_sdk.worker.mailbox import Mailbox
 from kagent_sdk.worker.turns import DONE, Turns
@@ -23,6 +24,8 @@ MAX_POSTED_BYTES = 1024 * 1024
 class EventStream:
     """The events of one task: at most ``window`` that the host has not acknowledged.
 
+    Nor more than `EVENT_WINDOW_BYTES` of them, and one event.
+
     Args:
         window: events that may be under way.
     """
@@ -30,7 +33,7 @@ class EventStream:
     __slots__ = (
         "_connection",
         "_drained",
-        "_in_flight",
+        "_in_flight_bytes",
         "_is_cancelled",
         "_is_closed",
         "_loop",
@@ -38,6 +41,7 @@ class EventStream:
         "_number",
         "_posted_bytes",
         "_room",
+        "_sizes",
         "_turns",
         "_waiting",
         "_window",
@@ -55,7 +59,8 @@ class EventStream:
         self._connection = connection
         self._mailbox = mailbox
         self._is_cancelled = False
-        self._in_flight = 0
+        self._in_flight_bytes = 0
+        self._sizes: deque[int] = deque()
         self._posted_bytes = 0
         self._room = threading.Condition(threading.Lock())
         self._waiting: deque[tuple[bytes, asyncio.Future[None]]] = deque()
@@ -69,7 +74,7 @@ class EventStream:
         Raises:
             RuntimeError: `MAX_WAITING` events wait already.
         """
-        if not self._waiting and self._take():
+        if not self._waiting and self._take(len(payload)):
             self._connection.send(Kind.EVENT, self._number, payload)
             return self._turns.next()
         if len(self._waiting) >= MAX_WAITING:
@@ -92,14 +97,14 @@ class EventStream:
             while True:
                 # Read once: the loop may make room between two looks, and then nobody would wake us.
                 is_full = self._connection.is_full
-                if self._in_flight < self._window and not is_full and self._may_post():
+                if self._has_window and not is_full and self._may_post():
                     break
                 if self._is_cancelled:
                     raise TaskInterrupted("cancelled while waiting for the reader of the events")
                 if is_full:
                     self._mailbox.post(self._connection.wait_for_room, self)
                 self._room.wait()
-            self._in_flight += 1
+            self._note_in_flight(len(payload))
             self._posted_bytes += len(payload)
         self._mailbox.post(self._send_posted, payload)
         return DONE
@@ -107,7 +112,8 @@ class EventStream:
     def acknowledge(self, count: int) -> None:
         """Take an ACK: the host has taken ``count`` more events."""
         with self._room:
-            self._in_flight = max(0, self._in_flight - count)
+            for _ in range(min(count, len(self._sizes))):
+                self._in_flight_bytes -= self._sizes.popleft()
         self.pump()
 
     def pump(self) -> None:
@@ -115,7 +121,7 @@ class EventStream:
         while self._waiting:
             payload, future = self._waiting[0]
             if not future.cancelled():
-                if not self._take():
+                if not self._take(len(payload)):
                     break
                 self._connection.send(Kind.EVENT, self._number, payload)
                 if not future.done():
@@ -145,11 +151,20 @@ class EventStream:
         self._is_closed = True
         self._waiting.clear()
 
-    def _take(self) -> bool:
+    def _take(self, size_bytes: int) -> bool:
         with self._room:
-            has_room = self._in_flight < self._window and not self._connection.is_full
-            self._in_flight += has_room
+            has_room = self._has_window and not self._connection.is_full
+            if has_room:
+                self._note_in_flight(size_bytes)
             return has_room
+
+    @property
+    def _has_window(self) -> bool:
+        return len(self._sizes) < self._window and self._in_flight_bytes < EVENT_WINDOW_BYTES
+
+    def _note_in_flight(self, size_bytes: int) -> None:
+        self._sizes.append(size_bytes)
+        self._in_flight_bytes += size_bytes
 
     def _may_post(self) -> bool:
         return self._posted_bytes <= MAX_POSTED_BYTES

@@ -13,14 +13,23 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from contextvars import copy_context
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kagent_sdk.capability import Capability, Kind
-from kagent_sdk.context import CURRENT_TASK, Flag, PendingCall, Secrets, TaskContext
+from kagent_sdk.context import (
+    CURRENT_TASK,
+    CallRequest,
+    Flag,
+    PendingCall,
+    PendingItems,
+    Secrets,
+    TaskContext,
+)
 from kagent_sdk.errors import TaskError
 from kagent_sdk.protocol.frames import Kind as FrameKind
 from kagent_sdk.protocol.messages import Run, encode_failure
 from kagent_sdk.protocol.tasks import ErrorCode
+from kagent_sdk.worker.calls import Caller
 from kagent_sdk.worker.events import EventStream
 from kagent_sdk.worker.failures import describe, is_expected
 from kagent_sdk.worker.progress import ProgressReport, check_progress
@@ -50,6 +59,7 @@ class Execution(ABC):
         "_capability",
         "_events",
         "_flag",
+        "_has_called",
         "_is_done",
         "_number",
         "_progress",
@@ -66,6 +76,7 @@ class Execution(ABC):
         self._run = run
         self._cancel_reason = ""
         self._is_done = False
+        self._has_called = False
         self._flag: Flag | None = None
         self._events: EventStream | None = None
         self._progress: ProgressReport | None = None
@@ -125,20 +136,21 @@ class Execution(ABC):
         """Send one event."""
         return self._emit(self._capability.dump_event(event))
 
-    def call(
-        self, agent: str, capability: str, input: object, timeout_s: float | None
-    ) -> PendingCall:
+    def call(self, request: CallRequest) -> PendingCall[Any]:
         """Send a task to another capability."""
-        return self._services.calls.send(
-            self,
-            agent=agent,
-            capability=capability,
-            input=input,
-            timeout_s=timeout_s,
-            traceparent=self._run.traceparent or None,
-        )
+        return self._services.calls.send(self._caller(), request)
+
+    def stream(self, request: CallRequest) -> PendingItems[Any]:
+        """Send a task whose items are wanted as they come."""
+        return self._services.calls.stream(self._caller(), request)
 
     # What the subclasses share.
+
+    def _caller(self) -> Caller:
+        if self._is_done:
+            raise RuntimeError(f"task {self._run.task_id} has ended: it can call nobody more")
+        self._has_called = True
+        return Caller(self, self._number, self._run.traceparent)
 
     def _note_cancel(self, reason: str) -> None:
         self._cancel_reason = reason or "caller"
@@ -216,6 +228,8 @@ class Execution(ABC):
         services = self._services
         if services.output.kept:
             services.output.end(self)
+        if self._has_called:
+            services.calls.leave(self, has_failed=kind == ERROR)
         if self._state is not None:
             self._commit(self._state, kind)
         services.connection.send(kind, self._number, payload)

@@ -53,13 +53,22 @@ def is_expected(exc: BaseException, cancel_reason: str = "") -> bool:
 
 
 def find_task_error(exc: BaseException) -> TaskError | None:
-    """Return the `TaskError` that this is, or that is alone in an exception group.
+    """Return the `TaskError` that this is, or the first one of a group that has no others.
 
-    A job of an `asyncio.TaskGroup` that raises one comes out wrapped in a group.
+    A job of an `asyncio.TaskGroup` that raises one comes out wrapped in a group; two calls that fail
+    together come out as two.
     """
-    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
-        exc = exc.exceptions[0]
-    return exc if isinstance(exc, TaskError) else None
+    first: TaskError | None = None
+    waiting = [exc]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, BaseExceptionGroup):
+            waiting += reversed(each.exceptions)
+        elif isinstance(each, TaskError):
+            first = first or each
+        else:
+            return None
+    return first
 
 
 def bound_details(details: object) -> object:

@@ -48,6 +48,7 @@ class Inbox:
             Kind.INTERRUPT: self._on_interrupt,
             Kind.ACK: self._on_ack,
             Kind.ANSWER: self._on_answer,
+            Kind.CALL_ITEM: self._on_call_item,
             Kind.STATE_ANSWER: self._on_state_answer,
             Kind.STOP: self._on_stop,
             Kind.SECRETS: self._on_secrets,
@@ -106,6 +107,9 @@ class Inbox:
 
     def _on_answer(self, number: int, payload: bytes) -> None:
         self._ready_services.calls.answer(number, payload)
+
+    def _on_call_item(self, number: int, payload: bytes) -> None:
+        self._ready_services.calls.item(number, payload)
 
     def _on_state_answer(self, number: int, payload: bytes) -> None:
         self._ready_services.state.answer(number, payload)

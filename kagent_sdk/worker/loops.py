@@ -7,10 +7,19 @@ import time
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from kagent_sdk.context import CURRENT_LOOP, Flag, LoopContext, PendingCall, Secrets
+from kagent_sdk.context import (
+    CURRENT_LOOP,
+    CallRequest,
+    Flag,
+    LoopContext,
+    PendingCall,
+    PendingItems,
+    Secrets,
+)
 from kagent_sdk.protocol.manifest import LoopStatus
+from kagent_sdk.worker.calls import Caller
 from kagent_sdk.worker.failures import glimpse
 from kagent_sdk.worker.hooks import is_cancelled_from_outside
 from kagent_sdk.worker.parts import LoopPart
@@ -104,18 +113,13 @@ class LoopRunner:
         """The agent's state; each call commits by itself."""
         return make_state(self._services.state)
 
-    def call(
-        self, agent: str, capability: str, input: object, timeout_s: float | None
-    ) -> PendingCall:
+    def call(self, request: CallRequest) -> PendingCall[Any]:
         """Send a task to another capability."""
-        return self._services.calls.send(
-            self,
-            agent=agent,
-            capability=capability,
-            input=input,
-            timeout_s=timeout_s,
-            traceparent=None,
-        )
+        return self._services.calls.send(Caller(self), request)
+
+    def stream(self, request: CallRequest) -> PendingItems[Any]:
+        """Send a task whose items are wanted as they come."""
+        return self._services.calls.stream(Caller(self), request)
 
     @property
     def status(self) -> LoopStatus:
@@ -174,7 +178,9 @@ class LoopRunner:
             finally:
                 if self._services.output.kept:
                     self._services.output.end(self)
+                self._services.calls.leave(self, has_failed=False)
         except BaseException as exc:  # the boundary: a crash is logged and counted
+            self._services.calls.leave(self, has_failed=True)
             if is_cancelled_from_outside(exc):
                 raise
             return self._note_crash(exc, self._clock() - started_s)

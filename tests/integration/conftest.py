@@ -41,6 +41,11 @@ def copy_rogue(parent: Path) -> Path:
     return _copy(SUBJECT.parent / "rogue", parent)
 
 
+def copy_relay(parent: Path) -> Path:
+    """Copy the folder of the agent that calls itself; return the copy."""
+    return _copy(SUBJECT.parent / "relay", parent)
+
+
 def copy_chatterbox(parent: Path) -> Path:
     """Copy the folder of the agent that prints; return the copy."""
     return _copy(SUBJECT.parent / "chatterbox", parent)

@@ -72,6 +72,9 @@ def flood(kind: Kind, payload: str, number: int | str = "own") -> bytes:
         (Kind.CALL, '{"agent": "rogue", "capability": "nobody"}\nnull'),
         (Kind.CALL, json.dumps({"agent": "a" * 60_000, "capability": "nobody"}) + "\nnull"),
         (Kind.CALL, '{"agent": "rogue", "capability": "echo"}\n' + json.dumps("i" * 60_000)),
+        (Kind.CALL, '{"agent": null, "capability": "echo", "stream": true}\n{"i": 1}'),
+        (Kind.CALL_CANCEL, ""),
+        (Kind.CALL_ACK, "\0\0\0\1"),
     ],
     ids=[
         "small events",
@@ -82,6 +85,9 @@ def flood(kind: Kind, payload: str, number: int | str = "own") -> bytes:
         "calls",
         "calls with large answers",
         "calls that are run",
+        "calls that stream",
+        "cancellations of calls",
+        "acknowledgements of items",
     ],
 )
 def test_a_flood_of_frames_cannot_grow_the_host(
@@ -93,7 +99,8 @@ def test_a_flood_of_frames_cannot_grow_the_host(
         unharmed(agent, slack_bytes=GROWTH_BYTES, may_be_stuck=is_deaf),
         watched_memory(agent) as samples,
     ):
-        answer = agent.post("/v1/capabilities/flood", flood(kind, payload))
+        number = "new" if kind is Kind.CALL else "own"
+        answer = agent.post("/v1/capabilities/flood", flood(kind, payload, number))
         agent.wait_ready()
 
         assert answer.status in (200, 502), answer

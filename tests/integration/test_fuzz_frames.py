@@ -62,7 +62,12 @@ _GOOD: dict[Kind, tuple[bytes, ...]] = {
         b'{"agent": "rogue", "capability": "echo", "timeout_s": 1e308, "traceparent": "\\n"}\n1',
         b'{"agent": "\\ud800", "capability": "echo"}\n1',
         b'{"agent": "rogue", "capability": ["echo"]}\n1',
+        b'{"agent": null, "capability": "echo", "task": 1, "stream": true}\n{"a": 1}',
+        b'{"agent": null, "capability": "echo", "task": -1, "labels": {"a": []}}\n1',
+        b'{"agent": null, "capability": "echo", "labels": {"a": "b"}, "id": "/"}\n1',
     ),
+    Kind.CALL_CANCEL: (b"", b"x"),
+    Kind.CALL_ACK: (b"\0\0\0\1", b"\xff\xff\xff\xff", b""),
 }
 _NESTED = (b"[" * 100_000, b'{"a":' * 5000, b"[" * 500 + b"]" * 500)
 

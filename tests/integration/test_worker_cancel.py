@@ -305,9 +305,11 @@ async def test_a_cancelled_thread_that_waits_for_a_call_is_let_go() -> None:
 
     async with serving(agent) as host:
         number = await host.run("ask")
-        await host.receive()
+        _, call, _ = await host.receive()
         await host.send(Kind.CANCEL, number, b"caller")
+        cancelled = await host.receive()
         answer = await host.answer(number)
 
+    assert cancelled == (Kind.CALL_CANCEL, call, b"")
     assert answer.failure is not None
     assert answer.failure.code == "canceled"

@@ -205,7 +205,7 @@ async def test_calls_to_other_capabilities_are_answered(mode: str) -> None:
 
     assert kind == Kind.CALL
     head, input = decode_call(payload)
-    assert head == CallHead("other", "digest", 5, "00-a-b-01")
+    assert head == CallHead("other", "digest", 5, "00-a-b-01", task=number)
     assert json.loads(input) == {"text": "hi"}
     assert answer.output == {"words": 1}
     assert failed.failure is not None

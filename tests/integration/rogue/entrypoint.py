@@ -12,9 +12,10 @@ import socket
 import sys
 import threading
 import time
+from itertools import count
 from typing import Any
 
-from kagent_sdk.protocol.frames import TO_WORKER, FrameDecoder, Kind, encode
+from kagent_sdk.protocol.frames import HEADER_BYTES, TO_WORKER, FrameDecoder, Kind, encode
 from kagent_sdk.protocol.messages import decode_run
 
 CAPABILITIES = ("echo", "send", "flood", "deaf", "shout")
@@ -56,10 +57,14 @@ def run(name: str, number: int, task: dict[str, Any]) -> bytes:
         send(bytes.fromhex(task["raw"]))
     elif name == "flood":
         own = number if task["number"] == "own" else task["number"]
-        frame = encode(task["kind"], own, task["payload"].encode())
-        batch = frame * max(1, BATCH_BYTES // len(frame))
+        payload = task["payload"].encode()
+        many = max(1, BATCH_BYTES // (len(payload) + HEADER_BYTES))
+        is_new, fresh = own == "new", count(1)
+        batch = b"" if is_new else encode(task["kind"], own, payload) * many
         ends_at_s = time.monotonic() + task["seconds"]
         while time.monotonic() < ends_at_s:
+            if is_new:
+                batch = b"".join(encode(task["kind"], next(fresh), payload) for _ in range(many))
             send(batch)
     elif name == "deaf":
         time.sleep(task["seconds"])

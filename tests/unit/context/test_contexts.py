@@ -12,7 +12,15 @@ from typing import Any, cast
 
 import pytest
 
-from kagent_sdk.context import Flag, LoopContext, PendingCall, Secrets, TaskContext
+from kagent_sdk.context import (
+    CallRequest,
+    Flag,
+    LoopContext,
+    PendingCall,
+    PendingItems,
+    Secrets,
+    TaskContext,
+)
 from kagent_sdk.context.state import State
 from kagent_sdk.context.state_access import DirectAccess
 from kagent_sdk.errors import KagentError, SecretMissingError
@@ -40,12 +48,15 @@ class FakePort:
         self.asked.append(("emit", event))
         return asyncio.sleep(0)
 
-    def call(
-        self, agent: str, capability: str, input: object, timeout_s: float | None
-    ) -> PendingCall:
+    def call(self, request: CallRequest) -> PendingCall[Any]:
         """Note it."""
-        self.asked.append(("call", agent, capability, input, timeout_s))
-        return cast("PendingCall", asyncio.sleep(0, "answer"))
+        self.asked.append(("call", request))
+        return cast("PendingCall[Any]", asyncio.sleep(0, "answer"))
+
+    def stream(self, request: CallRequest) -> PendingItems[Any]:
+        """Note it."""
+        self.asked.append(("stream", request))
+        return cast("PendingItems[Any]", None)
 
 
 def make_context(timeout_s: float = inf, metadata: bytes = b"{}") -> TaskContext:
@@ -102,13 +113,15 @@ async def test_progress_events_and_calls_go_to_the_port() -> None:
     await context.progress(None)
     await context.emit({"a": 1})
     answer = await context.call("other", "c", [1], timeout_s=3)
+    context.stream("c", {"a": 1}, labels={"zone": "a"}, id="t-1")
 
     port = cast("FakePort", context._port)
     assert port.asked == [
         ("progress", 0.5, "halfway"),
         ("progress", None, None),
         ("emit", {"a": 1}),
-        ("call", "other", "c", [1], 3),
+        ("call", CallRequest("other", "c", [1], 3)),
+        ("stream", CallRequest(None, "c", {"a": 1}, labels={"zone": "a"}, id="t-1")),
     ]
     assert answer == "answer"
     assert context.cancelled is port.cancelled
@@ -162,7 +175,7 @@ async def test_a_loops_context() -> None:
     assert (context.name, context.run, repr(context)) == ("sweep", 3, "<LoopContext sweep run 3>")
     assert context.secrets is port.secrets
     assert context.stopping is port.stopping
-    assert (answer, port.asked) == ("answer", [("call", "other", "c", None, None)])
+    assert (answer, port.asked) == ("answer", [("call", CallRequest("other", "c"))])
 
 
 async def test_a_flag_can_be_tested_and_awaited() -> None:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, field_serializer, field_validator
 
-from kagent_sdk.context.state_values import adapter_of, check_ttl, dump, is_same, load
+from kagent_sdk.context.adapters import adapter_of
+from kagent_sdk.context.state_values import check_ttl, dump, is_same, load
 from kagent_sdk.errors import StateValueError
 from kagent_sdk.protocol.json_text import SMALL_BYTES, is_json
 from kagent_sdk.protocol.state import MAX_TTL_S, MAX_VALUE_BYTES

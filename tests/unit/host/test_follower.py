@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from kagent_sdk.host.follower import Followers
+from kagent_sdk.host.follower import ACK_SHARE, Followers
 from kagent_sdk.journal.events import EventLog
+from kagent_sdk.protocol.messages import EVENT_WINDOW_BYTES
 
 
 def build(window: int = 8, max_events: int = 100) -> tuple[EventLog, Followers, list[int]]:
@@ -44,6 +45,21 @@ async def test_the_slowest_reader_paces_the_worker() -> None:
     followers.settle()
     assert acknowledged == [8]
     quick_settles.cancel()
+
+
+async def test_large_events_are_acknowledged_by_their_size() -> None:
+    """The worker's window may be full of a few: waiting for more of them would take for ever."""
+    acknowledged: list[int] = []
+    log = EventLog(max_events=100, max_bytes=4 * EVENT_WINDOW_BYTES)
+    followers = Followers(log, 100, acknowledged.append)
+    reader = followers.follow()
+    followers.publish(log.append("event", b"x"))
+    followers.publish(log.append("event", b"x" * (EVENT_WINDOW_BYTES // ACK_SHARE)))
+    await reader.next_batch()
+
+    assert acknowledged == []
+    followers.settle()
+    assert acknowledged == [2]
 
 
 async def test_a_reader_that_leaves_does_not_hold_the_worker() -> None:

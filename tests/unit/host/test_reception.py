@@ -34,6 +34,9 @@ class Wire(asyncio.Transport):
         """Keep the bytes."""
         self.written += data
 
+    def pause_reading(self) -> None:
+        """Do nothing."""
+
     def resume_reading(self) -> None:
         """Do nothing."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,16 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kagent_sdk.config.orchestrator import LABEL_PATTERN
 from kagent_sdk.errors import ProtocolError
 from kagent_sdk.protocol.messages import (
     COUNT,
     MAX_CALL_HEAD_BYTES,
+    MAX_CALL_LABELS,
     MAX_DETAILS_DEPTH,
     MAX_MESSAGE_CHARS,
     RUN_HEAD,
     SECONDS,
     CallHead,
     decode_call,
+    decode_count,
     decode_failure,
     decode_object,
     decode_progress,
@@ -29,6 +33,7 @@ from kagent_sdk.protocol.messages import (
     encode_failure,
     encode_progress,
     encode_run,
+    is_label,
 )
 from kagent_sdk.protocol.tasks import TaskFailure
 
@@ -156,6 +161,29 @@ def test_code_and_message_are_cut() -> None:
 GOOD = {"code": "a", "message": "b", "retryable": False, "details": None, "status": 500}
 
 
+def test_a_call_of_an_older_worker_is_read() -> None:
+    """Members that came later have a meaning when they are not there."""
+    read, _ = decode_call(b'{"agent": "a", "capability": "c"}\n1')
+
+    assert read == CallHead("a", "c", None, None, task=0, labels={}, stream=False, id=None)
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "A.b_c-9", "x" * 63, "", "-a", "a-", "x" * 64, "a b", "ä", "a\n"]
+)
+def test_labels_of_a_call_are_those_of_the_configuration(text: str) -> None:
+    """What an agent cannot have, no call can ask for."""
+    assert bool(is_label(text)) == bool(re.fullmatch(LABEL_PATTERN, text))
+
+
+@pytest.mark.parametrize("payload", [b"", b"\0\0\0", b"\0\0\0\0\1"])
+def test_a_malformed_count_is_a_protocol_error(payload: bytes) -> None:
+    """Nothing that the worker acknowledges is trusted."""
+    assert decode_count(b"\0\0\1\0") == 256
+    with pytest.raises(ProtocolError, match="malformed count"):
+        decode_count(payload)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -264,12 +292,17 @@ def test_any_payload_is_decoded_or_a_protocol_error(
         assert str(exc)  # noqa: PT017 - either outcome is right
 
 
+LABELS = st.from_regex(LABEL_PATTERN, fullmatch=True)
 HEADS = st.builds(
     CallHead,
-    agent=st.text(max_size=50),
+    agent=st.none() | st.text(max_size=50),
     capability=st.text(max_size=50),
     timeout_s=st.none() | st.floats(0, exclude_min=True, allow_infinity=False),
     traceparent=st.none() | st.text(max_size=60),
+    task=st.integers(0, 2**64),
+    labels=st.dictionaries(LABELS, LABELS, max_size=MAX_CALL_LABELS),
+    stream=st.booleans(),
+    id=st.none() | TASK_IDS,
 )
 
 
@@ -298,6 +331,18 @@ def test_an_input_is_not_looked_at_for_the_head() -> None:
         {"timeout_s": "1"},
         {"timeout_s": 1e999},
         {"traceparent": 1},
+        {"task": -1},
+        {"task": True},
+        {"task": 1.0},
+        {"labels": []},
+        {"labels": ""},
+        {"labels": {"a": 1}},
+        {"labels": {"a": ""}},
+        {"labels": {"-": "a"}},
+        {"labels": {"a": "b" * 64}},
+        {"labels": {f"k{number}": "v" for number in range(MAX_CALL_LABELS + 1)}},
+        {"stream": 1},
+        {"id": 1},
     ],
 )
 def test_a_malformed_call_is_a_protocol_error(change: dict[str, object]) -> None:

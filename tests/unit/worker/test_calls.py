@@ -10,17 +10,17 @@ import json
 
 import pytest
 
+from kagent_sdk.context import CallRequest
 from kagent_sdk.errors import CallError, ProtocolError
 from kagent_sdk.protocol.frames import Kind
-from kagent_sdk.worker.calls import MAX_PENDING, Call, Calls
+from kagent_sdk.protocol.messages import CallHead, decode_call
+from kagent_sdk.worker.calls import MAX_PENDING, Call, Caller, Calls
 from tests.unit.worker.rig import Bench
 
 
 def send(calls: Calls, input: object = None, owner: object = None) -> Call:
     """Send a call."""
-    return calls.send(
-        owner, agent="other", capability="c", input=input, timeout_s=None, traceparent=None
-    )
+    return calls.send(Caller(owner), CallRequest("other", "c", input))
 
 
 async def test_an_answer_resolves_the_call_of_its_number() -> None:
@@ -125,3 +125,77 @@ async def test_an_interrupt_wakes_the_calls_of_one_owner() -> None:
 
     assert mine._future.exception() is not None
     assert not yours._future.done()
+
+
+async def test_giving_up_the_wait_cancels_the_call() -> None:
+    """Once, and not when it was answered before."""
+    bench = Bench()
+    given_up = asyncio.ensure_future(_await(send(bench.services.calls)))
+    answered = send(bench.services.calls)
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await asyncio.wait([given_up])
+    bench.services.calls.answer(2, b'{"output": 1}')
+    answered.cancel()
+
+    assert [(kind, number) for kind, number, _ in await bench.frames()] == [
+        (Kind.CALL, 1),
+        (Kind.CALL, 2),
+        (Kind.CALL_CANCEL, 1),
+    ]
+
+
+async def test_a_cancellation_comes_behind_its_call() -> None:
+    """A call of a thread waits for the event loop: the host must not hear of its end first."""
+    bench = Bench()
+    call = await asyncio.to_thread(send, bench.services.calls)
+    other = bench.loop.run_in_executor(None, send, bench.services.calls)
+    while not bench.services.calls._open.get(2):  # noqa: ASYNC110 - a thread has no event for it
+        await asyncio.sleep(0)
+    bench.services.calls.cancel(2)
+    call.cancel()
+    await other
+    frames = [(kind, number) for kind, number, _ in await bench.frames()]
+
+    assert frames.index((Kind.CALL, 2)) < frames.index((Kind.CALL_CANCEL, 2))
+    assert frames.index((Kind.CALL, 1)) < frames.index((Kind.CALL_CANCEL, 1))
+
+
+@pytest.mark.parametrize(("has_failed", "cancelled"), [(False, [2]), (True, [1, 2])])
+async def test_the_end_of_a_task_ends_its_streams(has_failed: bool, cancelled: list[int]) -> None:
+    """And its calls when it has failed; a call for its effect alone outlives a task that worked."""
+    bench = Bench()
+    calls = bench.services.calls
+    call = send(calls, owner="me")
+    items = calls.stream(Caller("me"), CallRequest("other", "c"))
+    send(calls, owner="you")
+    calls.leave("me", has_failed=has_failed)
+    sent = [number for kind, number, _ in await bench.frames() if kind == Kind.CALL_CANCEL]
+
+    assert sent == cancelled
+    with pytest.raises(CallError, match="has ended"):
+        await anext(items)
+    if has_failed:
+        with pytest.raises(CallError, match="has ended"):
+            await call
+
+
+async def test_a_head_says_all_that_was_asked_for() -> None:
+    """The host decides by it alone."""
+    bench = Bench()
+    request = CallRequest(None, "c", {"a": 1}, 5.0, {"zone": "a"}, "t-1")
+    bench.services.calls.send(Caller(None, 7, "00-a-b-01"), request)
+    ((_, _, payload),) = await bench.frames()
+
+    head = CallHead(None, "c", 5.0, "00-a-b-01", 7, {"zone": "a"}, stream=False, id="t-1")
+    assert decode_call(payload) == (head, b'{"a":1}')
+
+
+async def test_items_of_a_call_that_asked_for_none_are_dropped() -> None:
+    """They would wait for a reader that there is not."""
+    bench = Bench()
+    call = send(bench.services.calls)
+    bench.services.calls.item(1, b"1")
+    bench.services.calls.answer(1, b'{"output":2}')
+
+    assert await call == 2

@@ -11,6 +11,7 @@ import pytest
 
 from kagent_sdk.errors import TaskInterrupted
 from kagent_sdk.protocol.frames import Kind
+from kagent_sdk.protocol.messages import EVENT_WINDOW_BYTES
 from kagent_sdk.worker import events as events_module
 from kagent_sdk.worker.events import EventStream
 from tests.unit.worker.rig import Bench
@@ -39,6 +40,25 @@ async def test_events_beyond_the_window_wait_for_an_ack() -> None:
 
     assert await payloads(bench) == [b"3"]
     await asyncio.gather(*awaitables)
+
+
+async def test_large_events_fill_the_window_too() -> None:
+    """What no reader has taken must not fall out of the host's log for its size."""
+    bench = Bench()
+    stream = make_stream(bench, window=100)
+    half = b"x" * (EVENT_WINDOW_BYTES // 2)
+    waiting = [
+        asyncio.ensure_future(_await(stream.emit(each))) for each in (b"1", half, half, b"2")
+    ]
+    bench.connection.flush()
+    first = [len(each) for each in await payloads(bench)]
+    stream.acknowledge(1)
+    second = [len(each) for each in await payloads(bench)]
+    stream.acknowledge(1)
+
+    assert first + second == [1, len(half), len(half)]
+    assert await payloads(bench) == [b"2"]
+    await asyncio.gather(*waiting)
 
 
 async def _await(awaitable: object) -> None:

@@ -65,12 +65,17 @@ def test_what_a_cancelled_task_raises_otherwise_is_told() -> None:
     assert describe(ValueError("oh"), "caller").message == "ValueError: oh"
 
 
-def test_a_task_error_alone_in_a_group_is_unwrapped() -> None:
-    """`asyncio.TaskGroup` wraps what its jobs raise."""
+def test_a_group_of_task_errors_is_unwrapped() -> None:
+    """`asyncio.TaskGroup` wraps what its jobs raise; the caller is told of the first."""
     error = TaskError("quota", "no more")
     group = ExceptionGroup("outer", [ExceptionGroup("inner", [error])])
 
+    other = TaskError("other", "no")
     assert describe(group).code == "quota"
+    assert describe(ExceptionGroup("all", [group, other])).code == "quota"
+    assert describe(ExceptionGroup("mixed", [other, ExceptionGroup("", [ValueError()])])).code == (
+        "internal_error"
+    )
     assert describe(ExceptionGroup("two", [error, ValueError()])).code == "internal_error"
 
 

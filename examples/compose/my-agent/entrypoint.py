@@ -1,0 +1,27 @@
+"""An agent for the compose file: it greets, and remembers how often."""
+
+from __future__ import annotations
+
+from kagent_sdk import Agent, TaskContext
+from pydantic import BaseModel
+
+agent = Agent()
+
+
+class Greeting(BaseModel):
+    """What `greet` answers."""
+
+    text: str
+    count: int
+
+
+@agent.capability(idempotent=True)
+async def greet(name: str, ctx: TaskContext) -> Greeting:
+    """Greet somebody by name."""
+    count = await ctx.state.get("greetings", default=0, model=int) + 1
+    await ctx.state.set("greetings", count)
+    return Greeting(text=f"Hello, {name}!", count=count)
+
+
+if __name__ == "__main__":
+    agent.run()
