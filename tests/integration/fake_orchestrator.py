@@ -130,7 +130,7 @@ class FakeOrchestrator:
             ]
         )
         self._runner = web.AppRunner(
-            application, handler_cancellation=True, shutdown_timeout=0, access_log=None
+            application, handler_cancellation=True, shutdown_timeout=0.01, access_log=None
         )
         await self._runner.setup()
         site = web.TCPSite(

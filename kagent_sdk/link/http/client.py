@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -62,6 +63,14 @@ class Answer:
     body: bytes
 
 
+@dataclass(slots=True)
+class _Pool:
+    """Connections that were made with the same files of TLS."""
+
+    session: aiohttp.ClientSession
+    users: int = 0
+
+
 class LinkClient:
     """Speaks HTTP with one orchestrator.
 
@@ -78,8 +87,10 @@ class LinkClient:
         self._url = url
         self._token = token
         self._tls = tls
+        self._is_secure = url.startswith("https:")
         self._limit = limit
-        self._session: aiohttp.ClientSession | None = None
+        self._pool: _Pool | None = None
+        self._retired: list[_Pool] = []
         self._opening = asyncio.Lock()
 
     async def send(self, request: Request) -> Answer:
@@ -89,8 +100,8 @@ class LinkClient:
             ContactError: there is none, or none that could be read within its bounds.
         """
         try:
-            async with asyncio.timeout(request.timeout_s):
-                response = await self._begin(request)
+            async with asyncio.timeout(request.timeout_s), self._lend() as pool:
+                response = await self._begin(pool, request)
                 try:
                     body = await _read(response, request.limit_bytes)
                 finally:
@@ -106,23 +117,23 @@ class LinkClient:
         Raises:
             ContactError: it is not there in time.
         """
-        try:
-            async with asyncio.timeout(request.timeout_s):
-                response = await self._begin(request)
-        except TimeoutError:
-            raise ContactError(f"no answer within {request.timeout_s:g} s") from None
-        try:
-            yield response
-        finally:
-            response.close()
+        async with self._lend() as pool:
+            try:
+                async with asyncio.timeout(request.timeout_s):
+                    response = await self._begin(pool, request)
+            except TimeoutError:
+                raise ContactError(f"no answer within {request.timeout_s:g} s") from None
+            try:
+                yield response
+            finally:
+                response.close()
 
-    async def _begin(self, request: Request) -> aiohttp.ClientResponse:
-        session = await self._open()
+    async def _begin(self, pool: _Pool, request: Request) -> aiohttp.ClientResponse:
         from yarl import URL  # noqa: PLC0415 - comes with the client
 
         headers = {**HEADERS, **request.headers, **_authorize(self._token())}
         try:
-            return await session.request(
+            return await pool.session.request(
                 request.method,
                 URL(self._url + request.path, encoded=True),
                 data=_wrap(request.body),
@@ -132,15 +143,27 @@ class LinkClient:
         except TimeoutError:
             raise
         except Exception as exc:  # noqa: BLE001 - whatever a peer makes a library raise
-            if _is_about_tls(exc):
-                await self._forget(session)
-            raise _translate(exc) from None
+            if self._is_secure:
+                self._retire(pool)
+            raise _translate(exc, is_secure=self._is_secure) from None
 
-    async def _open(self) -> aiohttp.ClientSession:
+    @asynccontextmanager
+    async def _lend(self) -> AsyncIterator[_Pool]:
+        pool = await self._open()
+        pool.users += 1
+        try:
+            yield pool
+        finally:
+            pool.users -= 1
+            if pool in self._retired and not pool.users:
+                self._retired.remove(pool)
+                await pool.session.close()
+
+    async def _open(self) -> _Pool:
         async with self._opening:
-            if self._session is None:
+            if self._pool is None:
                 aiohttp, context = await asyncio.to_thread(_prepare, self._tls)
-                self._session = aiohttp.ClientSession(
+                session = aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(
                         limit=self._limit, resolver=aiohttp.ThreadedResolver(), ssl=context
                     ),
@@ -149,18 +172,20 @@ class LinkClient:
                     auto_decompress=False,
                     timeout=aiohttp.ClientTimeout(total=None),  # `send` keeps the time
                 )
-            return self._session
+                self._pool = _Pool(session)
+            return self._pool
 
-    async def _forget(self, session: aiohttp.ClientSession) -> None:
-        """Let the next request read the TLS files anew: they may have been replaced."""
-        if self._session is session:
-            self._session = None
-            await session.close()
+    def _retire(self, pool: _Pool) -> None:
+        """Let the next request read the files of TLS anew: they may have been replaced."""
+        if self._pool is pool:
+            self._pool = None
+            self._retired.append(pool)
 
     async def aclose(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
+        pools = [*self._retired, *([self._pool] if self._pool else [])]
+        for pool in pools:
+            await pool.session.close()
 
 
 def _prepare(tls: LinkTls | None) -> tuple[ModuleType, ssl.SSLContext]:
@@ -209,7 +234,7 @@ async def read_chunk(response: aiohttp.ClientResponse) -> bytes:
     try:
         return await response.content.readany()
     except Exception as exc:  # noqa: BLE001 - whatever a peer makes a library raise
-        raise _translate(exc) from None
+        raise _translate(exc, is_secure=False) from None
 
 
 async def _read(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
@@ -222,21 +247,13 @@ async def _read(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _is_about_tls(error: BaseException) -> bool:
-    import aiohttp  # noqa: PLC0415 - imported already
-
-    tls = ssl.SSLError | aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError
-    # A server that wants a certificate says so after the handshake (TLS 1.3).
-    return isinstance(error, tls) or isinstance(error.__cause__, ssl.SSLError)
-
-
-def _translate(error: Exception) -> ContactError:
+def _translate(error: Exception, *, is_secure: bool) -> ContactError:
     """Say what went wrong without the URL, which many messages of aiohttp hold."""
     import aiohttp  # noqa: PLC0415 - imported already
 
-    if _is_about_tls(error):
+    if isinstance(error, ssl.SSLError | ssl.CertificateError | aiohttp.ClientSSLError):
         return ContactError(
-            "the connection is not secure: a certificate is not trusted or missing, or TLS failed; "
+            "the connection is not secure: a certificate is not trusted, or TLS failed; "
             "see orchestrator.tls",
             Fault.REFUSED,
         )
@@ -244,6 +261,10 @@ def _translate(error: Exception) -> ContactError:
         return ContactError("the orchestrator's name cannot be resolved")
     if isinstance(error, aiohttp.ClientResponseError):
         return ContactError("what answers does not speak HTTP as it should", Fault.REFUSED)
-    if isinstance(error, OSError) and error.strerror and "://" not in error.strerror:
-        return ContactError(f"no connection: {error.strerror}")
-    return ContactError(f"no answer: {type(error).__name__}")
+    reason = f"no answer: {type(error).__name__}"
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        reason = f"no connection: {os.strerror(error.errno)}"
+    if is_secure and not isinstance(error, aiohttp.ClientConnectorError):
+        # A server that does not trust a client says so after the handshake (TLS 1.3), and hangs up.
+        reason += "; perhaps the certificate of orchestrator.tls is not trusted"
+    return ContactError(reason)

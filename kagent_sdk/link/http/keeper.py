@@ -97,7 +97,8 @@ class Keeper:
             except ContactError:
                 session.note_unknown()
                 return
-            self._grievance.settle()
+            if self._grievance.settle():
+                self._host.log("info", "link_up", orchestrator=answer.orchestrator)
             if answer.orchestrator != orchestrator:
                 session.note_unknown()
                 return

@@ -48,9 +48,11 @@ class Grievance:
             self._reason = reason
             self._host.log("warning", self._event, reason=reason)
 
-    def settle(self) -> None:
-        """Note that it works."""
+    def settle(self) -> bool:
+        """Note that it works, and tell whether it did not before."""
+        was_failing = bool(self._reason)
         self._reason = ""
+        return was_failing
 
 
 class CutOff:
