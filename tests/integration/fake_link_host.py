@@ -17,8 +17,8 @@ from kagent_sdk.protocol.link import (
     Registration,
     ShortStatus,
 )
+from tests.integration.fake_orchestrator import TOKEN
 
-TOKEN = "s3cret-token"  # noqa: S105 - the test's own
 INSTANCE = "instance-0123456789"
 
 

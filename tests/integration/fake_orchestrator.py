@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 POLL_S = 0.005
+TOKEN = "s3cret-token"  # noqa: S105 - the test's own
 
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 """Answers in place of the orchestrator; None lets it answer itself."""
@@ -22,7 +23,7 @@ Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 async def until(condition: Callable[[], bool], deadline_s: float = 30.0) -> None:
     """Return as soon as the condition holds; fail when it does not in time."""
     async with asyncio.timeout(deadline_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - nothing tells of what happens in the agent
             await asyncio.sleep(POLL_S)
 
 
@@ -78,7 +79,7 @@ class FakeOrchestrator:
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None, *, heartbeat_s: float = 0.2) -> None:
-        self.token: str | None = "s3cret-token"
+        self.token: str | None = TOKEN
         self.lease_s = 30.0
         self.heartbeat_s = heartbeat_s
         self.boots = 0
@@ -100,6 +101,11 @@ class FakeOrchestrator:
     def url(self) -> str:
         """Where it is."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
+
+    @property
+    def port(self) -> int:
+        """Its port, also while it is stopped."""
+        return self._port
 
     def at(self, path: str) -> list[Seen]:
         """Return the requests that came to a path."""

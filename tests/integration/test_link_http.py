@@ -16,8 +16,9 @@ from kagent_sdk.link.http import LinkSettings, LinkTls, build_link
 from kagent_sdk.link.port import OfferRefusedError, Report
 from kagent_sdk.protocol.link import AgentLimits, Held, Registration
 from kagent_sdk.protocol.tasks import TaskFailure
-from tests.integration.fake_link_host import INSTANCE, TOKEN, FakeLinkHost, running_link
+from tests.integration.fake_link_host import INSTANCE, FakeLinkHost, running_link
 from tests.integration.fake_orchestrator import (
+    TOKEN,
     FakeOrchestrator,
     problem,
     running_orchestrator,

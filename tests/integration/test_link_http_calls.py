@@ -11,8 +11,9 @@ from aiohttp import web
 
 from kagent_sdk.link.http import LinkSettings
 from kagent_sdk.link.port import CallFailedError, Link, OutgoingCall
-from tests.integration.fake_link_host import TOKEN, FakeLinkHost, running_link
+from tests.integration.fake_link_host import FakeLinkHost, running_link
 from tests.integration.fake_orchestrator import (
+    TOKEN,
     FakeOrchestrator,
     FakeTask,
     problem,

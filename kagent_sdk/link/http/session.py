@@ -29,8 +29,12 @@ CONTROL_CONNECTIONS = 16
 NO_FAULTS: frozenset[Fault] = frozenset()
 
 
+MAX_REASONS = 8
+"""Of one time of failing: an orchestrator that invents a reason for each attempt fills no log."""
+
+
 class Grievance:
-    """Logs why something fails when that changes, and not with every attempt.
+    """Logs why something fails: each reason once, and not with every attempt, until it works again.
 
     Args:
         host: whose log it is.
@@ -40,18 +44,18 @@ class Grievance:
     def __init__(self, host: LinkHost, event: str) -> None:
         self._host = host
         self._event = event
-        self._reason = ""
+        self._reasons: set[str] = set()
 
     def complain(self, reason: str) -> None:
         """Note a failure."""
-        if reason != self._reason:
-            self._reason = reason
+        if reason not in self._reasons and len(self._reasons) < MAX_REASONS:
+            self._reasons.add(reason)
             self._host.log("warning", self._event, reason=reason)
 
     def settle(self) -> bool:
         """Note that it works, and tell whether it did not before."""
-        was_failing = bool(self._reason)
-        self._reason = ""
+        was_failing = bool(self._reasons)
+        self._reasons.clear()
         return was_failing
 
 
