@@ -166,24 +166,28 @@ async def impostor(
 ) -> AsyncIterator[list[int]]:
     """Listen where the orchestrator was; count the requests, and answer each by writing bytes."""
     requests = [0]
+    jobs: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            requests[0] += 1
-            await answer(writer)
-        writer.close()
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await reader.readuntil(b"\r\n\r\n")
+                requests[0] += 1
+                await answer(writer)
+        finally:
+            writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        jobs.add(asyncio.create_task(serve(reader, writer)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", port)
     try:
         yield requests
     finally:
         server.close()
-        jobs = [job for job in asyncio.all_tasks() if "impostor" in repr(job.get_coro())]
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
-        await server.wait_closed()
 
 
 async def be_silent(writer: asyncio.StreamWriter) -> None:
