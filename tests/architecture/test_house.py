@@ -31,6 +31,7 @@ HEAVY = frozenset(
         "psutil",
         "pydantic",
         "rich",
+        "stamina",
         "structlog",
         "uvloop",
         "yaml",
@@ -97,3 +98,8 @@ def test_the_host_imports_only_what_every_start_needs() -> None:
 def test_the_command_line_answers_without_importing_an_agent_s_parts() -> None:
     """`kos-agent --help` is typed by people: it must not wait for aiohttp."""
     assert imported_by("kagent_sdk.cli.main").isdisjoint({"aiohttp", "aiomonitor", "psutil"})
+
+
+def test_a_link_loads_its_client_when_it_sends() -> None:
+    """The client of aiohttp takes 100 ms: they are spent in a thread, after the agent is ready."""
+    assert imported_by("kagent_sdk.link.http") <= {"pydantic"}

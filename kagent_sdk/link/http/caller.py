@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from kagent_sdk.errors import ProtocolError
 from kagent_sdk.link import decisions
 from kagent_sdk.link.decisions import ContactError, Fault
-from kagent_sdk.link.http.client import MAX_ANSWER_BYTES, Answer, LinkClient, Request, read_chunk
-from kagent_sdk.link.http.messages import not_klink
+from kagent_sdk.link.http.client import MAX_ANSWER_BYTES, LinkClient, Request, read_chunk
+from kagent_sdk.link.http.messages import Answer, not_klink
 from kagent_sdk.link.http.session import LinkSession, check
 from kagent_sdk.link.http.task_documents import (
     RemoteTask,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from kagent_sdk import __version__
 from kagent_sdk.link.decisions import ContactError, Fault
+from kagent_sdk.link.http.messages import Answer
 from kagent_sdk.link.http.settings import LinkTls
 
 if TYPE_CHECKING:
@@ -52,15 +53,6 @@ class Request:
     timeout_s: float
     headers: Mapping[str, str] = field(default_factory=dict)
     limit_bytes: int = MAX_ANSWER_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back, whole."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 @dataclass(slots=True)

@@ -1,10 +1,14 @@
-"""The messages of kLink over HTTP as bytes: written by hand where they hold raw JSON, read with care."""
+"""The messages of kLink over HTTP as bytes: written by hand where they hold raw JSON, read with care.
+
+Pure.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -32,6 +36,15 @@ _is_word = re.compile(WORD_PATTERN).fullmatch
 _is_count = re.compile(r"[0-9]{1,9}").fullmatch
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an orchestrator answered, whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class _Problem(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
@@ -46,7 +59,7 @@ def parse_answer(model: type[M], body: bytes) -> M:
     """
     try:
         return model.model_validate_json(body)
-    except (ValidationError, RecursionError) as exc:
+    except ValidationError as exc:
         raise not_klink(_name_fault(exc)) from None
 
 
@@ -55,9 +68,7 @@ def not_klink(what: str) -> ContactError:
     return ContactError(f"the orchestrator's answer is not kLink: {what}", Fault.REFUSED)
 
 
-def _name_fault(error: ValidationError | RecursionError) -> str:
-    if isinstance(error, RecursionError):
-        return "it nests too deeply"
+def _name_fault(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] == "json_invalid":
         return "it is not JSON"
@@ -73,7 +84,7 @@ def read_code(headers: Mapping[str, str], body: bytes) -> str:
         return ""
     try:
         return _Problem.model_validate_json(body).code
-    except (ValidationError, RecursionError):
+    except ValidationError:
         return ""
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kagent_sdk.link import decisions
 from kagent_sdk.link.decisions import ContactError, Fault
-from kagent_sdk.link.http.client import MAX_ANSWER_BYTES, Answer, LinkClient, Request
-from kagent_sdk.link.http.messages import read_code
+from kagent_sdk.link.http.client import MAX_ANSWER_BYTES, LinkClient, Request
+from kagent_sdk.link.http.messages import Answer, read_code
 from kagent_sdk.link.http.settings import LinkSettings
 from kagent_sdk.link.port import LinkHost, LinkStatus
 

@@ -9,8 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kagent_sdk.link.decisions import ContactError, is_code, judge_status
-from kagent_sdk.link.http.client import Answer
-from kagent_sdk.link.http.messages import not_klink, read_code
+from kagent_sdk.link.http.messages import Answer, not_klink, read_code
 from kagent_sdk.link.port import OutgoingCall
 from kagent_sdk.protocol.json_text import JsonTextError, check_text, read_member, skip_blank
 from kagent_sdk.protocol.tasks import FINAL_STATES, ErrorCode, TaskFailure, TaskState
@@ -112,7 +111,7 @@ def _split(body: bytes) -> dict[str, bytes]:
 def _read_failure(state: TaskState, raw: bytes) -> TaskFailure:
     try:
         error = _Failure.model_validate_json(raw)
-    except (ValidationError, RecursionError):
+    except ValidationError:
         code = ErrorCode.CANCELED if state is TaskState.CANCELED else ErrorCode.INTERNAL_ERROR
         return TaskFailure(code, f"the task has ended as {state.value}, and nobody says why")
     return _to_failure(error, 500)
@@ -129,18 +128,17 @@ def read_refusal(answer: Answer) -> TaskFailure | None:
 
     A queue that is full is the caller's business: it knows whether to wait.
     """
-    error = judge_status(answer.status, read_code(answer.headers, answer.body))
+    code = read_code(answer.headers, answer.body)
+    error = judge_status(answer.status, code)
     if error is None or (answer.status != QUEUE_FULL_STATUS and is_passing(error)):
         return None
-    if read_code(answer.headers, answer.body):
-        try:
-            problem = _ProblemDocument.model_validate_json(answer.body)
-        except (ValidationError, RecursionError):
-            pass
-        else:
-            if answer.status not in {401, 403}:
-                return _from_problem(problem, answer.status)
-    return unreachable(error)
+    if not code or answer.status in {401, 403}:
+        return unreachable(error)
+    try:
+        problem = _ProblemDocument.model_validate_json(answer.body)
+    except ValidationError:
+        return unreachable(error)
+    return _from_problem(problem, answer.status)
 
 
 def is_passing(error: ContactError) -> bool:
