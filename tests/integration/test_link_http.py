@@ -35,14 +35,14 @@ async def orchestrator() -> AsyncIterator[FakeOrchestrator]:
         yield running
 
 
-def pushing(orchestrator: FakeOrchestrator, heartbeat_s: float = 0.2) -> LinkSettings:
+def pushing(orchestrator: FakeOrchestrator, heartbeat_s: float = 0.1) -> LinkSettings:
     """Return settings for this orchestrator."""
     return LinkSettings(orchestrator.url, heartbeat_s=heartbeat_s, timeout_s=5)
 
 
 def pulling(orchestrator: FakeOrchestrator) -> LinkSettings:
     """Return settings of an agent that asks for its tasks."""
-    return LinkSettings(orchestrator.url, "pull", heartbeat_s=0.2, timeout_s=5)
+    return LinkSettings(orchestrator.url, "pull", heartbeat_s=0.1, timeout_s=5)
 
 
 def make_reports(count: int, payload: bytes = b'{"n": 1.50}') -> list[Report]:

@@ -163,6 +163,41 @@ async def test_a_call_survives_restarts_of_the_orchestrator(
     assert await job == b"7"
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_call_that_waits_asks_again_when_the_link_is_back(
+    orchestrator: FakeOrchestrator, link: Link, is_streamed: bool
+) -> None:
+    """After a partition the answer to what was asked before may never come."""
+
+    async def ignore(item: bytes) -> None:
+        del item
+
+    async def fail_heartbeats(request: web.Request) -> web.StreamResponse | None:
+        return problem(503, "starting") if request.path.endswith("/heartbeat") else None
+
+    job = asyncio.create_task(link.call(make_call(is_streamed=is_streamed), ignore))
+    task = await sent(orchestrator)
+    path = "tasks/c1/events" if is_streamed else "tasks/c1"
+    await orchestrator.came(path)
+    orchestrator.fault = fail_heartbeats
+    await until(lambda: link.status.state == "down")
+    orchestrator.fault = None
+    await orchestrator.came(path, 2)
+    task.end("completed", output=7)
+
+    assert await job == b"7"
+
+
+async def test_a_closed_link_takes_no_calls(orchestrator: FakeOrchestrator, link: Link) -> None:
+    """A task that outlives the shutdown must not hang in it."""
+    await orchestrator.came("heartbeat")
+    await link.close(5)
+    with pytest.raises(CallFailedError, match="closed"):
+        await link.call(make_call())
+
+    assert orchestrator.at("tasks") == []
+
+
 async def test_a_call_that_the_orchestrator_forgot_is_sent_again(
     orchestrator: FakeOrchestrator, link: Link
 ) -> None:

@@ -39,7 +39,7 @@ async def orchestrator() -> AsyncIterator[FakeOrchestrator]:
         yield running
 
 
-def settings_for(orchestrator: FakeOrchestrator, heartbeat_s: float = 0.2) -> LinkSettings:
+def settings_for(orchestrator: FakeOrchestrator, heartbeat_s: float = 0.1) -> LinkSettings:
     """Return settings of an agent that asks for its tasks and takes small ones only."""
     return LinkSettings(
         orchestrator.url, "pull", heartbeat_s=heartbeat_s, timeout_s=5, max_body_bytes=10_000
@@ -321,7 +321,7 @@ async def test_an_orchestrator_that_registers_agents_and_knows_none_is_not_asked
     async with running_link(settings_for(orchestrator), host):
         await orchestrator.came("agents", 4)
 
-        assert time.monotonic() - began_s > 3 * 0.2 * 0.9
+        assert time.monotonic() - began_s > 3 * 0.1 * 0.9
         assert len(orchestrator.at(path)) <= 20
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from kagent_sdk.errors import ProtocolError
 from kagent_sdk.link import decisions
@@ -26,6 +27,9 @@ from kagent_sdk.link.port import CallFailedError, OutgoingCall
 from kagent_sdk.protocol.json_text import SMALL_BYTES
 from kagent_sdk.protocol.link import HOPS_HEADER
 from kagent_sdk.protocol.sse import SSE_CONTENT_TYPE, SseEvent, SseParser
+
+if TYPE_CHECKING:
+    import aiohttp
 
 OnItem = Callable[[bytes], Awaitable[None]]
 
@@ -132,9 +136,12 @@ class Caller:
         """Wait for a task's end, for some time."""
         began_s = time.monotonic()
         path = f"{TASKS_PATH}/{task_id}?wait_s={WAIT_S:g}"
-        task = await _read_task(
-            check(await self.send("GET", path, None, WAIT_S + self._timeout_s)).body
-        )
+        try:
+            async with self._session.waits.scope():
+                answer = await self.send("GET", path, None, WAIT_S + self._timeout_s)
+        except TimeoutError:
+            raise _outdated() from None
+        task = await _read_task(check(answer).body)
         if not task.is_finished:
             took_s = time.monotonic() - began_s
             await asyncio.sleep(decisions.empty_fetch_wait_s(took_s, WAIT_S))
@@ -157,12 +164,23 @@ class Caller:
             if response.content_type != SSE_CONTENT_TYPE:
                 raise not_klink("a task's events are no event stream")
             parser = SseParser(limit_bytes=self._limit_bytes)
-            while chunk := await _listen(read_chunk(response)):
+            while chunk := await self._listen(response):
                 for event in _parse(parser, chunk):
                     task = await stream.take(event)
                     if task is not None:
                         return task
         raise ContactError("the stream of a task's events ended before the task")
+
+    async def _listen(self, response: aiohttp.ClientResponse) -> bytes:
+        silence = asyncio.timeout(SILENCE_S)
+        try:
+            async with self._session.waits.scope(), silence:
+                return await read_chunk(response)
+        except TimeoutError:
+            if not silence.expired():
+                raise _outdated() from None
+            reason = f"a task's events were silent for {SILENCE_S:g} s"
+            raise ContactError(reason) from None
 
     async def aclose(self) -> None:
         """Wait for cancellations that are under way, and close every connection."""
@@ -274,12 +292,8 @@ async def _read_task(body: bytes) -> RemoteTask:
     return await asyncio.to_thread(parse_task, body)
 
 
-async def _listen(chunk: Awaitable[bytes]) -> bytes:
-    try:
-        async with asyncio.timeout(SILENCE_S):
-            return await chunk
-    except TimeoutError:
-        raise ContactError(f"a task's events were silent for {SILENCE_S:g} s") from None
+def _outdated() -> ContactError:
+    return ContactError("asked before the link was back: asked again")
 
 
 def _parse(parser: SseParser, chunk: bytes) -> list[SseEvent]:

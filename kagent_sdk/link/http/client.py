@@ -31,6 +31,9 @@ MAX_ANSWER_BYTES = 64 * 1024
 LARGE_BODY_BYTES = 512 * 1024
 """From here on a body is sent as a file: aiohttp copies large bytes in one go, and warns of it."""
 
+KEEP_ALIVE_S = 10.0
+"""A connection that is idle for longer is closed by us: a request would meet a server's own closing."""
+
 HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": f"kagent-sdk/{__version__}",
@@ -84,6 +87,7 @@ class LinkClient:
         self._pool: _Pool | None = None
         self._retired: list[_Pool] = []
         self._opening = asyncio.Lock()
+        self._is_closed = False
 
     async def send(self, request: Request) -> Answer:
         """Send a request and return its answer, whatever its status.
@@ -153,12 +157,20 @@ class LinkClient:
 
     async def _open(self) -> _Pool:
         async with self._opening:
+            if self._is_closed:
+                raise ContactError("the link is closed", Fault.REFUSED)
             if self._pool is None:
-                aiohttp, context = await asyncio.to_thread(_prepare, self._tls)
+                aiohttp, context = await asyncio.to_thread(
+                    _prepare, self._tls, is_secure=self._is_secure
+                )
+                connector = aiohttp.TCPConnector(
+                    limit=self._limit,
+                    resolver=aiohttp.ThreadedResolver(),
+                    ssl=context,
+                    keepalive_timeout=KEEP_ALIVE_S,
+                )
                 session = aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(
-                        limit=self._limit, resolver=aiohttp.ThreadedResolver(), ssl=context
-                    ),
+                    connector=connector,
                     cookie_jar=aiohttp.DummyCookieJar(),
                     trust_env=False,
                     auto_decompress=False,
@@ -174,17 +186,20 @@ class LinkClient:
             self._retired.append(pool)
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection; no request is sent any more."""
+        self._is_closed = True
         pools = [*self._retired, *([self._pool] if self._pool else [])]
         for pool in pools:
             await pool.session.close()
 
 
-def _prepare(tls: LinkTls | None) -> tuple[ModuleType, ssl.SSLContext]:
+def _prepare(tls: LinkTls | None, *, is_secure: bool) -> tuple[ModuleType, ssl.SSLContext | bool]:
     import aiohttp  # noqa: PLC0415 - see the module
 
     # A host has registered the package without its client: asking for it brings it.
     _ = aiohttp.ClientSession
+    if not is_secure:
+        return aiohttp, True
     tls = tls or LinkTls()
     try:
         context = ssl.create_default_context(cafile=tls.ca)

@@ -46,6 +46,7 @@ class Fetcher:
 
     async def _fetch(self) -> Offer | None:
         session = self._session
+        generation = session.generation
         try:
             async with session.fetches.scope():
                 return await session.persist(
@@ -54,7 +55,7 @@ class Fetcher:
         except TimeoutError:
             return None  # the link is down, or the agent drains
         except ContactError:
-            session.note_unknown()
+            session.note_unknown(generation)
             return None
 
     async def _ask(self) -> Offer | None:

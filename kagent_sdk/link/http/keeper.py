@@ -95,12 +95,12 @@ class Keeper:
             try:
                 answer = await session.persist(self._beat, self._fail, give_up_on=_UNKNOWN)
             except ContactError:
-                session.note_unknown()
+                session.note_unknown(session.generation)
                 return
             if self._grievance.settle():
                 self._host.log("info", "link_up", orchestrator=answer.orchestrator)
             if answer.orchestrator != orchestrator:
-                session.note_unknown()
+                session.note_unknown(session.generation)
                 return
 
     async def _beat(self) -> HeartbeatAnswer:

@@ -71,13 +71,14 @@ class Reporter:
             return bool(reports)
 
     async def _deliver(self, reports: Sequence[Report]) -> None:
+        generation = self._session.generation
         try:
             answers = await self._session.persist(
                 partial(self._send, reports), self._grievance.complain, give_up_on=_GIVE_UP_ON
             )
         except ContactError as exc:
             if exc.fault is Fault.UNKNOWN:
-                self._session.note_unknown()
+                self._session.note_unknown(generation)
             elif len(reports) > 1:
                 # One of them is to blame, and must not hold up the others.
                 for report in reports:

@@ -90,6 +90,8 @@ class LinkSession:
         stale: set when it says that it does not.
         fetching: set while tasks may be asked for.
         fetches: what is cut off when that ends.
+        waits: what is cut off when the link is back: whatever waits for an answer since before then
+            may wait in vain.
     """
 
     def __init__(self, settings: LinkSettings, host: LinkHost) -> None:
@@ -101,6 +103,7 @@ class LinkSession:
         self.stale = asyncio.Event()
         self.fetching = asyncio.Event()
         self.fetches = CutOff()
+        self.waits = CutOff()
         self.is_draining = False
         self.interval_s = settings.heartbeat_s
         self._instance = ""
@@ -111,17 +114,23 @@ class LinkSession:
         self._instance = instance
         self.stale.clear()
         self.registered.set()
+        was_down = self.status.state == "down"
         self.interval_s = decisions.heartbeat_interval_s(self.settings.heartbeat_s, answer)
         decisions.note_registration(
             self.status, time.time(), answer.orchestrator, is_draining=self.is_draining
         )
         self._open_or_shut()
+        if was_down:
+            self.waits.cut()
 
     def note_heartbeat(self, answer: Registered) -> None:
         """Take note of an answer to a heartbeat."""
+        was_down = self.status.state == "down"
         self.interval_s = decisions.heartbeat_interval_s(self.settings.heartbeat_s, answer)
         decisions.note_contact(self.status, time.time(), is_draining=self.is_draining)
         self._open_or_shut()
+        if was_down:
+            self.waits.cut()
 
     def note_failure(self, reason: str) -> None:
         """Take note that a registration or heartbeat has failed."""
@@ -130,8 +139,19 @@ class LinkSession:
         if was_up:
             self._open_or_shut()
 
-    def note_unknown(self) -> None:
-        """Take note that the orchestrator does not know this agent: it must be registered again."""
+    @property
+    def generation(self) -> int:
+        """Which registration is the last one."""
+        return self.status.registrations
+
+    def note_unknown(self, generation: int) -> None:
+        """Take note that the orchestrator does not know this agent: it must be registered again.
+
+        Args:
+            generation: when that was asked; the answer says nothing of a later registration.
+        """
+        if generation != self.generation:
+            return
         self.registered.clear()
         self.stale.set()
         self._open_or_shut()
