@@ -296,6 +296,18 @@ async def test_a_task_is_fetched_with_all_that_belongs_to_it(
         assert offer.traceparent == TRACE
 
 
+async def test_a_large_task_is_fetched_whole(orchestrator: FakeOrchestrator) -> None:
+    """Over what may be looked at in the loop."""
+    host = FakeLinkHost(delivery="pull")
+    text = "x" * 3_000_000
+    body = f'{{"id": "t1", "capability": "add", "input": "{text}"}}'.encode()
+    orchestrator.offer(body, Klink_Lease=LEASE)
+    async with running_link(pulling(orchestrator), host):
+        await until(lambda: bool(host.taken))
+
+        assert host.taken[0].input == f'"{text}"'.encode()
+
+
 async def test_no_task_is_fetched_without_room(orchestrator: FakeOrchestrator) -> None:
     """Other agents have it."""
     host = FakeLinkHost(delivery="pull")

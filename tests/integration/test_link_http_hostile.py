@@ -17,7 +17,7 @@ from aiohttp import web
 from kagent_sdk.link.decisions import MIN_INTERVAL_S
 from kagent_sdk.link.http import LinkSettings
 from kagent_sdk.link.http.session import MAX_REASONS
-from kagent_sdk.link.port import LinkStatus, Report
+from kagent_sdk.link.port import CallFailedError, LinkStatus, OutgoingCall, Report
 from tests.integration.fake_link_host import FakeLinkHost, running_link
 from tests.integration.fake_orchestrator import (
     TOKEN,
@@ -425,6 +425,50 @@ async def test_an_orchestrator_that_has_nothing_at_once_is_not_asked_without_pau
         await orchestrator.came("heartbeat", 4)
 
         assert len(orchestrator.at("fetch")) <= 8
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        ("{}", "application/json"),
+        ("", "text/event-stream"),
+        ('id: 1\nevent: task\ndata: {"state": "working"}\n\n', "text/event-stream"),
+        ("id: 1\nevent: task\ndata: nonsense\n\n", "text/event-stream"),
+        ("data: " + "x" * 100_000, "text/event-stream"),
+        ("data: " + "x" * 100_000 + "\n\n", "text/event-stream"),
+    ],
+)
+async def test_a_stream_that_is_none_is_asked_for_again(
+    orchestrator: FakeOrchestrator, body: str, content_type: str
+) -> None:
+    """The call goes on: its task has been taken."""
+    items: list[bytes] = []
+
+    async def keep(item: bytes) -> None:
+        items.append(item)
+
+    orchestrator.fault = answer_with(200, body, "events", Content_Type=content_type)
+    async with running_link(settings_for(orchestrator), FakeLinkHost()) as link:
+        call = OutgoingCall("c1", None, "add", b"{}", is_streamed=True, timeout_s=60)
+        job = asyncio.create_task(link.call(call, keep))
+        await orchestrator.came("tasks/c1/events", 2)
+        orchestrator.fault = None
+        orchestrator.tasks["c1"].say("event", 1)
+        orchestrator.tasks["c1"].end("completed", output=7)
+
+        assert await job == b"7"
+        assert items == [b"1"]
+
+
+async def test_an_output_over_the_limit_is_not_read_whole(orchestrator: FakeOrchestrator) -> None:
+    """Another agent's result must not cost this one its memory; the call ends with its time."""
+    async with running_link(settings_for(orchestrator), FakeLinkHost()) as link:
+        call = OutgoingCall("c1", None, "add", b"{}", timeout_s=0.5)
+        job = asyncio.create_task(link.call(call))
+        await orchestrator.came("tasks")
+        orchestrator.tasks["c1"].end("completed", output="x" * 1_000_000)
+        with pytest.raises(CallFailedError, match="over the limit"):
+            await job
 
 
 async def test_a_token_that_no_header_can_carry_is_named_and_not_shown(

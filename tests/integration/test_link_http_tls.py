@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from kagent_sdk.link.http import LinkSettings, LinkTls
 from tests.integration.fake_link_host import FakeLinkHost, running_link
@@ -72,3 +78,18 @@ async def test_tls_that_fails_is_named_and_new_files_are_found(
 
     assert "orchestrator.tls" in reason
     assert str(tmp_path) not in reason
+
+
+async def test_a_key_that_needs_a_password_asks_nobody(tmp_path: Path) -> None:
+    """OpenSSL would ask on the terminal, and the agent would wait for an answer."""
+    context, tls = write_certificates(tmp_path)
+    path = tmp_path / "agent.key"
+    key = load_pem_private_key(path.read_bytes(), None)
+    encryption = BestAvailableEncryption(b"hunter2")
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    async with running_orchestrator(context) as orchestrator:
+        settings = LinkSettings(orchestrator.url, heartbeat_s=0.2, tls=tls)
+        async with running_link(settings, FakeLinkHost()) as link:
+            await until(lambda: link.status.state == "down")
+
+            assert "orchestrator.tls" in (link.status.last_error or "")
