@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kagent_sdk.link.http.link import HttpLink
-from kagent_sdk.link.http.settings import LinkSettings, LinkTls
 from kagent_sdk.link.port import Link, LinkHost
+from kagent_sdk.link.settings import LinkSettings, LinkTls
 
 __all__ = ["HttpLink", "LinkSettings", "LinkTls", "build_link"]
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from kagent_sdk import __version__
 from kagent_sdk.link.decisions import ContactError, Fault
 from kagent_sdk.link.http.messages import Answer
-from kagent_sdk.link.http.settings import LinkTls
+from kagent_sdk.link.settings import LinkTls
 
 if TYPE_CHECKING:
     from types import ModuleType

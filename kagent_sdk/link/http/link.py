@@ -14,8 +14,8 @@ from kagent_sdk.link.http.fetcher import Fetcher
 from kagent_sdk.link.http.keeper import GOODBYE_S, Keeper
 from kagent_sdk.link.http.reporter import Reporter
 from kagent_sdk.link.http.session import Grievance, LinkSession
-from kagent_sdk.link.http.settings import LinkSettings
 from kagent_sdk.link.port import LinkHost, LinkStatus, OutgoingCall
+from kagent_sdk.link.settings import LinkSettings
 
 FLUSH_SHARE = 0.75
 """Of the time to close, for reports; the rest is for saying goodbye."""

@@ -12,8 +12,8 @@ from kagent_sdk.link import decisions
 from kagent_sdk.link.decisions import ContactError, Fault
 from kagent_sdk.link.http.client import MAX_ANSWER_BYTES, LinkClient, Request
 from kagent_sdk.link.http.messages import Answer, read_code
-from kagent_sdk.link.http.settings import LinkSettings
 from kagent_sdk.link.port import LinkHost, LinkStatus
+from kagent_sdk.link.settings import LinkSettings
 
 if TYPE_CHECKING:
     from types import ModuleType
