@@ -108,3 +108,8 @@ def test_the_host_of_an_agent_without_an_orchestrator_imports_nothing_of_a_link(
 def test_the_command_line_answers_without_importing_an_agent_s_parts() -> None:
     """`kos-agent --help` is typed by people: it must not wait for aiohttp."""
     assert imported_by("kagent_sdk.cli.main").isdisjoint({"aiohttp", "aiomonitor", "psutil"})
+
+
+def test_a_link_loads_its_client_when_it_sends() -> None:
+    """The client of aiohttp takes 100 ms: they are spent in a thread, after the agent is ready."""
+    assert imported_by("kagent_sdk.link.http") <= {"pydantic"}
