@@ -138,7 +138,7 @@ class Service:
         )
         plane.add(ObservationRoutes(broker, LoopClock(), probes).routes())
         plane.add(TaskRoutes(broker, bodies, streams).routes())
-        plane.add(LinkRoutes(agents, broker, bodies, reports).routes())
+        plane.add(LinkRoutes(agents, bodies, reports).routes())
         for part in self._parts:
             plane.add(part.routes())
         return plane
