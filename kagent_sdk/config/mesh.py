@@ -70,7 +70,10 @@ class MeshAgent(Section):
         None, ge=1, description="How often each replica makes a snapshot; unset: never."
     )
     start_timeout_s: float = Field(
-        60, gt=0, le=3600, description="In an update a replica that is not ready by then has failed."
+        60,
+        gt=0,
+        le=3600,
+        description="In an update a replica that is not ready by then has failed.",
     )
     unhealthy_after_s: float = Field(
         30, gt=0, le=3600, description="/healthz that fails for so long: the replica is replaced."
@@ -124,12 +127,7 @@ class MeshOrchestrator(Section):
     def _be_nats(cls, link: str | None) -> str | None:
         if link is None:
             return None
-        try:
-            parts = urlsplit(link)
-            is_whole = parts.scheme in {"nats", "tls"} and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            is_whole = False
-        if not is_whole or parts.username is not None or parts.query or parts.fragment:
+        if not _is_nats(link):
             raise ValueError("should be a URL such as nats://HOST:PORT, without a user")
         return link.rstrip("/")
 
@@ -285,6 +283,15 @@ def _check_variable(name: str) -> None:
         raise ValueError(f"{name} overrides no key of config.yaml; {way_out}")
     if path in SET_BY_MESH or path[0] == "name":
         raise ValueError(f"{name} is set by the mesh itself; leave it out")
+
+
+def _is_nats(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.scheme in {"nats", "tls"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return is_whole and parts.username is None and not parts.query and not parts.fragment
 
 
 def _missing_folders(mesh: Mesh) -> Iterable[tuple[KeyPath, str]]:

@@ -160,7 +160,9 @@ class Registry:
         }
         return [(agent, found[agent, name]) for agent, name in sorted(found)]
 
-    def register(self, registration: Registration, now_s: float) -> tuple[Instance, Instance | None]:
+    def register(
+        self, registration: Registration, now_s: float
+    ) -> tuple[Instance, Instance | None]:
         """Take note of an instance; one that is known keeps its leases.
 
         Returns:

@@ -7,7 +7,7 @@ import ipaddress
 import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from kagent_sdk.orchestrator.fleet.decisions import UNREACHABLE, Probe
@@ -85,7 +85,7 @@ class ReplicaClient:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> ReplicaClient:
+    async def __aenter__(self) -> Self:
         import aiohttp  # noqa: PLC0415 - the client, which only a fleet needs
 
         self._session = aiohttp.ClientSession(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from kagent_sdk.errors import OrchestratorError, StorageError, StorageLockedError
+from kagent_sdk.config import read_config
+from kagent_sdk.errors import ConfigError, OrchestratorError, StorageError, StorageLockedError
 from kagent_sdk.orchestrator.fleet.client import ReplicaClient
 from kagent_sdk.orchestrator.fleet.group import AgentGroup
 from kagent_sdk.orchestrator.fleet.layout import Layout
@@ -21,7 +23,7 @@ from kagent_sdk.orchestrator.fleet.record import (
 )
 from kagent_sdk.orchestrator.fleet.replica import end, find_running
 from kagent_sdk.orchestrator.fleet.routes import FleetRoutes
-from kagent_sdk.orchestrator.fleet.workplace import LinkGrounds, Preparation
+from kagent_sdk.orchestrator.fleet.workplace import LinkGrounds, Preparation, inherited
 from kagent_sdk.storage.database import lock_database
 
 if TYPE_CHECKING:
@@ -34,6 +36,23 @@ KILL_RESERVE_S = 3.0
 """Of the time for a stop: what SIGKILL takes, after those who did not go."""
 
 STRAY_GRACE_S = 30.0
+
+
+def check_agents(mesh: Mesh, environ: Mapping[str, str]) -> None:
+    """Read the configuration of every agent, before anything is started.
+
+    Raises:
+        ConfigError: one is wrong; the message has a line for everything that is.
+    """
+    found = []
+    for name, spec in mesh.config.agents.items():
+        plain = inherited(environ) | spec.variables() | {"AGENT_NAME": name}
+        try:
+            read_config(mesh.path_of(name), environ=plain)
+        except ConfigError as exc:
+            found += [f"{name}: {line}" for line in str(exc).splitlines()]
+    if found:
+        raise ConfigError("\n".join(found))
 
 
 class Fleet:
@@ -67,17 +86,25 @@ class Fleet:
         self._saving = asyncio.Lock()
         self._is_stopping = False
 
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep other orchestrators from the same fleet for the time of the block; it blocks.
+
+        Raises:
+            OrchestratorError: another one has it.
+        """
+        lock = self._lock()
+        try:
+            yield
+        finally:
+            os.close(lock)
+
     def routes(self) -> Sequence[Route]:
         """Return the routes below ``/v1/fleet``."""
         return FleetRoutes(self.groups, self._layout).routes()
 
     async def run(self, url: str) -> None:
-        """Bring the agents up, and keep them up until cancelled; they then go on without it.
-
-        Raises:
-            OrchestratorError: another orchestrator has the same fleet.
-        """
-        lock = await asyncio.to_thread(self._lock)
+        """Bring the agents up, and keep them up until cancelled; they then go on without it."""
         try:
             async with self._client:
                 await self._begin(url)
@@ -85,7 +112,6 @@ class Fleet:
         finally:
             for group in self.groups.values():
                 await group.release()
-            os.close(lock)
 
     async def stop(self, within_s: float) -> None:
         """End all agents: politely, and those that are still there at the end of the time by force."""
@@ -98,9 +124,12 @@ class Fleet:
         for group in self.groups.values():
             group.hurry()
 
+    def documents(self) -> list[dict[str, Any]]:
+        """Return what is known of every agent, as JSON."""
+        return [group.document() for group in self.groups.values()]
+
     def status(self) -> dict[str, Any]:
         """Return how many replicas there are, and how many are ready."""
-        documents = [group.document() for group in self.groups.values()]
         return {
             "agents": [
                 {
@@ -109,11 +138,12 @@ class Fleet:
                     "ready": document["ready"],
                     "release": document["release"],
                 }
-                for document in documents
+                for document in self.documents()
             ]
         }
 
     async def _begin(self, url: str) -> None:
+        self._tell(News("fleet_started", "", None, {"url": url}))
         self._record = await asyncio.to_thread(read_record, self._layout.record)
         link = self._mesh.config.orchestrator.link
         # NATS has its own users and tokens, which are the author's to give.

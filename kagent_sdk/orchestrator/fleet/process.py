@@ -47,7 +47,7 @@ def identify(pid: int) -> Identity | None:
 def works_in(pid: int, folder: Path) -> bool:
     """Tell whether a process has this folder for its own, as hosts of the fleet have."""
     try:
-        return os.path.samefile(f"/proc/{pid}/cwd", folder)
+        return Path("/proc", str(pid), "cwd").samefile(folder)
     except OSError:
         return False
 
@@ -135,7 +135,7 @@ def spawn(
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(out, flags, 0o600)
     try:
-        return subprocess.Popen(  # noqa: S603 - no shell: the words are a list
+        return subprocess.Popen(
             words,
             cwd=folder,
             env=dict(environment),

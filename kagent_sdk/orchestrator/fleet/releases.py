@@ -60,7 +60,7 @@ def make_release(source: Path, releases: Path) -> str:
     """
     temporary = releases / f".new-{secrets.token_hex(4)}"
     try:
-        _copy(source, temporary, [MAX_FILES], is_top=True)
+        _copy(source, temporary, source, [MAX_FILES], is_top=True)
         name = digest_of(temporary)
         target = releases / name
         if not target.exists():
@@ -145,11 +145,11 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield from _walk(entry)
 
 
-def _copy(source: Path, target: Path, room: list[int], *, is_top: bool = False) -> None:
+def _copy(source: Path, target: Path, root: Path, room: list[int], *, is_top: bool = False) -> None:
     target.mkdir()
     for entry in sorted(source.iterdir()):
         if not _stays_out(entry, is_top=is_top):
-            _copy_entry(entry, target / entry.name, source, room)
+            _copy_entry(entry, target / entry.name, root, room)
     _keep_status(source.stat(), target)
 
 
@@ -161,19 +161,21 @@ def _copy_entry(source: Path, target: Path, root: Path, room: list[int]) -> None
         )
     status = source.lstat()
     if stat.S_ISLNK(status.st_mode):
-        target.symlink_to(_moved_link(source))
+        target.symlink_to(_moved_link(source, root))
     elif stat.S_ISDIR(status.st_mode):
-        _copy(source, target, room)
+        _copy(source, target, root, room)
     elif stat.S_ISREG(status.st_mode):
         shutil.copyfile(source, target, follow_symlinks=False)
         _keep_status(status, target)
 
 
-def _moved_link(link: Path) -> str:
-    """Return where a link leads to when it stands elsewhere: out of its folder, by the whole path."""
-    target = os.readlink(link)
-    is_inside = not os.path.isabs(target) and not target.startswith("..")
-    return target if is_inside else os.path.abspath(link.parent / target)
+def _moved_link(link: Path, root: Path) -> Path:
+    """Return where a link leads to from a copy of its folder: out of the folder, by the whole path."""
+    target = link.readlink()
+    # Not resolved: what it leads to may be a link itself, or not be there.
+    whole = Path(os.path.normpath(link.absolute().parent / target))
+    is_inside = not target.is_absolute() and whole.is_relative_to(root.absolute())
+    return target if is_inside else whole
 
 
 def _keep_status(status: os.stat_result, target: Path) -> None:

@@ -132,6 +132,7 @@ class Replica:
         """Keep it running from now on, with this release; an adopted host goes on with its own."""
         assert self._job is None
         self._history = CrashHistory()
+        self.facts.state, self.facts.reason = State.STARTING, ""
         self._job = asyncio.create_task(self._live(release), name=f"replica-{self.number}")
 
     async def stop(self, within_s: float) -> None:
@@ -242,7 +243,8 @@ class Replica:
         self.facts.release = await asyncio.to_thread(release_in, self.place.folder)
         watching = asyncio.create_task(self._watch(process, workplace))
         try:
-            await asyncio.wait({watching, process.exited}, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[Any]] = {watching, process.exited}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             watching.cancel()
             await asyncio.wait([watching])
@@ -336,9 +338,7 @@ class Replica:
 
     async def _refresh(self, workplace: Workplace) -> None:
         try:
-            if await asyncio.to_thread(
-                self._preparation.refresh_vault, self.place, workplace
-            ):
+            if await asyncio.to_thread(self._preparation.refresh_vault, self.place, workplace):
                 self._say("vault_copied")
         except OrchestratorError as exc:
             self._say("vault_not_copied", reason=str(exc))

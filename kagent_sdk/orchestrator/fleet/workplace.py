@@ -68,8 +68,7 @@ def environment_of(
         environ: the orchestrator's own.
         has_own_destination: its configuration says where snapshots go.
     """
-    found = {key: value for key, value in environ.items() if not key.startswith(NOT_INHERITED)}
-    found |= {
+    found = inherited(environ) | {
         "AGENT_LOGS__TEE": "none",  # the log has it all; what comes before the log goes to a file
         **spec.variables(),
         "AGENT_NAME": name,
@@ -88,6 +87,11 @@ def environment_of(
     if not has_own_destination:
         found["AGENT_SNAPSHOTS__DESTINATION"] = str(place.snapshots)
     return found
+
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what of the orchestrator's own environment its agents get; pure."""
+    return {key: value for key, value in environ.items() if not key.startswith(NOT_INHERITED)}
 
 
 @dataclass(frozen=True, slots=True)
