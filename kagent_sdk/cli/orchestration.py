@@ -47,7 +47,7 @@ def read_token(path: Path | None, option: str) -> str | None:
 def run_service(service: Service, *, on_hurry: Callable[[], None]) -> int:
     """Run an orchestrator until it is told to stop, and return the exit code.
 
-    The first signal begins the shutdown, later ones hurry it.
+    The first signal begins the shutdown, later ones hurry it more and more.
 
     Args:
         service: of the orchestrator.

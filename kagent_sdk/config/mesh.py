@@ -42,6 +42,8 @@ SET_BY_MESH = frozenset(
 """Keys of config.yaml that the mesh sets for its agents; ``env`` may not."""
 
 _AGENTS = ("agents",)
+_ORCHESTRATOR = ("orchestrator",)
+_SUBJECT = "should be "
 
 
 class MeshAgent(Section):
@@ -249,9 +251,14 @@ def _explain(error: Any) -> tuple[KeyPath, str]:
         return path[:4], "should be text, a number, or true or false"
     if error["type"] == "extra_forbidden":
         return path, f"unknown key; {_suggest(path)}"
+    if path == (*_ORCHESTRATOR, "link"):
+        return path, _SUBJECT + str(error["msg"]).partition(_SUBJECT)[
+            2
+        ]  # its value may hold a password
     if error["type"] == "string_pattern_mismatch" and error["loc"][-1] == "[key]":
-        return path, "is no name: letters, digits and . _ - between them, 63 at most"
-    if path == _AGENTS and error["type"] in {"missing", "too_short"}:
+        what = "label" if "labels" in path[2:3] else "name"
+        return path, f"is no {what}: letters, digits and . _ - between them, 63 at most"
+    if path == _AGENTS and (error["input"] is None or error["type"] in {"missing", "too_short"}):
         return path, "is missing: name one agent at least, such as `hello: {path: ./hello}`"
     return path, explain(error, ("mesh", *path))
 

@@ -12,7 +12,6 @@ left behind.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -31,7 +30,6 @@ import psutil
 from tests.agents import (
     MARKER_NAME,
     POLL_S,
-    REPOSITORY,
     STOP_DEADLINE_S,
     Answer,
     agent_environment,
@@ -206,20 +204,18 @@ def start_mesh(
     *,
     marker: str | None = None,
     environment: Mapping[str, str] | None = None,
-    arguments: tuple[str, ...] = (),
+    python: Path | None = None,
 ) -> RunningMesh:
     """Run `kos-agent up` in a folder with a mesh.yaml; do not wait for it."""
     marker = marker or uuid.uuid4().hex
     output = directory / f"up-{uuid.uuid4().hex[:8]}.out"
-    words = [sys.executable, "-m", "kagent_sdk", "up", "--port", "0", "--json", *arguments]
+    program = sys.executable if python is None else python
+    words = [program, "-m", "kagent_sdk", "up", "--port", "0", "--json"]
     with output.open("wb") as file:
         process = subprocess.Popen(
             words,
             cwd=directory,
-            env={
-                **agent_environment(environment, marker),
-                "PYTHONPATH": os.fspath(REPOSITORY),
-            },
+            env=agent_environment(environment, marker),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
@@ -233,6 +229,7 @@ def running_mesh(
     text: str,
     *,
     environment: Mapping[str, str] | None = None,
+    python: Path | None = None,
 ) -> Iterator[RunningMesh]:
     """Run a mesh for the time of the block.
 
@@ -240,9 +237,10 @@ def running_mesh(
         directory: of mesh.yaml, which is written.
         text: of mesh.yaml.
         environment: more of it.
+        python: the interpreter, instead of the tests' own.
     """
     (directory / "mesh.yaml").write_text(text)
-    mesh = start_mesh(directory, environment=environment)
+    mesh = start_mesh(directory, environment=environment, python=python)
     try:
         yield mesh
         assert mesh.stop() == 0, mesh.text

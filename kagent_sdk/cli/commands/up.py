@@ -95,9 +95,10 @@ def _run(mesh: Mesh, *, as_json: bool) -> int:
     check_agents(mesh, os.environ)
     settings = _settings(mesh)
     if not as_json:
-        count = sum(agent.replicas for agent in mesh.config.agents.values())
+        agents = mesh.config.agents
+        replicas = _count(sum(agent.replicas for agent in agents.values()), "replica")
         shown = clean_line(_shorten(settings.data))
-        say(f"{count} replicas of {len(mesh.config.agents)} agents; their data is in {shown}")
+        say(f"{replicas} of {_count(len(agents), 'agent')}; what they keep is in {shown}")
     with FleetOutput(as_json=as_json) as output:
         fleet = Fleet(
             mesh,
@@ -138,6 +139,10 @@ def _settings(mesh: Mesh) -> ServiceSettings:
         stop_s=orchestrator.grace_s,
         logs=LogsConfig(tee="none"),  # stdout is for what happens in the fleet
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _shorten(path: Path) -> Path:

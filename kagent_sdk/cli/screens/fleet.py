@@ -39,6 +39,8 @@ def describe_news(news: News, clock: str) -> Text | None:
         return None
     if news.event == "fleet_started":
         return Text(f"the orchestrator listens at {clean_line(news.values['url'])}")
+    if news.event == "fleet_stopped":
+        return Text("all agents have stopped")
     state = news.event.removeprefix("replica_")
     label = news.agent if news.replica is None else f"{news.agent}/{news.replica}"
     bad = any(word in news.event for word in _BAD)

@@ -84,7 +84,7 @@ class Fleet:
         self._client = ReplicaClient()
         self._record = FleetRecord()
         self._saving = asyncio.Lock()
-        self._is_stopping = False
+        self._is_stopping = self._is_hurried = False
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -118,11 +118,13 @@ class Fleet:
         self._is_stopping = True
         polite_s = max(within_s - KILL_RESERVE_S, within_s / 2)
         await asyncio.gather(*(group.stop(polite_s) for group in self.groups.values()))
+        self._tell(News("fleet_stopped", "", None, {}))
 
     def hurry(self) -> None:
-        """Let agents that are stopping stop sooner."""
+        """Let agents that are stopping stop sooner; when asked again, kill them."""
         for group in self.groups.values():
-            group.hurry()
+            group.hurry(by_force=self._is_hurried)
+        self._is_hurried = True
 
     def documents(self) -> list[dict[str, Any]]:
         """Return what is known of every agent, as JSON."""

@@ -161,10 +161,10 @@ class AgentGroup:
         for replica in self.replicas:
             await replica.release()
 
-    def hurry(self) -> None:
-        """Let those that are stopping stop sooner."""
+    def hurry(self, *, by_force: bool) -> None:
+        """Let those that are stopping stop sooner, or kill them."""
         for replica in self.replicas:
-            replica.hurry()
+            replica.hurry(by_force=by_force)
 
     def document(self) -> dict[str, Any]:
         """Return what is known of the agent, as JSON."""

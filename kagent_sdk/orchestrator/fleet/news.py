@@ -13,7 +13,7 @@ class News:
 
     Attributes:
         event: a stable snake_case name, such as ``replica_ready``.
-        agent: of which agent.
+        agent: of which agent; empty: of the fleet as a whole.
         replica: of which replica; None: of the agent as a whole.
         values: more, JSON-compatible.
     """
@@ -25,7 +25,9 @@ class News:
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON."""
-        found: dict[str, Any] = {"event": self.event, "agent": self.agent}
+        found: dict[str, Any] = {"event": self.event}
+        if self.agent:
+            found["agent"] = self.agent
         if self.replica is not None:
             found["replica"] = self.replica
         return found | self.values

@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 
 STARTING_PROBE_S = 0.1
 PROBE_S = 2.0
-VAULT_LOOK_S = 10.0
+VAULT_LOOK_S = 3.0
+"""How often the author's vault is compared with the copy."""
+
 KILL_WAIT_S = 5.0
 """After SIGKILL; a process that is still there then hangs in the kernel."""
 
@@ -149,9 +151,13 @@ class Replica:
         if self.facts.state is not State.STOPPED:
             await self._show(State.STOPPED)
 
-    def hurry(self) -> None:
-        """Repeat the signal: the host then cancels what it would have waited for."""
-        if self._process is not None and self.facts.state is State.STOPPING:
+    def hurry(self, *, by_force: bool) -> None:
+        """Repeat the signal: the host then cancels what it would have waited for. Or kill it."""
+        if self._process is None or self.facts.state is not State.STOPPING:
+            return
+        if by_force:
+            self._process.kill()
+        else:
             self._process.signal(signal.SIGTERM)
 
     async def release(self) -> None:
