@@ -205,6 +205,7 @@ def start_mesh(
     marker: str | None = None,
     environment: Mapping[str, str] | None = None,
     python: Path | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> RunningMesh:
     """Run `kos-agent up` in a folder with a mesh.yaml; do not wait for it."""
     marker = marker or uuid.uuid4().hex
@@ -219,6 +220,7 @@ def start_mesh(
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
+            **(options or {}),
         )
     return RunningMesh(directory, process, marker, output)
 
@@ -230,6 +232,7 @@ def running_mesh(
     *,
     environment: Mapping[str, str] | None = None,
     python: Path | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Iterator[RunningMesh]:
     """Run a mesh for the time of the block.
 
@@ -238,9 +241,10 @@ def running_mesh(
         text: of mesh.yaml.
         environment: more of it.
         python: the interpreter, instead of the tests' own.
+        options: of `subprocess.Popen`, such as the user.
     """
     (directory / "mesh.yaml").write_text(text)
-    mesh = start_mesh(directory, environment=environment, python=python)
+    mesh = start_mesh(directory, environment=environment, python=python, options=options)
     try:
         yield mesh
         assert mesh.stop() == 0, mesh.text

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.meshes import running_mesh, write_agent
-from tests.integration.readable_python import USER, is_root
+from tests.integration.meshes import running_mesh, start_mesh, write_agent
+from tests.integration.readable_python import USER, as_user, is_root
 from tests.integration.waiting import wait_until
 
 MESH = "agents: {steady: {path: steady}}\n"
@@ -62,3 +62,27 @@ def test_agents_of_root_are_user_1000_with_secrets_that_only_they_can_read(
         assert mesh.told("vault_copied")
         assert copy.stat().st_uid == owner
         assert made["snapshots"][0]["snapshot"], made
+
+
+def test_an_orchestrator_without_root_and_record_finds_what_runs_by_its_folder(
+    folder: Path, readable_python: Path
+) -> None:
+    """A second host in the same folder would be refused for ever, and never become ready."""
+    write_agent(folder / "steady")
+    (folder / "mesh.yaml").write_text(MESH)
+    if is_root():
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, USER, USER)
+    with running_mesh(folder, MESH, python=readable_python, options=as_user()) as mesh:
+        (before,) = mesh.wait_ready()
+        mesh.kill_orchestrator()
+        (mesh.data / "fleet.json").unlink()
+        following = start_mesh(
+            folder, marker=mesh.marker, python=readable_python, options=as_user()
+        )
+        mesh.process, mesh.output = following.process, following.output
+        (after,) = mesh.wait_ready()
+
+        assert psutil.Process(after["pid"]).uids().real == (USER if is_root() else os.getuid())
+        assert after["pid"] == before["pid"]
+        assert mesh.told("replica_adopted")

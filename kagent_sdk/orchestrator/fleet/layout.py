@@ -100,6 +100,11 @@ class Place:
         return self.folder / "logs" / "runtime.log"
 
     @property
+    def lock(self) -> Path:
+        """What a running host has locked."""
+        return self.folder / "runtime" / "journal.db.lock"
+
+    @property
     def journal(self) -> Path:
         """The agent's journal."""
         return self.folder / "runtime" / "journal.db"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
@@ -50,6 +51,23 @@ def works_in(pid: int, folder: Path) -> bool:
         return Path("/proc", str(pid), "cwd").samefile(folder)
     except OSError:
         return False
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a process has locked a file (flock(2))."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 class HostProcess:

@@ -33,6 +33,7 @@ from kagent_sdk.orchestrator.fleet.process import (
     HostProcess,
     Identity,
     identify,
+    is_locked,
     spawn,
     works_in,
 )
@@ -375,9 +376,11 @@ def find_running(place: Place, recorded: Identity | None) -> Identity | None:
     if recorded is not None and identify(recorded.pid) == recorded:
         return recorded
     address = find_address(place)
-    if address is None or not works_in(address.pid, place.folder):
+    if address is None:
         return None
-    return identify(address.pid)
+    # A host of the same user shows nobody its folder, for it closes its memory: then the lock tells.
+    is_there = works_in(address.pid, place.folder) or is_locked(place.lock)
+    return identify(address.pid) if is_there else None
 
 
 async def end(process: HostProcess, within_s: float) -> None:

@@ -75,8 +75,8 @@ def test_overrides_become_variables_as_the_environment_has_them(folder: Path) ->
         ("agents:\n  hello: {path: gone}", "mesh.yaml:2: agents.hello.path: there is no folder"),
         (
             "agents:\n  hello: {path: hello, env: {AGENT_TASKS__MAX_QUEU: 1}}",
-            "AGENT_TASKS__MAX_QUEU overrides no key of config.yaml; did you mean "
-            "AGENT_TASKS__MAX_QUEUE?",
+            ("AGENT_TASKS__MAX_QUEU overrides no key of config.yaml; did you mean "
+            "AGENT_TASKS__MAX_QUEUE?"),
         ),
         (
             "agents:\n  hello: {path: hello, env: {AGENT_HTTP__PORT: 1}}",
