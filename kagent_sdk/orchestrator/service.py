@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import ssl
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-
-from aiohttp.web_request import BaseRequest
-from aiohttp.web_response import Response
+from typing import Any
 
 from kagent_sdk.errors import OrchestratorError, StartupError
 from kagent_sdk.host.http.auth import tls_context
+from kagent_sdk.host.http.bodies import BodyReader
 from kagent_sdk.host.http.server import HttpServer
 from kagent_sdk.host.logs.pump import LogPump
+from kagent_sdk.orchestrator.agents import Agents
 from kagent_sdk.orchestrator.announcement import announce
+from kagent_sdk.orchestrator.basis import Basis
+from kagent_sdk.orchestrator.book import Book
+from kagent_sdk.orchestrator.broker import Broker
+from kagent_sdk.orchestrator.clock import LoopClock
+from kagent_sdk.orchestrator.dispatcher import Dispatcher
 from kagent_sdk.orchestrator.http.auth import Roles
-from kagent_sdk.orchestrator.http.plane import Plane, probe_response
-from kagent_sdk.orchestrator.port import Route, ServicePart
+from kagent_sdk.orchestrator.http.link import LinkRoutes
+from kagent_sdk.orchestrator.http.observation import ObservationRoutes, Probes
+from kagent_sdk.orchestrator.http.plane import Plane
+from kagent_sdk.orchestrator.http.streams import EventStream
+from kagent_sdk.orchestrator.http.tasks import TaskRoutes
+from kagent_sdk.orchestrator.port import ServicePart
+from kagent_sdk.orchestrator.push import PushCourier
 from kagent_sdk.orchestrator.registry import Registry
-from kagent_sdk.orchestrator.settings import LOG_NAME, ServiceSettings
+from kagent_sdk.orchestrator.report import CONTENT_TYPE, build_status, render_metrics, take_figures
+from kagent_sdk.orchestrator.schema import ORCHESTRATOR_SCHEMA
+from kagent_sdk.orchestrator.settings import DATABASE_NAME, LOG_NAME, ServiceSettings
+from kagent_sdk.protocol.headers import TaskIds
+from kagent_sdk.storage.thread import Storage
 
 LOG_FLUSH_S = 5.0
 
@@ -37,6 +53,7 @@ class Service:
 
     Attributes:
         registry: the agents that have registered.
+        id: told to agents; another one each time.
         url: where it listens; empty before.
     """
 
@@ -52,59 +69,171 @@ class Service:
         self.registry = Registry() if registry is None else registry
         self.id = secrets.token_urlsafe(16)
         self.url = ""
+        self._started_at = time.time()
         self._stop = asyncio.Event()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._pump: LogPump | None = None
+
+    def ask_to_stop(self) -> None:
+        """Begin the shutdown; returns at once."""
+        self._stop.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until told to stop, by the event or by ``POST /v1/shutdown``.
 
         Raises:
             OrchestratorError: it cannot start.
-            StorageError: its database cannot be opened.
+            StorageError: its database cannot be opened; another orchestrator has it.
             ConfigError: the files of TLS are wrong.
         """
         settings = self._settings
         settings.check()
         await asyncio.to_thread(settings.data.mkdir, parents=True, exist_ok=True, mode=0o700)
         async with AsyncExitStack() as stack:
-            pump = await stack.enter_async_context(self._logging())
-            plane = Plane(Roles(settings.agent_token, settings.operator_token), pump)
-            plane.add(self._routes())
-            for part in self._parts:
-                plane.add(part.routes())
+            pump = self._pump = await stack.enter_async_context(self._logging())
+            storage = await stack.enter_async_context(self._storing(pump))
+            courier = PushCourier(self._client_tls)
+            stack.push_async_callback(courier.aclose)
+            stack.push_async_callback(self._end_jobs)
+            broker, agents = self._brokerage(storage, courier)
+            taken_up = await broker.load()
+            self._spawn(broker.book.keep_tidy())
+            plane = self._plane(broker, agents, storage, pump)
             server = await stack.enter_async_context(self._serving(plane))
             self.url = server.url
-            stack.enter_context(
-                announce(
-                    settings.data, url=server.url, orchestrator=self.id, started_at=time.time()
-                )
-            )
-            pump.log("info", "orchestrator_started", url=server.url)
-            await self._live(stop)
+            stack.enter_context(self._announcing())
+            pump.log("info", "orchestrator_started", url=server.url, open_tasks=taken_up)
+            await self._live(stop, broker)
 
-    async def _live(self, stop: asyncio.Event) -> None:
+    def _brokerage(self, storage: Storage, courier: PushCourier) -> tuple[Broker, Agents]:
+        settings = self._settings
+        basis = Basis(self.id, LoopClock(), settings.limits, expects=settings.expects)
+        book = Book(storage, settings.limits, basis.clock)
+        dispatcher = Dispatcher(book, self.registry, courier, spawn=self._spawn, basis=basis)
+        ids = TaskIds(self._started_at, os.urandom(8))
+        broker = Broker(book, self.registry, dispatcher, ids=ids, basis=basis)
+        agents = Agents(self.registry, book, dispatcher, basis)
+        return broker, agents
+
+    def _plane(self, broker: Broker, agents: Agents, storage: Storage, pump: LogPump) -> Plane:
+        settings = self._settings
+        http = settings.http()
+        plane = Plane(Roles(settings.agent_token, settings.operator_token), pump)
+        bodies = BodyReader(http.model_copy(update={"max_body_bytes": settings.max_body_bytes}))
+        reports = BodyReader(http.model_copy(update={"max_body_bytes": settings.max_report_bytes}))
+        streams = EventStream(broker.book, write_timeout_s=http.read_timeout_s)
+        probes = Probes(
+            status=lambda: self._status(broker, plane, storage),
+            metrics=lambda: _metrics(broker, plane),
+            openapi=self._openapi,
+            trouble=lambda: storage.trouble,
+            shut_down=self.ask_to_stop,
+        )
+        plane.add(ObservationRoutes(broker, LoopClock(), probes).routes())
+        plane.add(TaskRoutes(broker, bodies, streams).routes())
+        plane.add(LinkRoutes(agents, broker, bodies, reports).routes())
+        for part in self._parts:
+            plane.add(part.routes())
+        return plane
+
+    def _status(self, broker: Broker, plane: Plane, storage: Storage) -> dict[str, Any]:
+        document = build_status(
+            take_figures(broker, plane.answered),
+            orchestrator=self.id,
+            url=self.url,
+            started_at=self._started_at,
+            lifecycle="draining" if broker.stopping.is_set() else "ready",
+            trouble=storage.trouble,
+        )
+        for part in self._parts:
+            document |= part.status()
+        return document
+
+    def _openapi(self) -> bytes:
+        from kagent_sdk.orchestrator.http.openapi import (  # noqa: PLC0415 - with the first request
+            openapi_bytes,
+        )
+
+        return openapi_bytes(has_tokens=self._settings.operator_token is not None)
+
+    async def _live(self, stop: asyncio.Event, broker: Broker) -> None:
         async with asyncio.TaskGroup() as group:
             jobs = [group.create_task(part.run(self.url)) for part in self._parts]
             await _first_of(stop, self._stop)
+            broker.stop()
+            # The link goes on meanwhile: their agents report the ends of their tasks.
             for part in reversed(self._parts):
                 await part.stop(self._settings.stop_s)
             for job in jobs:
                 job.cancel()
 
-    def ask_to_stop(self) -> None:
-        """Begin the shutdown; returns at once."""
-        self._stop.set()
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        job = asyncio.create_task(work)
+        self._jobs.add(job)
+        job.add_done_callback(self._note_done)
+
+    def _note_done(self, job: asyncio.Task[None]) -> None:
+        self._jobs.discard(job)
+        error = None if job.cancelled() else job.exception()
+        if error is not None and self._pump is not None:
+            self._pump.log_exception("job_failed", error)
+
+    async def _end_jobs(self) -> None:
+        jobs = list(self._jobs)
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+    def _announcing(self) -> Any:
+        return announce(
+            self._settings.data,
+            url=self.url,
+            orchestrator=self.id,
+            started_at=self._started_at,
+        )
+
+    def _client_tls(self) -> ssl.SSLContext:
+        settings = self._settings
+        context = ssl.create_default_context(cafile=settings.agent_ca)
+        if settings.tls is not None:
+            folder = settings.data
+            context.load_cert_chain(folder / settings.tls.certificate, folder / settings.tls.key)
+        return context
 
     @asynccontextmanager
     async def _logging(self) -> AsyncIterator[LogPump]:
-        pump = LogPump(
-            self._settings.data / LOG_NAME, agent="orchestrator", config=self._settings.logs
-        )
+        settings = self._settings
+        pump = LogPump(settings.data / LOG_NAME, agent="orchestrator", config=settings.logs)
         pump.start()
         try:
             yield pump
         finally:
             pump.log("info", "orchestrator_stopped")
             await asyncio.to_thread(pump.close, LOG_FLUSH_S)
+
+    @asynccontextmanager
+    async def _storing(self, pump: LogPump) -> AsyncIterator[Storage]:
+        settings = self._settings
+
+        def tell(trouble: str | None) -> None:
+            if trouble is None:
+                pump.log("info", "storage_recovered")
+            else:
+                pump.log("error", "storage_failed", detail=trouble)
+
+        storage = Storage(
+            settings.data / DATABASE_NAME,
+            settings.durability,
+            schema=ORCHESTRATOR_SCHEMA,
+            on_trouble=tell,
+        )
+        try:
+            report = await storage.open()
+            if report.quarantined is not None:
+                pump.log("error", "storage_damaged", put_aside=report.quarantined)
+            yield storage
+        finally:
+            await storage.aclose()
 
     @asynccontextmanager
     async def _serving(self, plane: Plane) -> AsyncIterator[HttpServer]:
@@ -124,11 +253,10 @@ class Service:
             await asyncio.wait([sweeping])
             await server.close()
 
-    def _routes(self) -> list[Route]:
-        return [Route("GET", "/healthz", self._healthz)]
 
-    async def _healthz(self, request: BaseRequest) -> Response:
-        return probe_response(is_ok=True, word="ok")
+def _metrics(broker: Broker, plane: Plane) -> Any:
+    figures = take_figures(broker, plane.answered)
+    return lambda: (render_metrics(figures), CONTENT_TYPE)
 
 
 async def _first_of(*events: asyncio.Event) -> None:

@@ -1,0 +1,230 @@
+"""What agents say to the orchestrator, and what it does about that."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+from kagent_sdk.orchestrator.basis import Basis
+from kagent_sdk.orchestrator.book import Book
+from kagent_sdk.orchestrator.dispatcher import Dispatcher, Fetched
+from kagent_sdk.orchestrator.failures import unreadable_result
+from kagent_sdk.orchestrator.registry import MAX_INSTANCES, Instance, Registry
+from kagent_sdk.orchestrator.reports import TOLD_BY_OTHERS, ReportIn, read_event, read_result
+from kagent_sdk.orchestrator.task import Ending, OpenTask, Phase
+from kagent_sdk.protocol.link import (
+    Heartbeat,
+    HeartbeatAnswer,
+    Registered,
+    Registration,
+    ReportAnswer,
+)
+from kagent_sdk.protocol.tasks import TaskState
+
+LEASE_LOST = "lease_lost"
+ENDED = "ended"
+UNKNOWN = "unknown"
+MALFORMED = "malformed"
+
+
+class UnknownInstanceError(Exception):
+    """No such instance is registered: it is to register again."""
+
+
+class TooManyAgentsError(Exception):
+    """As many instances are registered as may be."""
+
+
+class Agents:
+    """The orchestrator's side of the link.
+
+    Args:
+        registry: of the agents.
+        book: of the tasks.
+        dispatcher: of both.
+        basis: clock, bounds and counters.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        book: Book,
+        dispatcher: Dispatcher,
+        basis: Basis,
+    ) -> None:
+        self._orchestrator = basis.orchestrator
+        self._registry = registry
+        self._book = book
+        self._dispatcher = dispatcher
+        self._clock = basis.clock
+        self._limits = basis.limits
+        self._counters = basis.counters
+
+    def register(self, registration: Registration) -> Registered:
+        """Take note of an agent, and of the tasks that it has.
+
+        Raises:
+            TooManyAgentsError: as many are registered as may be.
+        """
+        is_new = self._registry.find(registration.instance) is None
+        if is_new and len(self._registry) >= MAX_INSTANCES:
+            raise TooManyAgentsError
+        now_s = self._clock.now_s()
+        instance, superseded = self._registry.register(registration, now_s)
+        self._dispatcher.claim(instance, registration.tasks)
+        self._registry.hear(instance, registration.status, now_s)
+        self._counters.registrations += 1
+        if is_new:
+            self._watch(instance.id, self._limits.lease_s)
+        if superseded is not None:
+            self._lose(superseded)
+        return Registered(
+            orchestrator=self._orchestrator,
+            lease_s=self._limits.lease_s,
+            heartbeat_s=self._limits.heartbeat_s,
+        )
+
+    def heartbeat(self, instance_id: str, heartbeat: Heartbeat) -> HeartbeatAnswer:
+        """Keep an agent's lease and those of its tasks.
+
+        Raises:
+            UnknownInstanceError: it is not registered.
+        """
+        instance = self._find(instance_id)
+        lost = self._dispatcher.claim(instance, heartbeat.tasks)
+        self._registry.hear(instance, heartbeat.status, self._clock.now_s())
+        return HeartbeatAnswer(
+            orchestrator=self._orchestrator,
+            lease_s=self._limits.lease_s,
+            heartbeat_s=self._limits.heartbeat_s,
+            lost=tuple(lost),
+            cancel=tuple(self._dispatcher.canceling(instance)),
+        )
+
+    async def fetch(self, instance_id: str, wait_s: float) -> Fetched | None:
+        """Return a task for an agent that pulls; None when there is none in that time.
+
+        Raises:
+            UnknownInstanceError: it is not registered.
+            StorageError: the offer cannot be written down.
+        """
+        instance = self._find(instance_id)
+        if instance.is_pushed:
+            raise UnknownInstanceError
+        return await self._dispatcher.fetch(instance, min(wait_s, self._limits.lease_s))
+
+    def goodbye(self, instance_id: str, *, is_gone: bool) -> None:
+        """Note that an agent takes no more tasks, or is gone; one that is unknown is gone already."""
+        instance = self._registry.find(instance_id)
+        if instance is None:
+            return
+        self._counters.goodbyes += 1
+        if is_gone:
+            self._registry.remove(instance, self._clock.now_s())
+            self._dispatcher.lose_all(instance)
+        else:
+            self._registry.drain(instance)
+
+    def _find(self, instance_id: str) -> Instance:
+        instance = self._registry.find(instance_id)
+        if instance is None:
+            raise UnknownInstanceError
+        return instance
+
+    def _watch(self, instance_id: str, wait_s: float) -> None:
+        self._clock.later(wait_s, self._check_lease, instance_id)
+
+    def _check_lease(self, instance_id: str) -> None:
+        instance = self._registry.find(instance_id)
+        if instance is None:
+            return
+        left_s = instance.seen_s + self._limits.lease_s - self._clock.now_s()
+        if left_s > 0:
+            self._watch(instance_id, left_s)
+        else:
+            self._lose(instance)
+
+    def _lose(self, instance: Instance) -> None:
+        self._counters.agents_lost += 1
+        self._registry.remove(instance, self._clock.now_s())
+        self._dispatcher.lose_all(instance)
+
+    # Reports
+
+    async def report(self, instance_id: str, reports: Sequence[ReportIn]) -> list[ReportAnswer]:
+        """Take what an agent tells; what is answered is on disk.
+
+        Raises:
+            UnknownInstanceError: it is not registered.
+            StorageError: the disk does not take it; nothing is answered.
+        """
+        instance = self._find(instance_id)
+        instance.seen_s = self._clock.now_s()
+        answers = [self._take(report) for report in reports]
+        settled = [await answer if asyncio.isfuture(answer) else answer for answer in answers]
+        result = []
+        for report, found in zip(reports, settled, strict=True):
+            reason = await self._explain(report) if found == UNKNOWN else found
+            self._counters.reports[reason or "taken"] += 1
+            result.append(
+                ReportAnswer(id=report.id, outcome="refused" if reason else "taken", reason=reason)
+            )
+        return result
+
+    def _take(self, report: ReportIn) -> asyncio.Future[str | None] | str | None:
+        """Begin to take a report; return why it is refused, None when it is taken, or a future of it."""
+        task = self._book.open.get(report.task)
+        if task is None:
+            return UNKNOWN
+        if task.record.lease != report.lease:
+            return LEASE_LOST
+        if not report.is_result:
+            return self._take_event(task, report)
+        if task.phase is Phase.ENDING:
+            self._counters.duplicates += 1
+            return asyncio.ensure_future(_after(task))
+        ending = read_result(report.payload)
+        if ending is None:
+            # Nobody else will tell how it ended: the agent has let go of it.
+            self._dispatcher.end(task, Ending(TaskState.FAILED, failure=unreadable_result()))
+            return MALFORMED
+        self._dispatcher.acknowledge(task)
+        self._dispatcher.end(task, ending)
+        return asyncio.ensure_future(_taken(task))
+
+    def _take_event(
+        self, task: OpenTask, report: ReportIn
+    ) -> asyncio.Future[str | None] | str | None:
+        event = read_event(report.payload)
+        if event is None:
+            return MALFORMED
+        if task.phase is Phase.ENDING:
+            return ENDED
+        if event.id <= task.last_agent_event:
+            self._counters.duplicates += 1
+            return None
+        self._dispatcher.acknowledge(task)
+        task.last_agent_event = event.id
+        if event.kind in TOLD_BY_OTHERS:
+            return None
+        if event.kind == "progress":
+            task.record.progress = json.loads(event.data)
+        saved = self._book.add_event(task, event.kind, event.data, agent_id=event.id)
+        return asyncio.ensure_future(_saved(saved))
+
+    async def _explain(self, report: ReportIn) -> str:
+        return ENDED if await self._book.is_kept(report.task) else UNKNOWN
+
+
+async def _taken(task: OpenTask) -> None:
+    await task.ended.wait()
+
+
+async def _after(task: OpenTask) -> str:
+    await task.ended.wait()
+    return ENDED
+
+
+async def _saved(saved: asyncio.Future[None]) -> None:
+    await asyncio.shield(saved)
