@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -63,6 +65,7 @@ def test_the_next_orchestrator_adopts_what_runs_and_starts_what_does_not(tmp_pat
     write_agent(tmp_path / "steady")
     with running_mesh(tmp_path, TWO) as mesh:
         before = mesh.wait_ready(replicas=2)
+        url = mesh.url
         mesh.kill_orchestrator()
         assert psutil.pid_exists(before[0]["pid"])
         os.kill(before[1]["pid"], signal.SIGKILL)
@@ -72,6 +75,7 @@ def test_the_next_orchestrator_adopts_what_runs_and_starts_what_does_not(tmp_pat
         mesh.process, mesh.output = following.process, following.output
         after = mesh.wait_ready(replicas=2)
 
+        assert mesh.url == url  # where the agents look for it
         assert after[0]["pid"] == before[0]["pid"]
         assert after[1]["pid"] != before[1]["pid"]
         assert mesh.told("replica_adopted", replica=0)
@@ -81,6 +85,28 @@ def test_the_next_orchestrator_adopts_what_runs_and_starts_what_does_not(tmp_pat
         os.kill(after[0]["pid"], signal.SIGKILL)
         wait_until(lambda: bool(mesh.told("replica_waiting", replica=0)))
         mesh.wait_ready(replicas=2)
+
+
+def test_agents_that_look_for_their_orchestrator_elsewhere_are_started_again(
+    tmp_path: Path,
+) -> None:
+    """An adopted agent without a link would be ready, and never get a task."""
+    write_agent(tmp_path / "steady")
+    with running_mesh(tmp_path, ONE) as mesh:
+        (before,) = mesh.wait_ready()
+        port = urlsplit(mesh.url).port
+        mesh.kill_orchestrator()
+        assert port is not None
+        with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(("127.0.0.1", port))
+            taken.listen()
+            following = start_mesh(tmp_path, marker=mesh.marker)
+            mesh.process, mesh.output = following.process, following.output
+            (after,) = mesh.wait_ready()
+
+        assert urlsplit(mesh.url).port != port
+        assert after["pid"] != before["pid"]
 
 
 def test_a_second_orchestrator_of_the_same_mesh_is_refused(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def _settings(mesh: Mesh) -> ServiceSettings:
     return ServiceSettings(
         data,
         orchestrator.host,
-        orchestrator.port,
+        orchestrator.port or _last_port(data, orchestrator.host),
         agent_token=token or keep_token(data / TOKEN_NAME),
         operator_token=read_token(files["operator_token_file"], "orchestrator.operator_token_file"),
         expects=frozenset(mesh.config.agents),
@@ -139,6 +139,25 @@ def _settings(mesh: Mesh) -> ServiceSettings:
         stop_s=orchestrator.grace_s,
         logs=LogsConfig(tee="none"),  # stdout is for what happens in the fleet
     )
+
+
+def _last_port(data: Path, host: str) -> int:
+    """Return the port that was taken last time, if it is free: agents that still run look there."""
+    import socket  # noqa: PLC0415 - not for help
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
+    from kagent_sdk.orchestrator.fleet.layout import Layout  # noqa: PLC0415
+    from kagent_sdk.orchestrator.fleet.record import read_record  # noqa: PLC0415
+
+    try:
+        port = urlsplit(read_record(Layout(data).record).url or "").port or 0
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except (OSError, ValueError):
+        return 0
+    return port
 
 
 def _count(number: int, what: str) -> str:

@@ -133,7 +133,7 @@ class Fleet:
     def status(self) -> dict[str, Any]:
         """Return how many replicas there are, and how many are ready."""
         return {
-            "agents": [
+            "fleet": [
                 {
                     "agent": document["agent"],
                     "replicas": len(document["replicas"]),
@@ -150,6 +150,8 @@ class Fleet:
         link = self._mesh.config.orchestrator.link
         # NATS has its own users and tokens, which are the author's to give.
         grounds = LinkGrounds(link or url, self._token if link is None else None)
+        is_moved = self._record.link not in {None, grounds.url}
+        self._record.url, self._record.link = url, grounds.url
         await self._end_strangers()
         for name, spec in self._mesh.config.agents.items():
             if self._is_stopping:
@@ -163,7 +165,7 @@ class Fleet:
                 tell=self._tell,
             )
             self.groups[name] = group
-            group.begin()
+            group.begin(is_moved=is_moved)
 
     async def _end_strangers(self) -> None:
         """End what was left running of agents that the mesh has no more."""

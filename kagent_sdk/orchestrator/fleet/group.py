@@ -13,7 +13,7 @@ from kagent_sdk.errors import KagentError
 from kagent_sdk.orchestrator.fleet.decisions import State, pick_release, pick_replicas
 from kagent_sdk.orchestrator.fleet.layout import TRIAL, Layout
 from kagent_sdk.orchestrator.fleet.news import News, Tell, tell_nobody
-from kagent_sdk.orchestrator.fleet.ownership import make_folder
+from kagent_sdk.orchestrator.fleet.ownership import make_folder, read_secret
 from kagent_sdk.orchestrator.fleet.process import HostProcess, Identity
 from kagent_sdk.orchestrator.fleet.record import AgentRecord, ProcessRecord
 from kagent_sdk.orchestrator.fleet.releases import make_release, prune_releases, release_in
@@ -106,9 +106,13 @@ class AgentGroup:
         self._trial: Replica | None = None
         self._grace_s = DEFAULT_GRACE_S + STOP_MARGIN_S
 
-    def begin(self) -> None:
-        """Bring the agent up: its release, what runs already, what has to be started."""
-        self._operate("start", self._start)
+    def begin(self, *, is_moved: bool) -> None:
+        """Bring the agent up: its release, what runs already, what has to be started.
+
+        Args:
+            is_moved: what runs already looks for its orchestrator where that is no more.
+        """
+        self._operate("start", lambda it: self._start(it, is_moved=is_moved))
         every_s = self._preparation.spec.snapshot_every_s
         if every_s is not None:
             self._snapshots = asyncio.create_task(self._snapshot_for_ever(every_s))
@@ -221,7 +225,7 @@ class AgentGroup:
         if jobs:
             await asyncio.wait(jobs)
 
-    async def _start(self, operation: Operation) -> None:
+    async def _start(self, operation: Operation, *, is_moved: bool) -> None:
         record, spec = self._record, self._preparation.spec
         made = await self._make_release()
         recorded = None if record.release is None else (record.asked, record.replicas)
@@ -237,8 +241,7 @@ class AgentGroup:
         record.asked, record.replicas = spec.replicas, count
         await self._save()
         for one, is_running in zip(self.replicas, running, strict=True):
-            if is_running and await asyncio.to_thread(self._is_other, one, release):
-                # An update was going on when the orchestrator before this one was killed.
+            if is_running and (is_moved or await asyncio.to_thread(self._is_other, one, release)):
                 await one.stop(self._grace_s)
             elif is_running:
                 self._tell(News("replica_adopted", self.name, one.number, {"pid": one.pid}))
@@ -354,7 +357,12 @@ class AgentGroup:
         await self._save()
 
     def _is_other(self, one: Replica, release: str) -> bool:
-        return release_in(one.place.folder) != release
+        """Tell whether what runs is not what should run; it blocks.
+
+        Another release is there when an orchestrator was killed in an update.
+        """
+        is_old = release_in(one.place.folder) != release
+        return is_old or read_secret(one.place.link_token) != self._preparation.link.token
 
     def _make_replica(self, number: int) -> Replica:
         return Replica(

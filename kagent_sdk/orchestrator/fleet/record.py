@@ -45,9 +45,16 @@ class AgentRecord(_Part):
 
 
 class FleetRecord(_Part):
-    """All of it."""
+    """All of it.
+
+    Attributes:
+        url: where the orchestrator listened.
+        link: where its agents look for their tasks: there, or at NATS.
+    """
 
     version: int = 1
+    url: str | None = None
+    link: str | None = None
     agents: dict[str, AgentRecord] = Field(default_factory=dict)
 
 
