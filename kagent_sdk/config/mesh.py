@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import to_json
 
 from kagent_sdk.config.draft import MAX_PROBLEMS, Source
@@ -94,6 +94,17 @@ class MeshAgent(Section):
             _check_variable(name)
         return env
 
+    @model_validator(mode="after")
+    def _be_reachable(self) -> Self:
+        if self.driver == "container" and self.network is None:
+            raise ValueError(
+                "driver: container needs network: a network of the engine in which the agent finds the "
+                "orchestrator"
+            )
+        if self.driver != "container" and (self.network or self.image):
+            raise ValueError("network and image are for driver: container")
+        return self
+
     def variables(self) -> dict[str, str]:
         """Return ``env`` as the environment has it."""
         return {
@@ -120,6 +131,11 @@ class MeshOrchestrator(Section):
     link: str | None = Field(
         None, description="nats://HOST:PORT: agents link to that, not to this orchestrator."
     )
+    address: str | None = Field(
+        None,
+        pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$",
+        description="URL at which agents in containers find this orchestrator.",
+    )
     grace_s: float = Field(
         40, gt=0, le=3600, description="From the signal to the exit, all agents included."
     )
@@ -144,6 +160,17 @@ class MeshConfig(Section):
         Field(min_length=1, max_length=MAX_AGENTS),
     ] = Field(description="By name.")
     orchestrator: MeshOrchestrator = MeshOrchestrator.model_construct()
+
+    @model_validator(mode="after")
+    def _let_containers_in(self) -> Self:
+        orchestrator = self.orchestrator
+        in_containers = [name for name, one in self.agents.items() if one.driver == "container"]
+        if in_containers and orchestrator.address is None and orchestrator.link is None:
+            raise ValueError(
+                f"{in_containers[0]} is in a container, where 127.0.0.1 is another place: set "
+                "orchestrator.host and orchestrator.address, such as http://10.89.0.1:8080"
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,15 +133,12 @@ class Fleet:
     def status(self) -> dict[str, Any]:
         """Return how many replicas there are, and how many are ready."""
         return {
-            "fleet": [
-                {
-                    "agent": document["agent"],
-                    "replicas": len(document["replicas"]),
-                    "ready": document["ready"],
-                    "release": document["release"],
-                }
-                for document in self.documents()
-            ]
+            "fleet": {
+                "agents": [
+                    {**document, "replicas": len(document["replicas"])}
+                    for document in self.documents()
+                ]
+            }
         }
 
     async def _begin(self, url: str) -> None:
@@ -156,8 +153,13 @@ class Fleet:
         for name, spec in self._mesh.config.agents.items():
             if self._is_stopping:
                 return
+            where = self._mesh.config.orchestrator.address
+            if spec.driver == "container" and link is None and where is not None:
+                found = LinkGrounds(where, grounds.token)
+            else:
+                found = grounds
             group = AgentGroup(
-                Preparation(name, spec, self._mesh.path_of(name), grounds, self._environ),
+                Preparation(name, spec, self._mesh.path_of(name), found, self._environ),
                 self._layout,
                 self._client,
                 record=self._record.agents.setdefault(name, AgentRecord()),

@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +89,17 @@ class Place:
     def link_token(self) -> Path:
         """The file with the token that it shows the orchestrator."""
         return self.keys / "link-token"
+
+    @property
+    def port(self) -> Path:
+        """Where the port is written down at which this machine shows a container."""
+        return self.keys / "port"
+
+    @property
+    def container(self) -> str:
+        """The name of the replica's container: another one in each mesh of the machine."""
+        mesh = hashlib.sha256(str(self.top).encode()).hexdigest()[:8]
+        return f"kos-{self.folder.parent.name}-{self.folder.name}-{mesh}"
 
     @property
     def host_file(self) -> Path:

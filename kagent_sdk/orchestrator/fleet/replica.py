@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -28,6 +27,7 @@ from kagent_sdk.orchestrator.fleet.decisions import (
     must_replace,
     resting_state,
 )
+from kagent_sdk.orchestrator.fleet.drivers import address_of, command_of, remove_container
 from kagent_sdk.orchestrator.fleet.news import News, Tell
 from kagent_sdk.orchestrator.fleet.process import (
     HostProcess,
@@ -240,6 +240,7 @@ class Replica:
             await self._show(State.STARTING, adopted=True)
         if self._process is None:
             await self._show(State.STARTING)
+            await self._clear()
             workplace = await asyncio.to_thread(preparation.prepare, release, self.place)
             await self._restore(workplace)
             await self._spawn(workplace)
@@ -274,7 +275,7 @@ class Replica:
             self._say("snapshot_restored", snapshot=name)
 
     async def _spawn(self, workplace: Workplace) -> None:
-        words = [sys.executable, "-m", "kagent_sdk", "run", str(self.place.folder)]
+        words = await asyncio.to_thread(command_of, self._preparation.spec, self.place)
         starting = asyncio.ensure_future(
             asyncio.to_thread(
                 spawn, words, self.place.folder, workplace.environment, self.place.out
@@ -296,8 +297,14 @@ class Replica:
         identity = identify(pid) or Identity(pid, 0, "")
         self._process = HostProcess(identity, popen, adopted=False)
 
+    async def _clear(self) -> None:
+        """Remove a container that has lost its process: that was the engine's, and not the agent's."""
+        if self._preparation.spec.driver == "container":
+            await asyncio.to_thread(remove_container, self.place)
+
     async def _lose(self) -> None:
         """Take note that its process is gone."""
+        await self._clear()
         self._process = None
         self.facts.address = None
         await self._remember(self.number, None)
@@ -326,8 +333,9 @@ class Replica:
     async def _probe(self, process: HostProcess) -> Probe:
         address = self.facts.address
         if address is None:
-            address = await asyncio.to_thread(find_address, self.place)
-            if address is None or address.pid != process.pid:
+            spec = self._preparation.spec
+            address = await asyncio.to_thread(address_of, spec, self.place, process.pid)
+            if address is None:
                 return UNREACHABLE
             self.facts.address = address
         return await self._client.probe(address)

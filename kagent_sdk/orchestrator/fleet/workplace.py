@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+import socket
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,13 @@ from kagent_sdk.config import read_config
 from kagent_sdk.errors import ConfigError, OrchestratorError
 from kagent_sdk.host.secret_file import read_secret_file
 from kagent_sdk.host.users import becomes_agent
-from kagent_sdk.orchestrator.fleet.ownership import keep_token, make_folder, write_secret
+from kagent_sdk.host.vault import TOKEN_KEY
+from kagent_sdk.orchestrator.fleet.ownership import (
+    keep_token,
+    make_folder,
+    read_secret,
+    write_secret,
+)
 from kagent_sdk.orchestrator.fleet.releases import kept_names, lay_out
 from kagent_sdk.sandbox.policy import AGENT_ID
 
@@ -28,6 +35,7 @@ NOT_INHERITED = ("AGENT_CONFIG", "AGENT_TOKEN_FILE", "AGENT_ORCHESTRATOR", "AGEN
 
 MAX_VAULT_BYTES = 1024 * 1024
 LOOPBACK = "127.0.0.1"
+CONTAINER_PORT = 8080
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +88,24 @@ def environment_of(
         "AGENT_ORCHESTRATOR__URL": link.url or "null",
         "AGENT_ORCHESTRATOR__DELIVERY": spec.delivery,
     }
+    if spec.driver == "container":
+        found = _contained(found)
+    elif link.token is not None:
+        found["AGENT_ORCHESTRATOR_TOKEN_FILE"] = str(place.link_token)
     if spec.labels:
         found["AGENT_ORCHESTRATOR__LABELS"] = json.dumps(dict(spec.labels))
-    if link.token is not None:
-        found["AGENT_ORCHESTRATOR_TOKEN_FILE"] = str(place.link_token)
-    if not has_own_destination:
+    if not has_own_destination and spec.driver == "process":
         found["AGENT_SNAPSHOTS__DESTINATION"] = str(place.snapshots)
     return found
+
+
+def _contained(environment: dict[str, str]) -> dict[str, str]:
+    """Return the environment of an agent in a container: files of this machine are not in it; pure."""
+    found = {key: value for key, value in environment.items() if key != "AGENT_TOKEN_FILE"}
+    return found | {
+        "AGENT_HTTP__HOST": "0.0.0.0",  # noqa: S104 - of the container; this machine shows it on loopback
+        "AGENT_HTTP__PORT": str(CONTAINER_PORT),
+    }
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
@@ -162,7 +181,7 @@ class Preparation:
                 make_folder(folder, place.top, passable=owner is not None)
             if owner is not None:
                 shutil.chown(place.snapshots, owner, owner)
-            keep_token(place.token, owner)
+            token = keep_token(place.token, owner)
             if self.link.token is not None:
                 write_secret(place.link_token, self.link.token.encode(), owner)
         except OSError as exc:
@@ -171,6 +190,8 @@ class Preparation:
             ) from exc
         lay_out(release, place.folder, kept_names(workplace.config))
         self._bring_vault(place, workplace)
+        if self.spec.driver == "container":
+            return self._contain(place, workplace, token)
         return workplace
 
     def refresh_vault(self, place: Place, workplace: Workplace) -> bool:
@@ -181,6 +202,31 @@ class Preparation:
         """
         return self._bring_vault(place, workplace)
 
+    def _contain(self, place: Place, workplace: Workplace, token: str) -> Workplace:
+        """Give a container a port of this machine, at which the orchestrator reaches it."""
+        try:
+            port = free_port()
+            write_secret(place.port, str(port).encode(), None)
+        except OSError as exc:
+            raise OrchestratorError(f"cannot write {place.port}: {exc.strerror or exc}") from exc
+        address = {"AGENT_ORCHESTRATOR__ADDRESS": f"http://{LOOPBACK}:{port}"}
+        return replace(workplace, environment={**workplace.environment, **address})
+
+    def _vault_for(self, content: bytes | None, place: Place, config: AgentConfig) -> bytes | None:
+        """Return what a replica's vault holds: a container sees no file of a token, so they are in it."""
+        if self.spec.driver == "process":
+            return content
+        try:
+            vault = {} if content is None else json.loads(content)
+        except ValueError:
+            return content  # the agent itself says best what is wrong with it
+        if not isinstance(vault, dict):
+            return content
+        vault[TOKEN_KEY] = read_secret(place.token)
+        if self.link.token is not None:
+            vault[config.orchestrator.token] = self.link.token
+        return json.dumps(vault).encode()
+
     def _bring_vault(self, place: Place, workplace: Workplace) -> bool:
         name = Path(workplace.config.secrets.file)
         source, target = self.source / name, place.folder / name
@@ -190,6 +236,7 @@ class Preparation:
         # are another user, who could not read the author's.
         try:
             content = read_secret_file(source, f"{self.name}: {name}", MAX_VAULT_BYTES)
+            content = self._vault_for(content, place, workplace.config)
             if content is None:
                 target.unlink(missing_ok=True)
                 return False
@@ -204,3 +251,15 @@ class Preparation:
                 f"{self.name}: cannot copy {name}: {exc.strerror or exc}"
             ) from exc
         return True
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody has at this moment.
+
+    Raises:
+        OSError: there is none.
+    """
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+    return port
