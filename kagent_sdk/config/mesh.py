@@ -134,7 +134,7 @@ class MeshOrchestrator(Section):
     address: str | None = Field(
         None,
         pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$",
-        description="URL at which agents in containers find this orchestrator.",
+        description="URL at which agents in containers find it; its own port where there is none.",
     )
     grace_s: float = Field(
         40, gt=0, le=3600, description="From the signal to the exit, all agents included."
@@ -168,7 +168,7 @@ class MeshConfig(Section):
         if in_containers and orchestrator.address is None and orchestrator.link is None:
             raise ValueError(
                 f"{in_containers[0]} is in a container, where 127.0.0.1 is another place: set "
-                "orchestrator.host and orchestrator.address, such as http://10.89.0.1:8080"
+                "orchestrator.host and orchestrator.address, such as 0.0.0.0 and http://10.89.0.1"
             )
         return self
 

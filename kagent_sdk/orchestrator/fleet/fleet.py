@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from kagent_sdk.config import read_config
 from kagent_sdk.errors import ConfigError, OrchestratorError, StorageError, StorageLockedError
@@ -29,7 +30,7 @@ from kagent_sdk.storage.database import lock_database
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kagent_sdk.config.mesh import Mesh
+    from kagent_sdk.config.mesh import Mesh, MeshAgent
     from kagent_sdk.orchestrator.port import Route
 
 KILL_RESERVE_S = 3.0
@@ -145,21 +146,16 @@ class Fleet:
         self._tell(News("fleet_started", "", None, {"url": url}))
         self._record = await asyncio.to_thread(read_record, self._layout.record)
         link = self._mesh.config.orchestrator.link
-        # NATS has its own users and tokens, which are the author's to give.
-        grounds = LinkGrounds(link or url, self._token if link is None else None)
-        is_moved = self._record.link not in {None, grounds.url}
-        self._record.url, self._record.link = url, grounds.url
+        is_moved = self._record.link not in {None, link or url}
+        self._record.url, self._record.link = url, link or url
         await self._end_strangers()
         for name, spec in self._mesh.config.agents.items():
             if self._is_stopping:
                 return
-            where = self._mesh.config.orchestrator.address
-            if spec.driver == "container" and link is None and where is not None:
-                found = LinkGrounds(where, grounds.token)
-            else:
-                found = grounds
             group = AgentGroup(
-                Preparation(name, spec, self._mesh.path_of(name), found, self._environ),
+                Preparation(
+                    name, spec, self._mesh.path_of(name), self._grounds(spec, url), self._environ
+                ),
                 self._layout,
                 self._client,
                 record=self._record.agents.setdefault(name, AgentRecord()),
@@ -168,6 +164,19 @@ class Fleet:
             )
             self.groups[name] = group
             group.begin(is_moved=is_moved)
+
+    def _grounds(self, spec: MeshAgent, url: str) -> LinkGrounds:
+        """Return where an agent finds its orchestrator."""
+        orchestrator = self._mesh.config.orchestrator
+        if orchestrator.link is not None:
+            # NATS has its own users and tokens, which are the author's to give.
+            return LinkGrounds(orchestrator.link, None)
+        if spec.driver == "process" or orchestrator.address is None:
+            return LinkGrounds(url, self._token)
+        address = orchestrator.address
+        if urlsplit(address).port is None:
+            address = f"{address}:{urlsplit(url).port}"
+        return LinkGrounds(address, self._token)
 
     async def _end_strangers(self) -> None:
         """End what was left running of agents that the mesh has no more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 from dataclasses import dataclass, replace
@@ -163,7 +164,8 @@ class Preparation:
         except ConfigError as exc:
             lines = str(exc).replace("\n", "; ")
             raise OrchestratorError(f"{self.name}: {lines}") from exc
-        owner = AGENT_ID if becomes_agent(config) else None
+        is_other = becomes_agent(config) or (self.spec.driver == "container" and os.geteuid() == 0)
+        owner = AGENT_ID if is_other else None
         return Workplace(config, environment, owner)
 
     def prepare(self, release: Path, place: Place) -> Workplace:
