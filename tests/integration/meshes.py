@@ -139,7 +139,7 @@ class RunningMesh:
         def is_so() -> bool:
             assert self.process.poll() is None, self.text
             document = self.fleet(agent)
-            return len(document["replicas"]) == document["ready"] == replicas
+            return bool(len(document["replicas"]) == document["ready"] == replicas)
 
         wait_until(is_so)
         found = self.fleet(agent)["replicas"]
