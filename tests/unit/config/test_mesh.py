@@ -75,8 +75,10 @@ def test_overrides_become_variables_as_the_environment_has_them(folder: Path) ->
         ("agents:\n  hello: {path: gone}", "mesh.yaml:2: agents.hello.path: there is no folder"),
         (
             "agents:\n  hello: {path: hello, env: {AGENT_TASKS__MAX_QUEU: 1}}",
-            ("AGENT_TASKS__MAX_QUEU overrides no key of config.yaml; did you mean "
-            "AGENT_TASKS__MAX_QUEUE?"),
+            (
+                "AGENT_TASKS__MAX_QUEU overrides no key of config.yaml; did you mean "
+                "AGENT_TASKS__MAX_QUEUE?"
+            ),
         ),
         (
             "agents:\n  hello: {path: hello, env: {AGENT_HTTP__PORT: 1}}",
@@ -85,6 +87,18 @@ def test_overrides_become_variables_as_the_environment_has_them(folder: Path) ->
         (
             "agents:\n  hello: {path: hello, env: {PATH: /bin}}",
             "PATH overrides no key of config.yaml",
+        ),
+        (
+            "agents:\n  hello: {path: hello, driver: container}",
+            "mesh.yaml:2: agents.hello: driver: container needs network",
+        ),
+        (
+            "agents:\n  hello: {path: hello, network: x}",
+            "mesh.yaml:2: agents.hello: network and image are for driver: container",
+        ),
+        (
+            "agents:\n  hello: {path: hello, driver: container, network: x}",
+            "hello is in a container, where 127.0.0.1 is another place",
         ),
         ("agents: {-hello: {path: hello}}", "mesh.yaml:1: agents.-hello: is no name"),
         (

@@ -10,6 +10,7 @@ import pytest
 
 from kagent_sdk.config.mesh import MeshAgent
 from kagent_sdk.errors import OrchestratorError
+from kagent_sdk.orchestrator.fleet.drivers import command_of
 from kagent_sdk.orchestrator.fleet.layout import Layout
 from kagent_sdk.orchestrator.fleet.releases import make_release
 from kagent_sdk.orchestrator.fleet.workplace import LinkGrounds, Preparation, environment_of
@@ -108,3 +109,31 @@ def test_a_vault_that_others_can_read_is_not_copied(source: Path, tmp_path: Path
 
     with pytest.raises(OrchestratorError, match="open to every user"):
         preparation.prepare(release, layout.place("steady", "0"))
+
+
+def test_a_container_gets_its_tokens_in_the_vault_and_a_port_of_this_machine(
+    source: Path, tmp_path: Path
+) -> None:
+    """It sees no file of this machine but its own folders."""
+    layout = Layout(tmp_path / "data")
+    place = layout.place("steady", "0")
+    layout.releases("steady").mkdir(parents=True)
+    spec = MeshAgent(path="agent", driver="container", network="klp-mesh")
+    preparation = Preparation("steady", spec, source, LINK, {})
+    release = layout.releases("steady") / make_release(source, layout.releases("steady"))
+    workplace = preparation.prepare(release, place)
+    vault = json.loads((place.folder / "secrets" / "vault.json").read_text())
+    port = place.port.read_text()
+    words = command_of(spec, place)
+
+    assert vault == {
+        "key": "value",
+        "agent_token": place.token.read_text(),
+        "orchestrator_token": LINK.token,
+    }
+    assert "AGENT_TOKEN_FILE" not in workplace.environment
+    assert "AGENT_ORCHESTRATOR_TOKEN_FILE" not in workplace.environment
+    assert workplace.environment["AGENT_ORCHESTRATOR__ADDRESS"] == f"http://127.0.0.1:{port}"
+    assert words[words.index("--port") + 1] == port
+    assert words[words.index("--network") + 1] == "klp-mesh"
+    assert not preparation.refresh_vault(place, workplace)
