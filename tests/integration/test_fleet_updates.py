@@ -66,6 +66,25 @@ def test_a_bad_release_that_is_tried_first_replaces_nothing(tmp_path: Path) -> N
         assert not (mesh.data / "agents" / "steady" / "trial").exists()
 
 
+def test_an_agent_that_could_not_be_started_is_started_by_an_update(tmp_path: Path) -> None:
+    """Whoever has mended what was wrong should not have to stop the other agents."""
+    folder = write_agent(tmp_path / "steady")
+    (folder / "secrets").mkdir()
+    vault = folder / "secrets" / "vault.json"
+    vault.write_text("{}")
+    vault.chmod(0o644)
+    with running_mesh(tmp_path, "agents: {steady: {path: steady}}\n") as mesh:
+        wait_until(lambda: bool(mesh.told("replica_waiting")))
+        write_agent(folder, "second")
+        vault.chmod(0o600)
+        done = mesh.request("POST", "/v1/fleet/steady/update")
+        mesh.wait_ready()
+
+        assert "open to every user" in mesh.told("replica_waiting")[0]["reason"]
+        assert done.status == 200, done.body
+        assert mesh.call("word") == "second"
+
+
 def test_a_bad_release_that_was_not_tried_is_taken_back(tmp_path: Path) -> None:
     """Even where only the real start shows it, the agent is back with the release before."""
     folder = write_agent(tmp_path / "steady")

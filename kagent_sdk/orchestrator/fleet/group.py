@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,7 @@ class AgentGroup:
         self._job: asyncio.Task[None] | None = None
         self._snapshots: asyncio.Task[None] | None = None
         self._trial: Replica | None = None
+        self._is_begun = False
         self._grace_s = DEFAULT_GRACE_S + STOP_MARGIN_S
 
     def begin(self, *, is_moved: bool) -> None:
@@ -202,14 +204,19 @@ class AgentGroup:
             operation.state, operation.reason = "failed", "the orchestrator stops"
             raise
         except (KagentError, OSError) as exc:
-            operation.state, operation.reason = "failed", str(exc)
-            values = {"reason": operation.reason}
-            self._tell(News(f"{operation.kind}_failed", self.name, None, values))
+            self._fail(operation, str(exc))
+        except Exception as exc:  # noqa: BLE001 - a bug of ours must not keep the agent busy for ever
+            traceback.print_exc()
+            self._fail(operation, f"internal error: {type(exc).__name__}")
         else:
             operation.state = "done"
             if operation.kind != "start":
                 values = dict(operation.result)
                 self._tell(News(f"{operation.kind}_done", self.name, None, values))
+
+    def _fail(self, operation: Operation, reason: str) -> None:
+        operation.state, operation.reason = "failed", reason
+        self._tell(News(f"{operation.kind}_failed", self.name, None, {"reason": reason}))
 
     async def _finish(self, operation: Operation) -> Operation:
         # It goes on when the one who asked for it is gone.
@@ -246,8 +253,13 @@ class AgentGroup:
             elif is_running:
                 self._tell(News("replica_adopted", self.name, one.number, {"pid": one.pid}))
             one.start(self._layout.releases(self.name) / release)
+        self._is_begun = True
 
     async def _update(self, operation: Operation) -> None:
+        if not self._is_begun:
+            # The start has failed: what was wrong may be right now.
+            await self._start(operation, is_moved=False)
+            return
         old = self._record.release
         new = await self._make_release()
         operation.result = {"from": old, "to": new}
@@ -304,6 +316,7 @@ class AgentGroup:
             await self._replace(one, release)
 
     async def _restart(self, operation: Operation) -> None:
+        self._check_begun()
         assert self._record.release is not None
         for one in self.replicas:
             reason = await self._replace(one, self._record.release)
@@ -311,6 +324,7 @@ class AgentGroup:
                 raise OperationFailedError(f"replica {one.number}: {reason}")
 
     async def _scale(self, operation: Operation, count: int) -> None:
+        self._check_begun()
         operation.result = {"replicas": count}
         gone, self.replicas = self.replicas[count:], self.replicas[:count]
         assert self._record.release is not None
@@ -326,6 +340,10 @@ class AgentGroup:
         except asyncio.CancelledError:
             self.replicas += gone  # to be stopped with the others
             raise
+
+    def _check_begun(self) -> None:
+        if not self._is_begun:
+            raise OperationFailedError(f"{self.name} has no release that works: update it first")
 
     async def _end_strays(self, before: dict[str, ProcessRecord], count: int) -> None:
         """End what an orchestrator before this one has left and nobody asks for any more."""

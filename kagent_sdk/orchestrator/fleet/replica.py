@@ -7,6 +7,7 @@ import json
 import random
 import signal
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -217,6 +218,9 @@ class Replica:
                 reason, was_stable = await self._run_once(release)
             except (OSError, KagentError) as exc:
                 reason, was_stable = str(exc), False
+            except Exception as exc:  # noqa: BLE001 - a bug of ours is no reason to give a replica up
+                traceback.print_exc()
+                reason, was_stable = f"internal error: {type(exc).__name__}", False
             self._history = self._history.after_crash(was_stable=was_stable)
             self.facts.restarts = self._history.total
             unstable = self._history.unstable
