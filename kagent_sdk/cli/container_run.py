@@ -55,11 +55,13 @@ class Wishes:
         image: its name; None: ``NAME:VERSION``.
         engine: ``podman`` or ``docker``; None: the first that is there.
         network: of the engine; None: none at all, unless the agent may connect anywhere.
+        name: of the container; None: the agent's.
     """
 
     image: str | None = None
     engine: str | None = None
     network: str | None = None
+    name: str | None = None
 
 
 def run_container(launch: Launch, wishes: Wishes) -> NoReturn:
@@ -82,7 +84,7 @@ def run_container(launch: Launch, wishes: Wishes) -> NoReturn:
     engine = cast("Engine", find_engine(wishes.engine, RUNNERS))
     _check_image(engine, deployment.image, launch.path)
     surroundings = Surroundings(
-        name=deployment.name,
+        name=wishes.name or deployment.name,
         mounts=find_mounts(folder, config, deployment),
         networks=() if network is None else (network,),
         seccomp=str(_write_profile(profile_text(deployment))),

@@ -37,6 +37,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "init": Entry("init", "Make a working agent in a new folder."),
         "run": Entry("run", "Run the agent in a folder."),
         "dev": Entry("dev", "Run it, and reload it when a file changes."),
+        "up": Entry("up", "Run agents and their orchestrator."),
+        "orchestrator": Entry("orchestrator", "Run an orchestrator alone."),
         "config": Entry("config", "Check config.yaml, or print its JSON Schema."),
         "sandbox": Entry("sandbox", "Run any program confined, or print a policy."),
     },

@@ -115,7 +115,7 @@ def _apply_file(
 ) -> Path | None:
     root = Source(0, 0, 0, label, section)
     try:
-        text = _read(path)
+        text = read_text(path)
     except FileNotFoundError:
         if reason or path.is_symlink():
             draft.report(root, (), f"does not exist, but {reason or 'it is a broken link'}")
@@ -130,8 +130,8 @@ def _apply_file(
     return path
 
 
-def _read(path: Path) -> str:
-    """Return the file's text.
+def read_text(path: Path) -> str:
+    """Return the text of a file, if it has at most `MAX_FILE_BYTES`.
 
     Raises:
         OSError: it cannot be read.

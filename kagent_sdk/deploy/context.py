@@ -14,38 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kagent_sdk.config.leftovers import ANYWHERE, AT_THE_TOP, COMPILED, ENVIRONMENT_MARK
 from kagent_sdk.errors import DeployError
 from kagent_sdk.host.confinement import find_secluded
 
 if TYPE_CHECKING:
     from kagent_sdk.config.models import AgentConfig
 
-ANYWHERE = frozenset(
-    {
-        ".DS_Store",
-        ".env",
-        ".git",
-        ".hg",
-        ".hypothesis",
-        ".ipynb_checkpoints",
-        ".mypy_cache",
-        ".nox",
-        ".pytest_cache",
-        ".ruff_cache",
-        ".svn",
-        ".tox",
-        ".venv",
-        "__pycache__",
-    }
-)
-"""Histories, caches and virtual environments, in whatever folder they lie."""
-
-AT_THE_TOP = frozenset({"logs", "runtime", "secrets", "venv"})
-
-ENVIRONMENT_MARK = "pyvenv.cfg"
-"""What every virtual environment has, whatever its name (PEP 405)."""
-
-COMPILED = (".pyc", ".pyo")
 IGNORE_FILE = ".dockerignore"
 OTHER_IGNORE_FILE = ".containerignore"
 DOCKERFILES = ("Dockerfile", "Containerfile")

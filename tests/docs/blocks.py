@@ -5,7 +5,7 @@ What a block means is said by its info string, ``LANGUAGE [file=NAME]``:
 =============== ===================================================================
 ``python``      run as a script of its own; with ``file=`` only written
 ``console``     ``$ `` begins a command of the page's shell, the rest is its output
-``yaml``        a config.yaml, validated
+``yaml``        a config.yaml, or with ``file=`` a mesh.yaml, validated
 ``json``        parsed
 ``text``        a drawing or a listing; nothing is run
 =============== ===================================================================

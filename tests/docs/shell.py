@@ -1,6 +1,6 @@
 """The shell that a page's commands are typed into: bash, in a folder of the page's own.
 
-Agents that a page starts in the background (a command that ends with ``&``) listen on a free port.
+Agents and meshes that a page starts in the background (a command that ends with ``&``) listen on a free port.
 The page says ``localhost:8080`` as a reader would; that is exchanged for the real address in
 commands, and back in their output.
 """
@@ -32,6 +32,8 @@ POLL_S = 0.02
 
 _JOB_NOTICE = re.compile(r"^bash: line \d+: +\d+ Killed .*\n", re.MULTILINE)
 """What bash says, at some later command, of an agent that a page has killed."""
+
+_MESH = re.compile(r"kos-agent up\b")
 
 _WRITTEN_ADDRESS = re.compile(r"\b(?:localhost|127\.0\.0\.1):8080\b")
 
@@ -89,12 +91,15 @@ class PageShell:
         if is_background:
             self._backgrounds += 1
             log = self._logs / f"{self._backgrounds}.log"
-            command = f"{command.rstrip()[:-1]} >'{log}' 2>&1 &"
+            port = " --port 0" if _MESH.match(command) else ""
+            command = f"{command.rstrip()[:-1]}{port} >'{log}' 2>&1 &"
         if self._address:
             command = _WRITTEN_ADDRESS.sub(self._address, command)
         self._type(command)
         self._status, output = self._read_answer(deadline_s)
-        if is_background:
+        if is_background and _MESH.match(command):
+            self._wait_mesh()
+        elif is_background:
             self._wait_ready()
         if self._address:
             output = output.replace(self._address, "127.0.0.1:8080")
@@ -148,6 +153,20 @@ class PageShell:
                     raise PageError(f"the shell ended; so far:\n{output.decode()}")
                 output += chunk
         return int(found[1]), output[: found.start()].decode()
+
+    def _wait_mesh(self) -> None:
+        """Wait until all replicas are ready, and take the orchestrator's address for that of the page."""
+        give_up_at = time.monotonic() + READY_DEADLINE_S
+        while time.monotonic() < give_up_at:
+            with suppress(OSError, ValueError):
+                document = json.loads((self._folder / ".kos-mesh" / "orchestrator.json").read_bytes())
+                with urllib.request.urlopen(f"{document['url']}/v1/fleet", timeout=5) as answer:
+                    agents = json.load(answer)["agents"]
+                if agents and all(one["ready"] == len(one["replicas"]) > 0 for one in agents):
+                    self._address = document["url"].partition("://")[2]
+                    return
+            time.sleep(POLL_S)
+        raise PageError(f"the mesh is not ready after {READY_DEADLINE_S:.0f} s\n{self.log_text}")
 
     def _wait_ready(self) -> None:
         give_up_at = time.monotonic() + READY_DEADLINE_S

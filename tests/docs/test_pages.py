@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kagent_sdk.config import load_config
+from kagent_sdk.config.mesh import MESH_FILE, read_mesh
 from tests.docs.blocks import Block, PageError, matches, read_blocks, read_commands
 from tests.docs.shell import PageShell
 
@@ -101,7 +102,10 @@ def run_console(block: Block, shell: PageShell) -> None:
 
 
 def validate_config(block: Block, folder: Path) -> None:
-    """Hold a YAML block against config.yaml's models, as the host reads it."""
+    """Hold a YAML block against the models of config.yaml, or of mesh.yaml where it is that file."""
+    if block.file is not None and Path(block.file).name == MESH_FILE:
+        read_mesh(folder / block.file)
+        return
     directory = folder.with_name(f"{folder.name}-config-{block.line}")
     directory.mkdir()
     (directory / "config.yaml").write_text(block.text)

@@ -31,6 +31,7 @@ from kagent_sdk.cli.launch import MAX_PORT, MAX_WORKERS, Launch, start
 @click.option("--image", metavar="IMAGE", help="container: another image than NAME:VERSION.")
 @click.option("--engine", type=click.Choice(["podman", "docker"]), help="container: with which.")
 @click.option("--network", metavar="NAME", help="container: a network of the engine.")
+@click.option("--name", metavar="NAME", help="container: its name, if not the agent's.")
 def command(
     directory: Path,
     host: str | None,

@@ -1,0 +1,416 @@
+"""One agent of the fleet: its releases, its replicas, and what is done with all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from kagent_sdk.errors import KagentError
+from kagent_sdk.orchestrator.fleet.decisions import State, pick_release, pick_replicas
+from kagent_sdk.orchestrator.fleet.layout import TRIAL, Layout
+from kagent_sdk.orchestrator.fleet.news import News, Tell, tell_nobody
+from kagent_sdk.orchestrator.fleet.ownership import make_folder, read_secret
+from kagent_sdk.orchestrator.fleet.process import HostProcess, Identity
+from kagent_sdk.orchestrator.fleet.record import AgentRecord, ProcessRecord
+from kagent_sdk.orchestrator.fleet.releases import make_release, prune_releases, release_in
+from kagent_sdk.orchestrator.fleet.replica import Replica, end, find_running
+from kagent_sdk.orchestrator.fleet.workplace import LinkGrounds
+
+if TYPE_CHECKING:
+    from kagent_sdk.orchestrator.fleet.client import ReplicaClient
+    from kagent_sdk.orchestrator.fleet.workplace import Preparation
+
+TRIAL_NUMBER = -1
+STOP_MARGIN_S = 5.0
+"""Beside the agent's own ``shutdown.grace_s``."""
+
+DEFAULT_GRACE_S = 25.0
+SNAPSHOT_TIMEOUT_S = 300.0
+
+Save = Callable[[], Awaitable[None]]
+
+
+class GroupBusyError(KagentError):
+    """Something else is being done with the agent."""
+
+
+class OperationFailedError(KagentError):
+    """What was asked for did not work; the agent is as it was, or as the message says."""
+
+
+@dataclass(slots=True)
+class Operation:
+    """Something that is done with all replicas of an agent, one thing at a time.
+
+    Attributes:
+        kind: start, update, restart or scale.
+        state: running, done or failed.
+        reason: why it failed.
+        result: what came of it, JSON-compatible.
+    """
+
+    kind: str
+    state: str = "running"
+    reason: str = ""
+    began_at: float = field(default_factory=time.time)
+    result: dict[str, Any] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {
+            "kind": self.kind,
+            "state": self.state,
+            "reason": self.reason or None,
+            "began_at": self.began_at,
+            **self.result,
+        }
+
+
+class AgentGroup:
+    """Keeps the replicas of one agent.
+
+    Args:
+        preparation: makes their folders.
+        layout: of the mesh.
+        client: asks them.
+        record: what is written down of the agent; changed in place.
+        save: writes it down.
+        tell: told of what happens.
+    """
+
+    def __init__(
+        self,
+        preparation: Preparation,
+        layout: Layout,
+        client: ReplicaClient,
+        *,
+        record: AgentRecord,
+        save: Save,
+        tell: Tell,
+    ) -> None:
+        self.name = preparation.name
+        self.replicas: list[Replica] = []
+        self.operation: Operation | None = None
+        self._preparation = preparation
+        self._layout = layout
+        self._client = client
+        self._record = record
+        self._save = save
+        self._tell = tell
+        self._job: asyncio.Task[None] | None = None
+        self._snapshots: asyncio.Task[None] | None = None
+        self._trial: Replica | None = None
+        self._is_begun = False
+        self._grace_s = DEFAULT_GRACE_S + STOP_MARGIN_S
+
+    def begin(self, *, is_moved: bool) -> None:
+        """Bring the agent up: its release, what runs already, what has to be started.
+
+        Args:
+            is_moved: what runs already looks for its orchestrator where that is no more.
+        """
+        self._operate("start", lambda it: self._start(it, is_moved=is_moved))
+        every_s = self._preparation.spec.snapshot_every_s
+        if every_s is not None:
+            self._snapshots = asyncio.create_task(self._snapshot_for_ever(every_s))
+
+    async def update(self) -> Operation:
+        """Make a release of the author's folder, and replace one replica after the other.
+
+        Raises:
+            GroupBusyError: something else is being done.
+        """
+        return await self._finish(self._operate("update", self._update))
+
+    async def restart(self) -> Operation:
+        """Start one replica after the other again.
+
+        Raises:
+            GroupBusyError: something else is being done.
+        """
+        return await self._finish(self._operate("restart", self._restart))
+
+    async def scale(self, replicas: int) -> Operation:
+        """Run as many replicas; those that go keep their folders.
+
+        Raises:
+            GroupBusyError: something else is being done.
+        """
+        return await self._finish(self._operate("scale", lambda it: self._scale(it, replicas)))
+
+    async def snapshot(self) -> list[dict[str, Any]]:
+        """Let every replica that runs make a snapshot; return what came of each."""
+        running = [one for one in self.replicas if one.facts.address is not None]
+        made = await asyncio.gather(*(one.snapshot(SNAPSHOT_TIMEOUT_S) for one in running))
+        found: list[dict[str, Any]] = []
+        for one, (name, reason) in zip(running, made, strict=True):
+            values: dict[str, Any] = {"snapshot": name} if name else {"reason": reason}
+            event = "snapshot_made" if name else "snapshot_failed"
+            self._tell(News(event, self.name, one.number, values))
+            found.append({"replica": one.number, "snapshot": name, "reason": reason or None})
+        return found
+
+    async def stop(self, within_s: float) -> None:
+        """End everything that runs of the agent."""
+        await self._drop_jobs()
+        every = [*self.replicas, *([] if self._trial is None else [self._trial])]
+        await asyncio.gather(*(replica.stop(within_s) for replica in every))
+
+    async def release(self) -> None:
+        """Watch the agent no more, and let it run."""
+        await self._drop_jobs()
+        for replica in self.replicas:
+            await replica.release()
+
+    def hurry(self, *, by_force: bool) -> None:
+        """Let those that are stopping stop sooner, or kill them."""
+        for replica in self.replicas:
+            replica.hurry(by_force=by_force)
+
+    def document(self) -> dict[str, Any]:
+        """Return what is known of the agent, as JSON."""
+        spec = self._preparation.spec
+        return {
+            "agent": self.name,
+            "driver": spec.driver,
+            "path": str(self._preparation.source),
+            "release": self._record.release,
+            "previous": self._record.previous,
+            "ready": sum(one.facts.state is State.READY for one in self.replicas),
+            "replicas": [one.document() for one in self.replicas],
+            "operation": None if self.operation is None else self.operation.document(),
+        }
+
+    def _operate(
+        self, kind: str, action: Callable[[Operation], Coroutine[Any, Any, None]]
+    ) -> Operation:
+        if self.operation is not None and self.operation.state == "running":
+            raise GroupBusyError(f"{self.name}: {self.operation.kind} is going on; try again later")
+        operation = self.operation = Operation(kind)
+        self._job = asyncio.create_task(self._carry_out(operation, action))
+        return operation
+
+    async def _carry_out(
+        self, operation: Operation, action: Callable[[Operation], Coroutine[Any, Any, None]]
+    ) -> None:
+        try:
+            await action(operation)
+        except asyncio.CancelledError:
+            operation.state, operation.reason = "failed", "the orchestrator stops"
+            raise
+        except (KagentError, OSError) as exc:
+            self._fail(operation, str(exc))
+        except Exception as exc:  # noqa: BLE001 - a bug of ours must not keep the agent busy for ever
+            traceback.print_exc()
+            self._fail(operation, f"internal error: {type(exc).__name__}")
+        else:
+            operation.state = "done"
+            if operation.kind != "start":
+                values = dict(operation.result)
+                self._tell(News(f"{operation.kind}_done", self.name, None, values))
+
+    def _fail(self, operation: Operation, reason: str) -> None:
+        operation.state, operation.reason = "failed", reason
+        self._tell(News(f"{operation.kind}_failed", self.name, None, {"reason": reason}))
+
+    async def _finish(self, operation: Operation) -> Operation:
+        # It goes on when the one who asked for it is gone.
+        if self._job is not None:
+            await asyncio.wait([self._job])
+        return operation
+
+    async def _drop_jobs(self) -> None:
+        jobs = [job for job in (self._job, self._snapshots) if job is not None]
+        self._job = self._snapshots = None
+        for job in jobs:
+            job.cancel()
+        if jobs:
+            await asyncio.wait(jobs)
+
+    async def _start(self, operation: Operation, *, is_moved: bool) -> None:
+        record, spec = self._record, self._preparation.spec
+        made = await self._make_release()
+        recorded = None if record.release is None else (record.asked, record.replicas)
+        count = pick_replicas(spec.replicas, recorded)
+        self.replicas = [self._make_replica(number) for number in range(count)]
+        before = dict(record.processes)
+        await self._end_strays(before, count)
+        running = [await one.adopt(_identity(before, one.number)) for one in self.replicas]
+        release = pick_release(made, record.release, any_running=any(running))
+        if release != made:
+            self._tell(News("release_differs", self.name, None, {"running": release}))
+        await self._set_release(release)
+        record.asked, record.replicas = spec.replicas, count
+        await self._save()
+        for one, is_running in zip(self.replicas, running, strict=True):
+            if is_running and (is_moved or await asyncio.to_thread(self._is_other, one, release)):
+                await one.stop(self._grace_s)
+            elif is_running:
+                self._tell(News("replica_adopted", self.name, one.number, {"pid": one.pid}))
+            one.start(self._layout.releases(self.name) / release)
+        self._is_begun = True
+
+    async def _update(self, operation: Operation) -> None:
+        if not self._is_begun:
+            # The start has failed: what was wrong may be right now.
+            await self._start(operation, is_moved=False)
+            return
+        old = self._record.release
+        new = await self._make_release()
+        operation.result = {"from": old, "to": new}
+        if new == old:
+            operation.result["unchanged"] = True
+            return
+        path = self._layout.releases(self.name) / new
+        place = self._layout.place(self.name, TRIAL)
+        await asyncio.to_thread(self._preparation.check, path, place)
+        self._tell(News("update_started", self.name, None, dict(operation.result)))
+        if self._preparation.spec.trial and self._preparation.spec.driver == "process":
+            await self._try(new)
+        done: list[Replica] = []
+        for one in self.replicas:
+            done.append(one)
+            reason = await self._replace(one, new)
+            if reason is not None:
+                await self._go_back(done, old)
+                raise OperationFailedError(
+                    f"replica {one.number} of the new release: {reason}; went back to {old}"
+                )
+        await self._set_release(new)
+
+    async def _try(self, release: str) -> None:
+        """Run a release once, alone and without the link, so that a bad one replaces nothing."""
+        place = self._layout.place(self.name, TRIAL)
+        alone = replace(self._preparation, link=LinkGrounds(None, None))
+        trial = self._trial = Replica(
+            TRIAL_NUMBER, place, alone, self._client, remember=self._remember, tell=tell_nobody
+        )
+        try:
+            await asyncio.to_thread(shutil.rmtree, place.folder, ignore_errors=True)
+            trial.start(self._layout.releases(self.name) / release)
+            reason = await trial.wait_ready(self._preparation.spec.start_timeout_s)
+        finally:
+            await trial.stop(self._grace_s)
+            self._trial = None
+        await asyncio.to_thread(shutil.rmtree, place.folder, ignore_errors=True)
+        if reason is not None:
+            raise OperationFailedError(
+                f"the new release did not come up when it was tried: {reason}; nothing was replaced"
+            )
+
+    async def _replace(self, one: Replica, release: str) -> str | None:
+        """Stop a replica and start it with another release; return why that is not ready."""
+        await one.stop(self._grace_s)
+        one.start(self._layout.releases(self.name) / release)
+        return await one.wait_ready(self._preparation.spec.start_timeout_s)
+
+    async def _go_back(self, replicas: list[Replica], release: str | None) -> None:
+        if release is None:
+            return
+        for one in replicas:
+            await self._replace(one, release)
+
+    async def _restart(self, operation: Operation) -> None:
+        self._check_begun()
+        assert self._record.release is not None
+        for one in self.replicas:
+            reason = await self._replace(one, self._record.release)
+            if reason is not None:
+                raise OperationFailedError(f"replica {one.number}: {reason}")
+
+    async def _scale(self, operation: Operation, count: int) -> None:
+        self._check_begun()
+        operation.result = {"replicas": count}
+        gone, self.replicas = self.replicas[count:], self.replicas[:count]
+        assert self._record.release is not None
+        release = self._layout.releases(self.name) / self._record.release
+        for number in range(len(self.replicas), count):
+            one = self._make_replica(number)
+            self.replicas.append(one)
+            one.start(release)
+        self._record.replicas = count
+        await self._save()
+        try:
+            await asyncio.gather(*(one.stop(self._grace_s) for one in gone))
+        except asyncio.CancelledError:
+            self.replicas += gone  # to be stopped with the others
+            raise
+
+    def _check_begun(self) -> None:
+        if not self._is_begun:
+            raise OperationFailedError(f"{self.name} has no release that works: update it first")
+
+    async def _end_strays(self, before: dict[str, ProcessRecord], count: int) -> None:
+        """End what an orchestrator before this one has left and nobody asks for any more."""
+        labels = {label for label in before if not _is_number_below(label, count)}
+        for label in (*sorted(labels - {str(TRIAL_NUMBER)}), TRIAL):
+            place = self._layout.place(self.name, label)
+            known = before.get(str(TRIAL_NUMBER) if label == TRIAL else label)
+            identity = None if known is None else known.identity
+            found = await asyncio.to_thread(find_running, place, identity)
+            if found is not None:
+                await end(HostProcess(found, None, adopted=True), self._grace_s)
+        for label in labels:
+            self._record.processes.pop(label, None)
+
+    async def _make_release(self) -> str:
+        releases = self._layout.releases(self.name)
+        await asyncio.to_thread(make_folder, releases, self._layout.data)
+        return await asyncio.to_thread(make_release, self._preparation.source, releases)
+
+    async def _set_release(self, release: str) -> None:
+        record, releases = self._record, self._layout.releases(self.name)
+        if record.release != release:
+            record.previous, record.release = record.release, release
+        place = self._layout.place(self.name, "0")
+        workplace = await asyncio.to_thread(self._preparation.check, releases / release, place)
+        self._grace_s = workplace.config.shutdown.grace_s + STOP_MARGIN_S
+        needed = {release, record.previous or release}
+        await asyncio.to_thread(prune_releases, releases, needed)
+        await self._save()
+
+    def _is_other(self, one: Replica, release: str) -> bool:
+        """Tell whether what runs is not what should run; it blocks.
+
+        Another release is there when an orchestrator was killed in an update.
+        """
+        is_old = release_in(one.place.folder) != release
+        return is_old or read_secret(one.place.link_token) != self._preparation.link.token
+
+    def _make_replica(self, number: int) -> Replica:
+        return Replica(
+            number,
+            self._layout.place(self.name, str(number)),
+            self._preparation,
+            self._client,
+            remember=self._remember,
+            tell=self._tell,
+        )
+
+    async def _remember(self, number: int, identity: Identity | None) -> None:
+        if identity is None:
+            self._record.processes.pop(str(number), None)
+        else:
+            self._record.processes[str(number)] = ProcessRecord(
+                pid=identity.pid, started=identity.started, boot=identity.boot
+            )
+        await self._save()
+
+    async def _snapshot_for_ever(self, every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            await self.snapshot()
+
+
+def _identity(before: dict[str, ProcessRecord], number: int) -> Identity | None:
+    found = before.get(str(number))
+    return None if found is None else found.identity
+
+
+def _is_number_below(label: str, count: int) -> bool:
+    return label.isdigit() and int(label) < count

@@ -1,0 +1,41 @@
+"""What happens in the fleet, told to whoever watches: a log, a person at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One thing that happened.
+
+    Attributes:
+        event: a stable snake_case name, such as ``replica_ready``.
+        agent: of which agent; empty: of the fleet as a whole.
+        replica: of which replica; None: of the agent as a whole.
+        values: more, JSON-compatible.
+    """
+
+    event: str
+    agent: str
+    replica: int | None
+    values: dict[str, Any]
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        found: dict[str, Any] = {"event": self.event}
+        if self.agent:
+            found["agent"] = self.agent
+        if self.replica is not None:
+            found["replica"] = self.replica
+        return found | self.values
+
+
+Tell = Callable[[News], None]
+"""Called on the loop; must return at once and not raise."""
+
+
+def tell_nobody(_news: News) -> None:
+    """Take note of nothing."""

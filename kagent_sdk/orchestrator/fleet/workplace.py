@@ -1,0 +1,267 @@
+"""What a replica finds when it starts: its folder, its secrets, its environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kagent_sdk.config import read_config
+from kagent_sdk.errors import ConfigError, OrchestratorError
+from kagent_sdk.host.secret_file import read_secret_file
+from kagent_sdk.host.users import becomes_agent
+from kagent_sdk.host.vault import TOKEN_KEY
+from kagent_sdk.orchestrator.fleet.ownership import (
+    keep_token,
+    make_folder,
+    read_secret,
+    write_secret,
+)
+from kagent_sdk.orchestrator.fleet.releases import kept_names, lay_out
+from kagent_sdk.sandbox.policy import AGENT_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kagent_sdk.config.mesh import MeshAgent
+    from kagent_sdk.config.models import AgentConfig
+    from kagent_sdk.orchestrator.fleet.layout import Place
+
+NOT_INHERITED = ("AGENT_CONFIG", "AGENT_TOKEN_FILE", "AGENT_ORCHESTRATOR", "AGENT_HTTP__")
+"""Beginnings of variables that belong to another agent, or to this orchestrator."""
+
+MAX_VAULT_BYTES = 1024 * 1024
+LOOPBACK = "127.0.0.1"
+CONTAINER_PORT = 8080
+
+
+@dataclass(frozen=True, slots=True)
+class LinkGrounds:
+    """What agents need to find their orchestrator.
+
+    Attributes:
+        url: of it, or of NATS; None: there is no link.
+        token: to show; None: there is none.
+    """
+
+    url: str | None
+    token: str | None
+
+    def __repr__(self) -> str:
+        return f"LinkGrounds(url={self.url!r})"
+
+
+def environment_of(
+    name: str,
+    spec: MeshAgent,
+    place: Place,
+    link: LinkGrounds,
+    environ: Mapping[str, str],
+    *,
+    has_own_destination: bool = False,
+) -> dict[str, str]:
+    """Return the environment of a replica's host; pure.
+
+    What overrides keys of config.yaml in the orchestrator's own environment holds for its agents as it
+    would for ``kos-agent run``; what the mesh says goes over that.
+
+    Args:
+        name: of the agent.
+        spec: of the mesh.
+        place: of the replica.
+        link: where the orchestrator is.
+        environ: the orchestrator's own.
+        has_own_destination: its configuration says where snapshots go.
+    """
+    found = inherited(environ) | {
+        "AGENT_LOGS__TEE": "none",  # the log has it all; what comes before the log goes to a file
+        **spec.variables(),
+        "AGENT_NAME": name,
+        "AGENT_HTTP__HOST": LOOPBACK,
+        "AGENT_HTTP__PORT": "0",
+        "AGENT_HTTP__AUTH": "token",
+        "AGENT_HTTP__TLS": "null",  # on loopback, where the orchestrator shows no certificate
+        "AGENT_TOKEN_FILE": str(place.token),
+        "AGENT_ORCHESTRATOR__URL": link.url or "null",
+        "AGENT_ORCHESTRATOR__DELIVERY": spec.delivery,
+    }
+    if spec.driver == "container":
+        found = _contained(found)
+    elif link.token is not None:
+        found["AGENT_ORCHESTRATOR_TOKEN_FILE"] = str(place.link_token)
+    if spec.labels:
+        found["AGENT_ORCHESTRATOR__LABELS"] = json.dumps(dict(spec.labels))
+    if not has_own_destination and spec.driver == "process":
+        found["AGENT_SNAPSHOTS__DESTINATION"] = str(place.snapshots)
+    return found
+
+
+def _contained(environment: dict[str, str]) -> dict[str, str]:
+    """Return the environment of an agent in a container: files of this machine are not in it; pure."""
+    found = {key: value for key, value in environment.items() if key != "AGENT_TOKEN_FILE"}
+    return found | {
+        "AGENT_HTTP__HOST": "0.0.0.0",  # noqa: S104 - of the container; this machine shows it on loopback
+        "AGENT_HTTP__PORT": str(CONTAINER_PORT),
+    }
+
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what of the orchestrator's own environment its agents get; pure."""
+    return {key: value for key, value in environ.items() if not key.startswith(NOT_INHERITED)}
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """A folder that is ready for a start.
+
+    Attributes:
+        config: what the agent will read in it.
+        environment: of the host.
+        owner: whom the host becomes; None: it stays who the orchestrator is.
+    """
+
+    config: AgentConfig
+    environment: Mapping[str, str]
+    owner: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """Makes working folders of one agent. Its methods block: use them in a thread.
+
+    Attributes:
+        name: of the agent.
+        spec: of the mesh.
+        source: the author's folder; the vault is copied from there at each start.
+        link: where the orchestrator is.
+        environ: the orchestrator's own environment.
+    """
+
+    name: str
+    spec: MeshAgent
+    source: Path
+    link: LinkGrounds
+    environ: Mapping[str, str]
+
+    def check(self, release: Path, place: Place) -> Workplace:
+        """Read what an agent of this release would be.
+
+        Raises:
+            OrchestratorError: its configuration is wrong.
+        """
+        environment = environment_of(self.name, self.spec, place, self.link, self.environ)
+        try:
+            plain = {k: v for k, v in environment.items() if k != "AGENT_SNAPSHOTS__DESTINATION"}
+            config = read_config(release, environ=plain).config
+            if "destination" in config.snapshots.model_fields_set:
+                environment = plain
+            else:
+                config = read_config(release, environ=environment).config
+        except ConfigError as exc:
+            lines = str(exc).replace("\n", "; ")
+            raise OrchestratorError(f"{self.name}: {lines}") from exc
+        is_other = becomes_agent(config) or (self.spec.driver == "container" and os.geteuid() == 0)
+        owner = AGENT_ID if is_other else None
+        return Workplace(config, environment, owner)
+
+    def prepare(self, release: Path, place: Place) -> Workplace:
+        """Make a replica's folder one of this release, with its keys and the author's secrets.
+
+        Nothing may run in it.
+
+        Raises:
+            OrchestratorError: it cannot be made.
+        """
+        workplace = self.check(release, place)
+        owner = workplace.owner
+        try:
+            for folder in (place.folder.parent, place.keys, place.out.parent, place.snapshots):
+                make_folder(folder, place.top, passable=owner is not None)
+            if owner is not None:
+                shutil.chown(place.snapshots, owner, owner)
+            token = keep_token(place.token, owner)
+            if self.link.token is not None:
+                write_secret(place.link_token, self.link.token.encode(), owner)
+        except OSError as exc:
+            raise OrchestratorError(
+                f"cannot write {exc.filename or place.keys}: {exc.strerror or exc}"
+            ) from exc
+        lay_out(release, place.folder, kept_names(workplace.config))
+        self._bring_vault(place, workplace)
+        if self.spec.driver == "container":
+            return self._contain(place, workplace, token)
+        return workplace
+
+    def refresh_vault(self, place: Place, workplace: Workplace) -> bool:
+        """Copy the author's vault if it has changed, for the running host to see; tell whether it had.
+
+        Raises:
+            OrchestratorError: it cannot be copied.
+        """
+        return self._bring_vault(place, workplace)
+
+    def _contain(self, place: Place, workplace: Workplace, token: str) -> Workplace:
+        """Give a container a port of this machine, at which the orchestrator reaches it."""
+        try:
+            port = free_port()
+            write_secret(place.port, str(port).encode(), None)
+        except OSError as exc:
+            raise OrchestratorError(f"cannot write {place.port}: {exc.strerror or exc}") from exc
+        address = {"AGENT_ORCHESTRATOR__ADDRESS": f"http://{LOOPBACK}:{port}"}
+        return replace(workplace, environment={**workplace.environment, **address})
+
+    def _vault_for(self, content: bytes | None, place: Place, config: AgentConfig) -> bytes | None:
+        """Return what a replica's vault holds: a container sees no file of a token, so they are in it."""
+        if self.spec.driver == "process":
+            return content
+        try:
+            vault = {} if content is None else json.loads(content)
+        except ValueError:
+            return content  # the agent itself says best what is wrong with it
+        if not isinstance(vault, dict):
+            return content
+        vault[TOKEN_KEY] = read_secret(place.token)
+        if self.link.token is not None:
+            vault[config.orchestrator.token] = self.link.token
+        return json.dumps(vault).encode()
+
+    def _bring_vault(self, place: Place, workplace: Workplace) -> bool:
+        name = Path(workplace.config.secrets.file)
+        source, target = self.source / name, place.folder / name
+        if name.is_absolute() or ".." in name.parts:
+            return False  # it is where it is, whoever reads it
+        # A copy, and no link: the host refuses a vault that leads out of its folder, and root's agents
+        # are another user, who could not read the author's.
+        try:
+            content = read_secret_file(source, f"{self.name}: {name}", MAX_VAULT_BYTES)
+            content = self._vault_for(content, place, workplace.config)
+            if content is None:
+                target.unlink(missing_ok=True)
+                return False
+            if target.is_file() and target.read_bytes() == content:
+                return False
+            make_folder(target.parent, place.folder, passable=workplace.owner is not None)
+            write_secret(target, content, workplace.owner)
+        except ConfigError as exc:
+            raise OrchestratorError(str(exc)) from exc
+        except OSError as exc:
+            raise OrchestratorError(
+                f"{self.name}: cannot copy {name}: {exc.strerror or exc}"
+            ) from exc
+        return True
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody has at this moment.
+
+    Raises:
+        OSError: there is none.
+    """
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+    return port
