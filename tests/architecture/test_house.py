@@ -112,4 +112,8 @@ def test_the_command_line_answers_without_importing_an_agent_s_parts() -> None:
 
 def test_a_link_loads_its_client_when_it_sends() -> None:
     """The client of aiohttp takes 100 ms: they are spent in a thread, after the agent is ready."""
-    assert imported_by("kagent_sdk.link.http") <= {"pydantic"}
+    assert imported_by("kagent_sdk.link.http") <= {
+        "pydantic",
+        "kagent_sdk.link",
+        "kagent_sdk.protocol.link",
+    }

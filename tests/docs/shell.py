@@ -159,7 +159,9 @@ class PageShell:
         give_up_at = time.monotonic() + READY_DEADLINE_S
         while time.monotonic() < give_up_at:
             with suppress(OSError, ValueError):
-                document = json.loads((self._folder / ".kos-mesh" / "orchestrator.json").read_bytes())
+                document = json.loads(
+                    (self._folder / ".kos-mesh" / "orchestrator.json").read_bytes()
+                )
                 with urllib.request.urlopen(f"{document['url']}/v1/fleet", timeout=5) as answer:
                     agents = json.load(answer)["agents"]
                 if agents and all(one["ready"] == len(one["replicas"]) > 0 for one in agents):
