@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
-from kagent_sdk.link.nats import bodies, names
+from kagent_sdk.link.nats import bodies, jobs, names
 from kagent_sdk.link.nats.blobs import BlobMissingError
 from kagent_sdk.link.nats.record_store import RecordRaceError, RecordStore
 from kagent_sdk.link.nats.records import TaskRecord, end_document
@@ -106,13 +107,13 @@ class NatsCaller:
 
     async def wait(self, agent: str, task: str, wait_s: float | None = None) -> TaskRecord | None:
         """Return the record of a task when the task has ended, or as it is when the time is over."""
-        try:
-            async with asyncio.timeout(wait_s):
-                async for _ in self.events(agent, task, with_items=False):
-                    pass
-        except TimeoutError:
-            pass
+        with suppress(TimeoutError):
+            await jobs.finish(self._end_of(agent, task), wait_s)
         return await self.find(agent, task)
+
+    async def _end_of(self, agent: str, task: str) -> None:
+        async for _ in self.events(agent, task, with_items=False):
+            pass
 
     async def document(self, record: TaskRecord) -> dict[str, Any]:
         """Return a task as its agent answers it, whether it has ended or not.
@@ -188,11 +189,9 @@ class NatsCaller:
                         yield event
                 if record is not None and record.has_ended:
                     return
-                try:
+                with suppress(TimeoutError):
                     async with asyncio.timeout(self._bus.limits.look_s):
                         await look.wait()
-                except TimeoutError:
-                    pass
         finally:
             self._bus.unlisten(look.set)
             if not self._bus.client.is_closed:

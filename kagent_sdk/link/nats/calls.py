@@ -7,7 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
-from kagent_sdk.link.nats import bodies
+from kagent_sdk.link.nats import bodies, jobs
 from kagent_sdk.link.nats.caller import NatsCaller, Submission
 from kagent_sdk.link.nats.connection import FAILURES
 from kagent_sdk.link.nats.record_store import RecordError
@@ -27,6 +27,7 @@ CANCEL_S = 2.0
 RETRY_S = 0.5
 NOBODY_S = 5.0
 """How long a capability that nobody offers is waited for: agents and servers are restarted."""
+
 
 class NatsCalls:
     """Makes calls over whatever connection there is at the time.
@@ -52,8 +53,7 @@ class NatsCalls:
             )
         attempt = _Call(call, on_item, self._connected)
         try:
-            async with asyncio.timeout(call.timeout_s):
-                document = await attempt.run()
+            document = await jobs.finish(attempt.run(), call.timeout_s)
         except TimeoutError:
             await attempt.cancel()
             raise CallFailedError(
@@ -139,11 +139,13 @@ class _Call:
         if self._record is None:
             return
         try:
-            async with asyncio.timeout(CANCEL_S):
-                caller = await self._connected()
-                await caller.cancel(self._record.agent, self._record.task)
+            await jobs.finish(self._tell(self._record), CANCEL_S)
         except (*FAILURES, RecordError):
             pass
+
+    async def _tell(self, record: TaskRecord) -> None:
+        caller = await self._connected()
+        await caller.cancel(record.agent, record.task)
 
 
 def _output(document: dict[str, Any]) -> bytes:

@@ -174,7 +174,7 @@ def describe(error: BaseException) -> str:
     """Say what went wrong, without addresses, tokens and paths."""
     if isinstance(error, LinkError):
         return str(error)
-    if isinstance(error, nats.errors.AuthorizationError):
+    if isinstance(error, nats.errors.AuthorizationError) or _is_refusal(error):
         return "NATS refuses the token"
     if isinstance(error, ssl.SSLError):
         return "the connection is not secure: the certificate is not trusted, or TLS failed"
@@ -186,6 +186,11 @@ def describe(error: BaseException) -> str:
     if isinstance(description, str):
         return f"NATS: {description}"[:200]
     return f"NATS: {type(error).__name__}"
+
+
+def _is_refusal(error: BaseException) -> bool:
+    # While it connects, the client passes on what the server says, as it is.
+    return isinstance(error, nats.errors.Error) and "authorization violation" in str(error).lower()
 
 
 def _tls_context(files: LinkTlsFiles | None) -> ssl.SSLContext:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kagent_sdk.errors import LinkError, StorageError
-from kagent_sdk.link.nats import names, streams
+from kagent_sdk.link.nats import jobs, names, streams
 from kagent_sdk.link.nats.caller import NatsCaller
 from kagent_sdk.link.nats.calls import NatsCalls
 from kagent_sdk.link.nats.connection import FAILURES, Access, Bus, describe
@@ -52,6 +52,7 @@ class NatsLink:
         self._changed = asyncio.Event()
         self._calls = NatsCalls(self._connected)
         self._is_draining = False
+        self._is_closed = False
 
     @property
     def status(self) -> LinkStatus:
@@ -59,15 +60,20 @@ class NatsLink:
         return self._status
 
     async def run(self) -> None:
-        """Be connected, take tasks and report, until cancelled; never fails."""
+        """Be connected, take tasks and report, until cancelled or closed; never fails."""
+        await jobs.finish(self._run())
+
+    async def _run(self) -> None:
         failures = 0
-        while True:
+        while not self._is_closed:
             session = _Session(self._settings, self._host, self._limits, self._status)
             self._session = session
             session.bus.listen(self._note)
             try:
                 await session.run(self._on_up, is_draining=self._is_draining)
             except (*FAILURES, LinkError) as exc:
+                if self._is_closed:
+                    return
                 self._status.last_error = describe(exc)
                 self._host.log("warning", "link_down", error=self._status.last_error)
             failures = 0 if session.was_up else failures + 1
@@ -86,16 +92,15 @@ class NatsLink:
 
     async def close(self, within_s: float) -> None:
         """Report what is left, leave the registry and let go of the connection."""
+        self._is_closed = True
         session = self._session
         if session is not None:
             try:
-                async with asyncio.timeout(within_s):
-                    await session.say_goodbye()
+                await jobs.finish(session.say_goodbye(), within_s)
             except (*FAILURES, StorageError) as exc:
                 self._host.log("debug", "link_goodbye_failed", error=describe(exc))
             with suppress(*FAILURES):
-                async with asyncio.timeout(GOODBYE_S):
-                    await session.end()
+                await jobs.finish(session.end(), GOODBYE_S)
         self._status.state, self._status.since = "gone", time.time()
         self._changed.set()
 
@@ -179,6 +184,8 @@ class _Session:
         self._reporter = Reporter(self.bus, host, self._holdings, status)
         self._registry = Registry(self.bus)
         self._is_changed = asyncio.Event()
+        self._registering = asyncio.Lock()
+        self._is_leaving = False
 
     async def run(self, on_up: Callable[[], None], *, is_draining: bool) -> None:
         """Connect and work until the connection has ended for good.
@@ -193,7 +200,7 @@ class _Session:
         if is_draining:
             await self._pullers.stop()
         await self._holdings.listen(self._host.registration().agent)
-        jobs = [
+        parts = [
             asyncio.create_task(job, name=name)
             for name, job in (
                 ("link registry", self._stay_registered()),
@@ -203,14 +210,12 @@ class _Session:
             )
         ]
         try:
-            done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for job in done:
                 await job
         finally:
+            await jobs.end(parts)
             await self._pullers.stop()
-            for job in jobs:
-                job.cancel()
-            await asyncio.gather(*jobs, return_exceptions=True)
         raise LinkError(self.bus.last_error or "the NATS server has closed the connection")
 
     async def drain(self) -> None:
@@ -229,7 +234,9 @@ class _Session:
         await self._pullers.stop()
         while await self._reporter.flush():
             pass
-        await self._registry.remove(self._host.registration())
+        async with self._registering:
+            self._is_leaving = True
+            await self._registry.remove(self._host.registration())
 
     async def end(self) -> None:
         """Let go of the connection."""
@@ -250,13 +257,16 @@ class _Session:
             self._host.changed.clear()
             if self.bus.is_up:
                 try:
-                    await self._register()
+                    async with self._registering:
+                        await self._register()
                 except FAILURES as exc:
                     self._status.last_error = describe(exc)
                     self._host.log("debug", "link_heartbeat_failed", error=describe(exc))
             await self._wait_for_change(every_s * random.uniform(0.8, 1.0))  # noqa: S311 - jitter
 
     async def _register(self) -> None:
+        if self._is_leaving:
+            return
         registration = self._host.registration()
         await self._holdings.look()
         await self._registry.put(registration)
@@ -272,6 +282,4 @@ class _Session:
         try:
             await asyncio.wait(waits, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+            await jobs.end(waits)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nats.js.errors import APIError
 
-from kagent_sdk.link.nats import names, streams
+from kagent_sdk.link.nats import jobs, names, streams
 from kagent_sdk.link.nats.connection import FAILURES, describe
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Puller:
             await asyncio.wait({fetching})
         finally:
             self._fetching = None
-            fetching.cancel()
+            await jobs.end({fetching})
         if fetching.cancelled():
             return None
         try:
@@ -117,7 +117,7 @@ class Pullers:
                 del wanted[name]
             else:
                 del self._jobs[name]
-                await _end(job)
+                await jobs.end({job})
         for name, capability in wanted.items():
             puller = Puller(self._bus, self._host, self._taker, self._holdings, self._turn)
             job = asyncio.create_task(puller.run(capability), name=f"pull {name}")
@@ -133,7 +133,3 @@ class Pullers:
         self._is_over = True
         await self.fit(())
 
-
-async def _end(job: asyncio.Task[None]) -> None:
-    job.cancel()
-    await asyncio.gather(job, return_exceptions=True)

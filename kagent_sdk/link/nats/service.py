@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from nats.micro import add_service
 from nats.micro.service import EndpointConfig, ServiceConfig
 
-from kagent_sdk.link.nats import names
+from kagent_sdk.link.nats import jobs, names
 from kagent_sdk.link.port import CallFailedError, OutgoingCall
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ class AgentService:
 
     async def close(self) -> None:
         """Be listed no more; calls that are waited for are given up."""
-        for job in self._answering:
-            job.cancel()
-        await asyncio.gather(*self._answering, return_exceptions=True)
+        await jobs.end(tuple(self._answering))
         await self._stop()
 
     async def _stop(self) -> None:
