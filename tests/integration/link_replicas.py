@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from kagent_sdk.link.nats.caller import NatsCaller, Submission
 from kagent_sdk.link.nats.limits import NatsLimits
@@ -41,7 +41,7 @@ class Replica:
         self.host = host
         self._job: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Replica:
+    async def __aenter__(self) -> Self:
         self._job = asyncio.create_task(self.link.run())
         await until(lambda: self.link.status.state == "up")
         return self
@@ -60,10 +60,13 @@ class Replica:
             await session.bus.close()
 
 
-async def until(condition: Any, within_s: float = 20) -> None:
-    """Return when a condition holds that no event tells of."""
+async def until(condition: Callable[[], object], within_s: float = 20) -> None:
+    """Return when a condition, or what it returns to be awaited, holds; no event tells of it."""
     async with asyncio.timeout(within_s):
-        while not condition():
+        while True:
+            found = condition()
+            if await found if isinstance(found, Awaitable) else found:
+                return
             await asyncio.sleep(0.01)
 
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -115,12 +114,13 @@ async def test_a_task_that_must_not_run_twice_waits_for_its_agent(server: NatsSe
                 record = await caller.find("wait", "job")
                 return record is not None and record.missed_at is not None
 
-            while not await is_missed():
-                await asyncio.sleep(0.02)
+            async def is_back() -> bool:
+                return not await is_missed()
+
+            await until(is_missed)
             slow.instance = "1" * 16
             async with linked(server, slow, limits=patient):
-                while await is_missed():
-                    await asyncio.sleep(0.02)
+                await until(is_back)
                 slow.finish("job")
                 end = await end_of(caller, "wait", "job")
 
@@ -169,9 +169,12 @@ async def test_a_refused_offer_is_given_back_and_costs_no_attempt(server: NatsSe
     host.refusal = TaskFailure("queue_full", "not now", retryable=True)
     async with linked(server, host), connect_caller(server.url, limits=QUICK) as caller:
         await caller.submit(task("busy", "job"))
-        async with asyncio.timeout(10):
-            while (record := await caller.find("busy", "job")) and record.sequence is None:
-                await asyncio.sleep(0.02)
+
+        async def was_offered() -> bool:
+            record = await caller.find("busy", "job")
+            return record is not None and record.sequence is not None
+
+        await until(was_offered)
         host.refusal = None
         end = await end_of(caller, "busy", "job")
         host.refusal = TaskFailure("invalid_input", "never", retryable=False)
@@ -209,7 +212,7 @@ async def test_large_bodies_go_through_the_object_store(server: NatsServer) -> N
         assert end["output"] == "x" * 2_000_000
 
 
-def test_the_link_is_built_without_connecting(tmp_path: Path) -> None:
+def test_the_link_is_built_without_connecting() -> None:
     """A host makes its link before it has a loop to spare."""
     link = build_link(LinkSettings("nats://127.0.0.1:1"), FakeHost("none"))
 

@@ -83,22 +83,19 @@ async def test_the_registry_knows_who_is_there(server: NatsServer) -> None:
     leaver, victim = FakeHost("agent.one"), FakeHost("agent.one")
     async with connect_caller(server.url, limits=QUICK) as caller:
 
-        async def instances() -> set[str]:
+        async def are_there(*hosts: FakeHost) -> bool:
             agents = await caller.registry.agents()
             assert all(one.token is None and one.agent == "agent.one" for one in agents)
-            return {one.instance for one in agents}
+            return {one.instance for one in agents} == {host.instance for host in hosts}
 
         async with linked(server, leaver, victim) as [leaving, dying]:
-            while await instances() != {leaver.instance, victim.instance}:
-                await asyncio.sleep(0.02)
+            await until(lambda: are_there(leaver, victim))
             await asyncio.sleep(2 * QUICK.registry_ttl_s)  # both are older than the time they have
-            assert await instances() == {leaver.instance, victim.instance}
+            assert await are_there(leaver, victim)
             await leaving.link.close(2)
-            assert await instances() == {victim.instance}
+            assert await are_there(victim)
             await dying.die()
-            async with asyncio.timeout(10):
-                while await instances():
-                    await asyncio.sleep(0.05)
+            await until(are_there)
 
 
 async def test_a_draining_agent_takes_no_more_tasks_and_goes_on_reporting(
@@ -146,9 +143,11 @@ async def test_changed_capabilities_are_taken_up(server: NatsServer) -> None:
     async with linked(server, host), connect_caller(server.url, limits=QUICK) as caller:
         host.capabilities = (capability("echo"), capability("v2.echo"))
         host.changed.set()
-        async with asyncio.timeout(10):
-            while len((await caller.registry.agents())[0].capabilities) != 2:
-                await asyncio.sleep(0.02)
+
+        async def are_known() -> bool:
+            return len((await caller.registry.agents())[0].capabilities) == 2
+
+        await until(are_known)
         await caller.submit(task("reload", "job", capability="v2.echo"))
         end = await end_of(caller, "reload", "job")
 

@@ -54,9 +54,7 @@ class Blobs:
             raise BlobMissingError("the object is gone") from None
         return bytes(body or b"")
 
-    async def pack(
-        self, name: str, body: bytes, inline_bytes: int
-    ) -> tuple[bytes, dict[str, str]]:
+    async def pack(self, name: str, body: bytes, inline_bytes: int) -> tuple[bytes, dict[str, str]]:
         """Return the body of a message and its header, having kept a large body first.
 
         Raises:

@@ -171,7 +171,7 @@ class NatsCaller:
         """
         look = asyncio.Event()
 
-        async def on_message(message: Msg) -> None:
+        async def on_message(_: Msg) -> None:
             look.set()
 
         self._bus.listen(look.set)
@@ -228,7 +228,7 @@ class NatsCaller:
             submission.metadata,
         )
         name = f"input.{names.task_key(record.agent, record.task)}"
-        body, headers = await self._bus.blobs.pack(name, body, self._bus.limits.inline_bytes)
+        body, headers = await self._bus.blobs.pack(name, body, self._bus.inline_bytes)
         headers |= {"Nats-Msg-Id": submission.task, HOPS_HEADER: str(submission.hops)}
         if submission.traceparent:
             headers["traceparent"] = submission.traceparent

@@ -49,7 +49,9 @@ class NatsCalls:
         """
         if call.hops > MAX_HOPS:
             raise CallFailedError(
-                TaskFailure("too_many_hops", f"the call has passed {MAX_HOPS} agents: it is a circle")
+                TaskFailure(
+                    "too_many_hops", f"the call has passed {MAX_HOPS} agents: it is a circle"
+                )
             )
         attempt = _Call(call, on_item, self._connected)
         try:

@@ -87,6 +87,11 @@ class Bus:
         """The name of the server, as it calls itself."""
         return f"nats {self.client._server_info.get('server_name', '')}"[:100]  # noqa: SLF001 - there is no public name of it
 
+    @property
+    def inline_bytes(self) -> int:
+        """Up to how many bytes a body goes into a message, whose headers need room too."""
+        return min(self.limits.inline_bytes, self.client.max_payload // 2)
+
     def listen(self, listener: Callable[[], None]) -> None:
         """Call a function, which must not fail, whenever the connection was lost or is back."""
         self._listeners.append(listener)
@@ -143,11 +148,11 @@ class Bus:
         is_tls = bool(self.client._server_info.get("tls_required"))  # noqa: SLF001 - what the client goes by
         return is_tls or not self.access.is_secure
 
-    def _token(self) -> str | None:
+    def _token(self) -> str:
         # Called when the server has said what it is, and before anything of ours is sent to it.
         if not self._is_secure_enough():
             raise nats.errors.SecureConnRequiredError
-        return self.access.token()
+        return self.access.token() or ""
 
     async def _on_error(self, error: Exception) -> None:
         self.last_error = describe(error)
@@ -173,19 +178,20 @@ class Bus:
 def describe(error: BaseException) -> str:
     """Say what went wrong, without addresses, tokens and paths."""
     if isinstance(error, LinkError):
-        return str(error)
-    if isinstance(error, nats.errors.AuthorizationError) or _is_refusal(error):
-        return "NATS refuses the token"
-    if isinstance(error, ssl.SSLError):
-        return "the connection is not secure: the certificate is not trusted, or TLS failed"
-    if isinstance(error, nats.errors.SecureConnRequiredError):
-        return "the NATS server does not offer TLS"
-    if isinstance(error, OSError) and not isinstance(error, TimeoutError) and error.strerror:
-        return f"no connection: {error.strerror}"[:200]
-    description = getattr(error, "description", None)
-    if isinstance(description, str):
-        return f"NATS: {description}"[:200]
-    return f"NATS: {type(error).__name__}"
+        text = str(error)
+    elif isinstance(error, nats.errors.AuthorizationError) or _is_refusal(error):
+        text = "NATS refuses the token"
+    elif isinstance(error, ssl.SSLError):
+        text = "the connection is not secure: the certificate is not trusted, or TLS failed"
+    elif isinstance(error, nats.errors.SecureConnRequiredError):
+        text = "the NATS server does not offer TLS"
+    elif isinstance(error, OSError) and not isinstance(error, TimeoutError) and error.strerror:
+        text = f"no connection: {error.strerror}"
+    elif isinstance(description := getattr(error, "description", None), str):
+        text = f"NATS: {description}"
+    else:
+        text = f"NATS: {type(error).__name__}"
+    return text[:200]
 
 
 def _is_refusal(error: BaseException) -> bool:
@@ -195,7 +201,7 @@ def _is_refusal(error: BaseException) -> bool:
 
 def _tls_context(files: LinkTlsFiles | None) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=files and files.ca)
+        context = ssl.create_default_context(cafile=files.ca if files else None)
         if files is not None and files.certificate is not None:
             context.load_cert_chain(files.certificate, files.key)
     except (OSError, ValueError) as exc:

@@ -184,4 +184,3 @@ class Holdings:
         self._status.lost += 1
         self._host.log("warning", "link_lease_lost", task_id=held.task)
         self._host.lose(held)
-

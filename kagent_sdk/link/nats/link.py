@@ -52,7 +52,7 @@ class NatsLink:
         self._changed = asyncio.Event()
         self._calls = NatsCalls(self._connected)
         self._is_draining = False
-        self._is_closed = False
+        self._closed = asyncio.Event()
 
     @property
     def status(self) -> LinkStatus:
@@ -65,14 +65,14 @@ class NatsLink:
 
     async def _run(self) -> None:
         failures = 0
-        while not self._is_closed:
+        while not self._closed.is_set():
             session = _Session(self._settings, self._host, self._limits, self._status)
             self._session = session
             session.bus.listen(self._note)
             try:
                 await session.run(self._on_up, is_draining=self._is_draining)
             except (*FAILURES, LinkError) as exc:
-                if self._is_closed:
+                if self._closed.is_set():
                     return
                 self._status.last_error = describe(exc)
                 self._host.log("warning", "link_down", error=self._status.last_error)
@@ -92,7 +92,7 @@ class NatsLink:
 
     async def close(self, within_s: float) -> None:
         """Report what is left, leave the registry and let go of the connection."""
-        self._is_closed = True
+        self._closed.set()
         session = self._session
         if session is not None:
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from nats.js.errors import APIError
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from kagent_sdk.link.port import LinkHost
     from kagent_sdk.protocol.manifest import CapabilityManifest
 
+TAKE_S = 2.0
+"""For a task that is being taken when no more are fetched: a journal needs milliseconds."""
+
 
 class Puller:
     """Fetches the tasks of one capability."""
@@ -36,11 +40,14 @@ class Puller:
         self._holdings = holdings
         self._turn = turn
         self._fetching: asyncio.Task[list[Msg]] | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._is_over = False
 
     async def run(self, capability: CapabilityManifest) -> None:
         """Fetch and take tasks until cancelled; whatever fails is tried again."""
         failures = 0
-        while True:
+        while not self._is_over:
             try:
                 await self._pull(capability)
             except FAILURES as exc:
@@ -52,6 +59,12 @@ class Puller:
             limits = self._bus.limits
             bound_s = min(limits.max_backoff_s, limits.backoff_s * 2 ** min(failures, 10))
             await asyncio.sleep(bound_s * random.random())  # noqa: S311 - jitter
+
+    async def stop(self) -> None:
+        """Fetch no more; a task that was claimed is taken before this returns, if that is quick."""
+        self._is_over = True
+        with suppress(TimeoutError):
+            await jobs.finish(self._idle.wait(), TAKE_S)
 
     def nudge(self) -> None:
         """Ask anew: the server that was asked may not be there any more."""
@@ -66,16 +79,23 @@ class Puller:
         self._holdings.ack_wait_s = min(ack_wait_s, self._holdings.ack_wait_s)
         subscription = await self._bus.js.pull_subscribe_bind(names.CONSUMER, stream)
         try:
-            while True:
+            while not self._is_over:
                 await self._host.wait_for_room()
                 message = await self._fetch(subscription)
                 if message is not None:
-                    # One after the other, so that what comes at once does not find one place.
-                    async with self._turn:
-                        await asyncio.shield(self._taker.take(message, capability))
+                    await self._take(message, capability)
         finally:
             if self._bus.is_up:
                 await subscription.unsubscribe()
+
+    async def _take(self, message: Msg, capability: CapabilityManifest) -> None:
+        # One after the other, so that what comes at once does not find one place.
+        async with self._turn:
+            self._idle.clear()
+            try:
+                await self._taker.take(message, capability)
+            finally:
+                self._idle.set()
 
     async def _fetch(self, subscription: JetStreamContext.PullSubscription) -> Msg | None:
         fetching = asyncio.create_task(subscription.fetch(1, timeout=self._bus.limits.pull_s))
@@ -112,11 +132,12 @@ class Pullers:
     async def fit(self, capabilities: Iterable[CapabilityManifest]) -> None:
         """Fetch the tasks of these capabilities, and of no others."""
         wanted = {} if self._is_over else {one.name: one for one in capabilities}
-        for name, (capability, _, job) in list(self._jobs.items()):
+        for name, (capability, puller, job) in list(self._jobs.items()):
             if wanted.get(name) == capability:
                 del wanted[name]
             else:
                 del self._jobs[name]
+                await puller.stop()
                 await jobs.end({job})
         for name, capability in wanted.items():
             puller = Puller(self._bus, self._host, self._taker, self._holdings, self._turn)
@@ -132,4 +153,3 @@ class Pullers:
         """Take no more tasks."""
         self._is_over = True
         await self.fit(())
-

@@ -110,7 +110,7 @@ class RecordStore:
         state = TaskState(result.get("state", ""))
         if state not in FINAL_STATES:
             raise ValueError(f"a task that is {state} has not ended")
-        if len(document) <= self._bus.limits.inline_bytes:
+        if len(document) <= self._bus.inline_bytes:
             return record.with_changes(state=state, result=result)
         # With the lease in its name, nobody who lost the task writes over it.
         name = f"result.{names.task_key(record.agent, record.task)}.{record.lease or 'none'}"

@@ -104,12 +104,17 @@ def judge(record: TaskRecord | None, delivery: Delivery, rules: Rules, now_s: fl
         return Verdict.CLAIM
     if record.has_ended or record.sequence not in (None, delivery.sequence):
         return Verdict.DROP
-    if record.lease is not None and delivery.count <= record.delivery:
-        return Verdict.IGNORE
-    if record.is_cancelled:
+    if record.is_cancelled and (record.lease is None or delivery.count > record.delivery):
         return Verdict.CANCEL
     if record.lease is None:
         return Verdict.CLAIM
+    if delivery.count <= record.delivery:
+        return Verdict.IGNORE
+    return _judge_missed(record, rules, now_s)
+
+
+def _judge_missed(record: TaskRecord, rules: Rules, now_s: float) -> Verdict:
+    """Say what to do with a task whose agent did not say in time that it works on it."""
     if rules.is_idempotent:
         return Verdict.CLAIM if record.attempt < rules.max_attempts else Verdict.BURY
     is_over = record.missed_at is not None and now_s - record.missed_at >= rules.lost_after_s

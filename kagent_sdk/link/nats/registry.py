@@ -29,7 +29,12 @@ def entry(registration: Registration, max_bytes: int = MAX_ENTRY_BYTES) -> bytes
     body = public.model_dump_json(exclude_none=True).encode()
     if len(body) <= max_bytes:
         return body
-    bare = {"input_schema": {}, "output_schema": {}, "event_schema": None, "description": ""}
+    bare: dict[str, object] = {
+        "input_schema": {},
+        "output_schema": {},
+        "event_schema": None,
+        "description": "",
+    }
     slim = tuple(one.model_copy(update=bare) for one in registration.capabilities)
     return public.model_copy(update={"capabilities": slim}).model_dump_json().encode()
 
@@ -91,9 +96,13 @@ class Registry:
     async def agents(self) -> tuple[Registration, ...]:
         """Return who is there; what is no entry of an agent is left out."""
         watcher = await self._bus.agents.watchall(ignore_deletes=True)
+        timeout_s = self._bus.access.timeout_s
         found: list[Registration] = []
         try:
-            while (one := await watcher.updates(self._bus.access.timeout_s)) is not None:
+            while True:
+                one = await watcher.updates(timeout_s)  # type: ignore[no-untyped-call]
+                if one is None:
+                    break
                 try:
                     found.append(Registration.model_validate_json(one.value or b""))
                 except ValidationError:
@@ -101,7 +110,7 @@ class Registry:
                 if len(found) >= MAX_AGENTS:
                     break
         finally:
-            await watcher.stop()
+            await watcher.stop()  # type: ignore[no-untyped-call]
         return tuple(found)
 
     async def choose(self, capability: str, labels: Mapping[str, str]) -> str | None:

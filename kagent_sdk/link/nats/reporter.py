@@ -89,9 +89,7 @@ class Reporter:
                 self._status.reported += 1
             else:
                 self._status.refused += 1
-                self._host.log(
-                    "warning", "link_report_refused", task_id=report.task, reason=reason
-                )
+                self._host.log("warning", "link_report_refused", task_id=report.task, reason=reason)
             settled.append(report.id)
 
     async def _report(self, report: Report) -> str | None:
@@ -122,7 +120,7 @@ class Reporter:
             return "unknown"
         key = f"{report.lease}:{report.id}"
         body, headers = await self._bus.blobs.pack(
-            f"event.{key}", report.payload, self._bus.limits.inline_bytes
+            f"event.{key}", report.payload, self._bus.inline_bytes
         )
         headers |= {"Nats-Msg-Id": key, ATTEMPT_HEADER: str(record.attempt)}
         subject = names.events_subject(record.agent, record.task)

@@ -24,7 +24,7 @@ class SnapshotShelf:
     async def put(self, archive: Path, name: str) -> None:
         """Keep an archive; it is read in a thread, piece by piece."""
         store = await self._store()
-        with archive.open("rb") as file:  # noqa: ASYNC230 - it opens at once; the reading is in a thread
+        with archive.open("rb") as file:
             await store.put(name, file)
 
     async def get(self, name: str, into: Path, max_bytes: int) -> None:
@@ -38,7 +38,7 @@ class SnapshotShelf:
             size = (await store.get_info(name)).size or 0
             if size > max_bytes:
                 raise BlobMissingError(f"{name} has {size} bytes, over {max_bytes}")
-            with into.open("wb") as file:  # noqa: ASYNC230 - as above
+            with into.open("wb") as file:
                 await store.get(name, file)
         except NotFoundError:
             raise BlobMissingError(f"there is no snapshot {name}") from None

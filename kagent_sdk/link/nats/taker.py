@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 
 MAX_RACES = 5
 LOST = TaskFailure(
-    "agent_lost", "the agents that had the task were lost, and it is not tried again", retryable=True
+    "agent_lost",
+    "the agents that had the task were lost, and it is not tried again",
+    retryable=True,
 )
 CANCELED = TaskFailure("canceled", "canceled by its caller")
 TIMED_OUT = TaskFailure("timeout", "its time was over before an agent took it", retryable=True)
@@ -138,6 +140,9 @@ class Taker:
             return True
         if self._is_ours(task, seen.record):
             return await self._renew(task, seen)
+        return await self._act(task, seen, agent)
+
+    async def _act(self, task: Task, seen: Seen, agent: str) -> bool:
         limits, capability = self._bus.limits, task.capability
         rules = Rules(capability.idempotent, capability.max_attempts, limits.lost_after_s)
         record = seen.record or self._fresh(agent, task)
@@ -151,11 +156,10 @@ class Taker:
             case Verdict.BURY:
                 await self._bury(task.message, capability.name, task.id, "agent_lost")
                 return await self._end(task, record, LOST)
-            case Verdict.DROP:
-                await task.message.ack()
-            case Verdict.IGNORE:
-                pass
-        return True
+            case Verdict.DROP | Verdict.IGNORE as verdict:
+                if verdict is Verdict.DROP:
+                    await task.message.ack()
+                return True
 
     def _is_ours(self, task: Task, record: TaskRecord | None) -> bool:
         if record is None or record.lease is None or record.has_ended:
@@ -268,9 +272,7 @@ class Taker:
         await self._bus.client.publish(task.message.reply, ACK)
         return True
 
-    async def _bury(
-        self, message: Msg, capability: str, task_id: str | None, reason: str
-    ) -> None:
+    async def _bury(self, message: Msg, capability: str, task_id: str | None, reason: str) -> None:
         """Keep a copy of what nobody is given any more."""
         agent = self._host.registration().agent
         found = message.metadata
@@ -287,5 +289,3 @@ class Taker:
 
     async def _tell_others(self, task: str, agent: str) -> None:
         await self._bus.client.publish(names.look_subject(agent), task.encode())
-
-
