@@ -55,7 +55,13 @@ class NatsServer:
                 stderr=log,
             )
         file = ports / f"nats-server_{self._process.pid}.ports"
-        wait_until(lambda: file.exists() and file.read_text().endswith("}"), 20)
+        process = self._process
+
+        def is_up() -> bool:
+            assert process.poll() is None, (self._folder / "nats.log").read_text()
+            return file.exists() and file.read_text().rstrip().endswith("}")
+
+        wait_until(is_up, 20)
         self._port = int(json.loads(file.read_text())["nats"][0].rsplit(":", 1)[1])
 
     def kill(self) -> None:

@@ -189,9 +189,11 @@ def describe(error: BaseException) -> str:
         text = f"no connection: {error.strerror}"
     elif isinstance(description := getattr(error, "description", None), str):
         text = f"NATS: {description}"
+    elif type(error) is nats.errors.Error:  # what the server says, such as a permission that lacks
+        text = f"NATS: {str(error).removeprefix('nats: ')}"
     else:
         text = f"NATS: {type(error).__name__}"
-    return text[:200]
+    return "".join(char if char.isprintable() else " " for char in text[:200])
 
 
 def _is_refusal(error: BaseException) -> bool:
