@@ -15,7 +15,7 @@ from nats.js import JetStreamContext
 from nats.js.kv import KeyValue
 
 from kagent_sdk.errors import LinkError
-from kagent_sdk.link.nats import streams
+from kagent_sdk.link.nats import jobs, streams
 from kagent_sdk.link.nats.blobs import Blobs
 from kagent_sdk.link.nats.limits import NatsLimits
 from kagent_sdk.link.settings import LinkTlsFiles
@@ -25,6 +25,9 @@ FAILURES = (nats.errors.Error, OSError, TimeoutError)
 
 PENDING_BYTES = 8 * 1024 * 1024
 """Held for a server that is away; whoever sends more is told, and tries again later."""
+
+CLOSE_S = 1.0
+"""For sending what is left at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,13 @@ class Bus:
     async def close(self) -> None:
         """End the connection; what is not sent by now is not sent."""
         self._listeners.clear()
-        await self.client.close()
+        try:
+            await jobs.finish(self.client.close(), CLOSE_S)
+        except FAILURES:
+            # It wanted to send what is left, to a server that is gone or takes nothing.
+            transport = self.client._transport  # noqa: SLF001 - or it would stay open
+            if transport is not None:
+                transport.close()
 
     def _is_secure_enough(self) -> bool:
         is_tls = bool(self.client._server_info.get("tls_required"))  # noqa: SLF001 - what the client goes by

@@ -240,8 +240,9 @@ class _Session:
 
     async def end(self) -> None:
         """Let go of the connection."""
-        if self.service is not None and self.bus.is_up:
-            await self.service.close()
+        if self.service is not None:
+            with suppress(*FAILURES):
+                await self.service.close()
         if not self.bus.client.is_closed:
             await self.bus.close()
 

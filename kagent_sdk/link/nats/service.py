@@ -67,7 +67,7 @@ class AgentService:
 
     async def _stop(self) -> None:
         service, self._service = self._service, None
-        if service is not None and not self._bus.client.is_closed:
+        if service is not None and self._bus.is_up:
             await service.stop()
 
     def _handler(self, agent: str, capability: CapabilityManifest):  # type: ignore[no-untyped-def]  # noqa: ANN202 - as the library names it
