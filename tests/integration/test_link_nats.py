@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from nats.js.api import ConsumerInfo, SequenceInfo
 
-from kagent_sdk.link.nats import build_link
+from kagent_sdk.link.nats import build_link, streams
 from kagent_sdk.link.nats.client import connect_caller
+from kagent_sdk.link.nats.sweeper import Sweeper
 from kagent_sdk.link.port import CallFailedError
 from kagent_sdk.link.settings import LinkSettings
 from kagent_sdk.protocol.tasks import TaskFailure
@@ -210,6 +212,38 @@ async def test_large_bodies_go_through_the_object_store(server: NatsServer) -> N
         end = await end_of(caller, "big", "job")
 
         assert end["output"] == "x" * 2_000_000
+
+
+async def test_messages_that_the_server_forgot_to_remove_are_removed(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is killed may leave some, which are never delivered and would fill the stream."""
+    async with connect_caller(server.url, limits=QUICK) as caller:
+        js = caller._bus.js
+        stream, _ = await streams.open_queue(js, "sweep", "echo", QUICK)
+        await caller.submit(task("sweep", "ended"))
+        await caller.submit(task("sweep", "not-ended"))
+        record = await caller.find("sweep", "ended")
+        assert record is not None
+        ended = record.with_changes(sequence=1, result={"state": "completed"})
+        await caller._bus.tasks.put("sweep.ended", ended.model_dump_json().encode())
+        real = await js.consumer_info(stream, "agents")
+        # What such a server says; it cannot be brought to it at will.
+        real.num_pending, real.num_ack_pending = 0, 1
+        real.delivered = SequenceInfo(consumer_seq=2, stream_seq=2)
+
+        async def forgetful(*_: object) -> ConsumerInfo:
+            return real
+
+        sweeper = Sweeper(caller._bus, FakeHost("sweep"))
+        untouched = await sweeper.sweep("unknown")
+        monkeypatch.setattr(js, "consumer_info", forgetful)
+        removed = [await sweeper.sweep("echo"), await sweeper.sweep("echo")]
+        message = await js.get_msg(stream, seq=2)
+
+        assert untouched == 0
+        assert removed == [1, 0]
+        assert (message.headers or {})["Nats-Msg-Id"] == "not-ended"
 
 
 def test_the_link_is_built_without_connecting() -> None:

@@ -107,7 +107,7 @@ class NatsCaller:
 
     async def wait(self, agent: str, task: str, wait_s: float | None = None) -> TaskRecord | None:
         """Return the record of a task when the task has ended, or as it is when the time is over."""
-        with suppress(TimeoutError):
+        with suppress(jobs.OverdueError):
             await jobs.finish(self._end_of(agent, task), wait_s)
         return await self.find(agent, task)
 

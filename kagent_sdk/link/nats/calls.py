@@ -56,7 +56,7 @@ class NatsCalls:
         attempt = _Call(call, on_item, self._connected)
         try:
             document = await jobs.finish(attempt.run(), call.timeout_s)
-        except TimeoutError:
+        except jobs.OverdueError:
             await attempt.cancel()
             raise CallFailedError(
                 TaskFailure("timeout", "the call was not answered in its time", retryable=True)

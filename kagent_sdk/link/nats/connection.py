@@ -151,7 +151,7 @@ class Bus:
             # It wanted to send what is left, to a server that is gone or takes nothing.
             transport = self.client._transport  # noqa: SLF001 - or it would stay open
             if transport is not None:
-                transport.close()
+                transport.close()  # type: ignore[no-untyped-call]
 
     def _is_secure_enough(self) -> bool:
         is_tls = bool(self.client._server_info.get("tls_required"))  # noqa: SLF001 - what the client goes by

@@ -16,6 +16,10 @@ T = TypeVar("T")
 AGAIN_S = 0.1
 
 
+class OverdueError(TimeoutError):
+    """The time that `finish` was given is over; not one that the work itself has missed."""
+
+
 async def end(jobs: Collection[asyncio.Task[Any]]) -> None:
     """Cancel jobs and return when they have ended; what they fail with is dropped."""
     running = {job for job in jobs if not job.done()}
@@ -32,13 +36,13 @@ async def finish(work: Coroutine[Any, Any, T], within_s: float | None = None) ->
     """Return what a coroutine returns; it has ended when this does, in whatever way.
 
     Raises:
-        TimeoutError: the time is over.
+        OverdueError: the time is over.
     """
     job = asyncio.create_task(work)
     try:
         done, _ = await asyncio.wait({job}, timeout=within_s)
         if not done:
-            raise TimeoutError
+            raise OverdueError
         return job.result()
     finally:
         await end({job})

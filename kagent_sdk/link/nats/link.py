@@ -19,6 +19,7 @@ from kagent_sdk.link.nats.pullers import Pullers
 from kagent_sdk.link.nats.registry import Registry
 from kagent_sdk.link.nats.reporter import Reporter
 from kagent_sdk.link.nats.service import AgentService
+from kagent_sdk.link.nats.sweeper import Sweeper
 from kagent_sdk.link.nats.taker import Taker
 from kagent_sdk.link.port import LinkStatus
 
@@ -183,6 +184,7 @@ class _Session:
         self._pullers = Pullers(self.bus, host, taker, self._holdings)
         self._reporter = Reporter(self.bus, host, self._holdings, status)
         self._registry = Registry(self.bus)
+        self._sweeper = Sweeper(self.bus, host)
         self._is_changed = asyncio.Event()
         self._registering = asyncio.Lock()
         self._is_leaving = False
@@ -196,6 +198,7 @@ class _Session:
         await self.bus.open()
         self.was_up = True
         on_up()
+        self._sweeper.ask()
         self.bus.listen(self._on_bus)
         if is_draining:
             await self._pullers.stop()
@@ -206,6 +209,7 @@ class _Session:
                 ("link registry", self._stay_registered()),
                 ("link keeper", self._holdings.keep()),
                 ("link reporter", self._reporter.run()),
+                ("link sweeper", self._sweeper.run()),
                 ("link connection", self.bus.closed.wait()),
             )
         ]
@@ -249,6 +253,7 @@ class _Session:
     def _on_bus(self) -> None:
         self._is_changed.set()
         self._pullers.nudge()
+        self._sweeper.ask()
 
     async def _stay_registered(self) -> None:
         ttl_s = await streams.bucket_ttl_s(self.bus.agents)

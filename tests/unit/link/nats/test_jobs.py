@@ -31,7 +31,7 @@ async def test_a_job_that_misses_a_cancellation_is_cancelled_again() -> None:
 
 async def test_a_time_is_kept_by_work_that_misses_its_cancellation() -> None:
     """A call must not last longer than its caller has time."""
-    with pytest.raises(TimeoutError):
+    with pytest.raises(jobs.OverdueError):
         await jobs.finish(deaf(1), 0.01)
 
 
