@@ -227,7 +227,7 @@ async def test_messages_that_the_server_forgot_to_remove_are_removed(
         assert record is not None
         ended = record.with_changes(sequence=1, result={"state": "completed"})
         await caller._bus.tasks.put("sweep.ended", ended.model_dump_json().encode())
-        real = await js.consumer_info(stream, "agents")
+        real: ConsumerInfo = await js.consumer_info(stream, "agents")
         # What such a server says; it cannot be brought to it at will.
         real.num_pending, real.num_ack_pending = 0, 1
         real.delivered = SequenceInfo(consumer_seq=2, stream_seq=2)

@@ -275,8 +275,9 @@ class _Session:
             return
         registration = self._host.registration()
         await self._holdings.look()
-        await self._registry.put(registration)
+        # First the streams: who reads the registry may send at once.
         await self._pullers.fit(registration.capabilities)
+        await self._registry.put(registration)
         if self.service is not None:
             await self.service.announce(registration)
         self._status.last_contact_at = time.time()

@@ -130,7 +130,7 @@ class Pullers:
         self._is_over = False
 
     async def fit(self, capabilities: Iterable[CapabilityManifest]) -> None:
-        """Fetch the tasks of these capabilities, and of no others."""
+        """Fetch the tasks of these capabilities, and of no others; their streams are there then."""
         wanted = {} if self._is_over else {one.name: one for one in capabilities}
         for name, (capability, puller, job) in list(self._jobs.items()):
             if wanted.get(name) == capability:
@@ -140,9 +140,18 @@ class Pullers:
                 await puller.stop()
                 await jobs.end({job})
         for name, capability in wanted.items():
+            await self._prepare(name)
             puller = Puller(self._bus, self._host, self._taker, self._holdings, self._turn)
             job = asyncio.create_task(puller.run(capability), name=f"pull {name}")
             self._jobs[name] = (capability, puller, job)
+
+    async def _prepare(self, capability: str) -> None:
+        agent = self._host.registration().agent
+        try:
+            await streams.open_queue(self._bus.js, agent, capability, self._bus.limits)
+        except FAILURES as exc:  # the puller tries it again and again
+            error = describe(exc)
+            self._host.log("warning", "link_stream_failed", capability=capability, error=error)
 
     def nudge(self) -> None:
         """Ask for tasks anew."""
