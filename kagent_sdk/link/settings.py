@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class LinkTlsFiles:
+class LinkTls:
     """Files of TLS, all in PEM form; the paths are absolute.
 
     Attributes:
@@ -28,15 +30,17 @@ class LinkSettings:
     Attributes:
         url: checked by `kagent_sdk.config.orchestrator`; without a slash at the end.
         delivery: who asks whom for tasks.
-        timeout_s: for one request to the orchestrator.
         heartbeat_s: how often to say that the agent is alive, at the least.
-        max_body_bytes: of an offer that is fetched.
+        timeout_s: for one request to the orchestrator.
         tls: None for the system's authorities and no certificate.
+        max_body_bytes: of an offer that is fetched, and of what a call to another agent returns.
+        random: returns a number from 0 to 1.
     """
 
     url: str
     delivery: Literal["push", "pull"] = "push"
-    timeout_s: float = 15.0
     heartbeat_s: float = 5.0
+    timeout_s: float = 15.0
+    tls: LinkTls | None = None
     max_body_bytes: int = 16 * 1024 * 1024
-    tls: LinkTlsFiles | None = None
+    random: Callable[[], float] = field(default=random.random, repr=False)

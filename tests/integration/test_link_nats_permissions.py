@@ -12,7 +12,7 @@ import trustme
 from kagent_sdk.link.nats import streams
 from kagent_sdk.link.nats.client import connect_caller
 from kagent_sdk.link.nats.link import NatsLink
-from kagent_sdk.link.settings import LinkSettings, LinkTlsFiles
+from kagent_sdk.link.settings import LinkSettings, LinkTls
 from tests.docs.blocks import read_blocks
 from tests.integration.link_hosts import FakeHost, capability
 from tests.integration.link_replicas import QUICK, end_of, task, until
@@ -21,13 +21,13 @@ from tests.integration.nats_server import NatsServer
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "nats.md"
 
 
-def identity(authority: trustme.CA, folder: Path, name: str) -> LinkTlsFiles:
+def identity(authority: trustme.CA, folder: Path, name: str) -> LinkTls:
     """Issue a certificate to a client; return its files."""
     issued = authority.issue_cert(name)
     certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
     certificate.write_bytes(issued.cert_chain_pems[0].bytes())
     key.write_bytes(issued.private_key_pem.bytes())
-    return LinkTlsFiles(folder / "ca.pem", certificate, key)
+    return LinkTls(folder / "ca.pem", certificate, key)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from kagent_sdk.errors import LinkError
 from kagent_sdk.link.nats.caller import NatsCaller
 from kagent_sdk.link.nats.connection import FAILURES, Access, Bus, describe
 from kagent_sdk.link.nats.limits import NatsLimits
-from kagent_sdk.link.settings import LinkTlsFiles
+from kagent_sdk.link.settings import LinkTls
 
 
 @asynccontextmanager
@@ -18,7 +18,7 @@ async def connect_caller(
     url: str,
     *,
     token: str | None = None,
-    tls: LinkTlsFiles | None = None,
+    tls: LinkTls | None = None,
     timeout_s: float = 10.0,
     limits: NatsLimits | None = None,
 ) -> AsyncIterator[NatsCaller]:

@@ -18,7 +18,7 @@ from kagent_sdk.errors import LinkError
 from kagent_sdk.link.nats import jobs, streams
 from kagent_sdk.link.nats.blobs import Blobs
 from kagent_sdk.link.nats.limits import NatsLimits
-from kagent_sdk.link.settings import LinkTlsFiles
+from kagent_sdk.link.settings import LinkTls
 
 FAILURES = (nats.errors.Error, OSError, TimeoutError)
 """What the client raises when the server is away, or does not do what it is asked for."""
@@ -48,7 +48,7 @@ class Access:
     inbox: str
     timeout_s: float
     token: Callable[[], str | None] = field(repr=False)
-    tls: LinkTlsFiles | None = None
+    tls: LinkTls | None = None
 
     @property
     def is_secure(self) -> bool:
@@ -210,7 +210,7 @@ def _is_refusal(error: BaseException) -> bool:
     return isinstance(error, nats.errors.Error) and "authorization violation" in str(error).lower()
 
 
-def _tls_context(files: LinkTlsFiles | None) -> ssl.SSLContext:
+def _tls_context(files: LinkTls | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=files.ca if files else None)
         if files is not None and files.certificate is not None:

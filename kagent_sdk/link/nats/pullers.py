@@ -141,6 +141,8 @@ class Pullers:
                 await jobs.end({job})
         for name, capability in wanted.items():
             await self._prepare(name)
+            if self._is_over:
+                return
             puller = Puller(self._bus, self._host, self._taker, self._holdings, self._turn)
             job = asyncio.create_task(puller.run(capability), name=f"pull {name}")
             self._jobs[name] = (capability, puller, job)
