@@ -18,6 +18,9 @@ from kagent_sdk.protocol.headers import format_time
 from kagent_sdk.protocol.link import LinkPart, Word
 from kagent_sdk.protocol.tasks import TaskFailure, TaskState
 
+ACK_PATTERN = r"^\$JS\.ACK\.[^\s*>]+$"
+"""Nothing else is published to for a record's sake: others may have written it."""
+
 MAX_ATTEMPTS_BOUND = 1_000_000
 
 
@@ -47,7 +50,7 @@ class TaskRecord(LinkPart):
     attempt: int = Field(0, ge=0, le=MAX_ATTEMPTS_BOUND)
     sequence: int | None = None
     delivery: int = 0
-    ack: Annotated[str, Field(max_length=1000)] | None = None
+    ack: Annotated[str, Field(pattern=ACK_PATTERN, max_length=1000)] | None = None
     missed_at: float | None = None
     is_cancelled: bool = False
     trace_id: str | None = None

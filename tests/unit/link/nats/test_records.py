@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from pydantic import ValidationError
 
 from kagent_sdk.link.nats.records import (
     Delivery,
@@ -24,7 +25,12 @@ ONCE = Rules(is_idempotent=False, max_attempts=3, lost_after_s=60)
 OFTEN = Rules(is_idempotent=True, max_attempts=3, lost_after_s=60)
 NEW = TaskRecord(task="t", agent="a", capability="c", created_at=5)
 HELD = NEW.with_changes(
-    state=TaskState.WORKING, lease="l" * 16, attempt=1, sequence=7, delivery=1, ack="$JS.ACK"
+    state=TaskState.WORKING,
+    lease="l" * 16,
+    attempt=1,
+    sequence=7,
+    delivery=1,
+    ack="$JS.ACK.stream.agents.1.7.9",
 )
 ENDED = HELD.with_changes(state=TaskState.COMPLETED, result={"output": 1})
 
@@ -70,6 +76,15 @@ def test_a_record_survives_being_written_and_read() -> None:
 
     assert TaskRecord.model_validate_json(text) == HELD
     assert "missed_at" not in text
+
+
+@pytest.mark.parametrize("ack", ["kagent.tasks.a.c", "$JS.API.STREAM.DELETE.x", "$JS.ACK.a b"])
+def test_a_record_cannot_make_an_agent_publish_elsewhere(ack: str) -> None:
+    """Who may write records must not get the rights of the agents that read them."""
+    forged = HELD.with_changes(ack=ack).model_dump_json()
+
+    with pytest.raises(ValidationError):
+        TaskRecord.model_validate_json(forged)
 
 
 def test_an_end_that_the_link_gives_looks_like_an_agent_s() -> None:
