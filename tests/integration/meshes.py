@@ -2,7 +2,7 @@
 
 ::
 
-    with running_orchestrator(tmp_path / "mesh") as orchestrator:
+    with running(prepare_orchestrator(tmp_path / "mesh")) as orchestrator:
         with running_agent(copy_ledger(tmp_path), env=link_environment(orchestrator.url)):
             task = orchestrator.call("count", {...})
 """
@@ -19,9 +19,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import psutil
 
@@ -34,8 +34,26 @@ HEARTBEAT_S = 0.4
 START_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 60.0
 
-Wrap = Callable[[Sequence[str]], list[str]]
-"""Puts a command line into another place, such as a network namespace."""
+T = TypeVar("T")
+
+
+class Place(Protocol):
+    """Where an orchestrator runs and is asked; see `tests.integration.netns`."""
+
+    def run(self, action: Callable[[], T]) -> T:
+        """Do something there."""
+        ...
+
+
+class Here:
+    """Where the tests run."""
+
+    def run(self, action: Callable[[], T]) -> T:
+        """Do it."""
+        return action()
+
+
+HERE = Here()
 
 
 def link_environment(
@@ -57,13 +75,16 @@ class RunningOrchestrator:
     Attributes:
         directory: the folder that holds ``.kos-mesh``.
         log_file: everything that it wrote to stdout and stderr, over all its starts.
+        place: where it runs.
+        token: what the tests show.
         url: base URL; empty until `wait_ready`.
     """
 
     directory: Path
     arguments: tuple[str, ...]
     log_file: Path
-    wrap: Wrap
+    place: Place = HERE
+    token: str | None = field(default=None, repr=False)
     process: subprocess.Popen[bytes] | None = None
     url: str = ""
 
@@ -79,13 +100,15 @@ class RunningOrchestrator:
         environment = agent_environment(None, os.environ.get(MARKER_NAME, "mesh"))
         command = [sys.executable, "-m", "kagent_sdk", "orchestrator", *self.arguments]
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.wrap(command),
-                cwd=self.directory,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+            self.process = self.place.run(
+                lambda: subprocess.Popen(
+                    command,
+                    cwd=self.directory,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
             )
 
     def find_port(self) -> int | None:
@@ -142,12 +165,9 @@ class RunningOrchestrator:
             request.add_header("Content-Type", "application/json")
         if prefer:
             request.add_header("Prefer", prefer)
-        try:
-            with urllib.request.urlopen(request, timeout=timeout_s) as response:
-                return Answer(response.status, dict(response.headers), response.read())
-        except urllib.error.HTTPError as exc:
-            with exc:
-                return Answer(exc.code, dict(exc.headers), exc.read())
+        if self.token is not None:
+            request.add_header("Authorization", f"Bearer {self.token}")
+        return self.place.run(lambda: _exchange(request, timeout_s))
 
     def status(self) -> dict[str, Any]:
         """Return the ``/status`` document."""
@@ -192,27 +212,29 @@ class RunningOrchestrator:
 
 
 def prepare_orchestrator(
-    directory: Path, *arguments: str, wrap: Wrap = list, lease_s: float = LEASE_S
+    directory: Path,
+    *arguments: str,
+    lease_s: float = LEASE_S,
+    place: Place = HERE,
+    token: str | None = None,
 ) -> RunningOrchestrator:
     """Return an orchestrator that is not started yet.
 
     Args:
         directory: made if it is not there.
         arguments: more of the command line.
-        wrap: where it shall run.
         lease_s: how long an agent may be silent.
+        place: where it shall run.
+        token: what the tests show to it.
     """
-    options = ("--lease", str(lease_s), "--heartbeat", str(HEARTBEAT_S))
+    options = ("--lease", str(lease_s), "--heartbeat", str(HEARTBEAT_S), "--port", "0")
     log_file = directory.parent / f"{directory.name}.orchestrator.log"
-    return RunningOrchestrator(directory, (*options, "--port", "0", *arguments), log_file, wrap)
+    return RunningOrchestrator(directory, (*options, *arguments), log_file, place, token)
 
 
 @contextmanager
-def running_orchestrator(
-    directory: Path, *arguments: str, wrap: Wrap = list, lease_s: float = LEASE_S
-) -> Iterator[RunningOrchestrator]:
+def running(orchestrator: RunningOrchestrator) -> Iterator[RunningOrchestrator]:
     """Run an orchestrator for the time of the block; it must end in order."""
-    orchestrator = prepare_orchestrator(directory, *arguments, wrap=wrap, lease_s=lease_s)
     orchestrator.start()
     try:
         orchestrator.wait_ready()
@@ -220,6 +242,15 @@ def running_orchestrator(
         assert orchestrator.stop() == 0, orchestrator.tail
     finally:
         orchestrator.kill()
+
+
+def _exchange(request: urllib.request.Request, timeout_s: float) -> Answer:
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+            return Answer(response.status, dict(response.headers), response.read())
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return Answer(exc.code, dict(exc.headers), exc.read())
 
 
 def signal_tree(pid: int, number: signal.Signals) -> int:

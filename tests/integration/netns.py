@@ -7,7 +7,7 @@ one to the other, late or not at all. A cut is silent, as it is between hosts: n
 ::
 
     with make_network() as network:
-        process = subprocess.Popen(network.left.command(["kos-agent", "run", "hello"]))
+        agent = network.left.run(lambda: start_agent(folder))
         network.wire.cut()
 """
 
@@ -24,13 +24,16 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import pytest
+
+T = TypeVar("T")
 
 TUN_PATH = "/dev/net/tun"
 TUNSETIFF = 0x400454CA
@@ -54,9 +57,14 @@ class Place:
     name: str
     address: str
 
-    def command(self, words: Sequence[str]) -> list[str]:
-        """Return the command line that runs a program here; the process becomes that program."""
-        return ["nsenter", f"--net=/run/netns/{self.name}", "--", *words]
+    def run(self, action: Callable[[], T]) -> T:
+        """Do something here, in a thread that comes here for it, and return what it returns.
+
+        Sockets that it makes and processes that it starts stay here.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="netns") as thread:
+            thread.submit(_enter, Path("/run/netns", self.name)).result()
+            return thread.submit(action).result()
 
 
 class Wire:
@@ -161,30 +169,20 @@ def _namespace(place: Place) -> Iterator[int]:
     except subprocess.CalledProcessError as exc:
         pytest.skip(f"platform: no network namespaces here: {exc.stderr.strip()}")
     try:
-        yield _open_device(place)
+        yield place.run(_open_device)
     finally:
         _ip("netns", "del", place.name)
 
 
-def _open_device(place: Place) -> int:
-    """Return the descriptor of a new device there; a thread goes there for it, and ends."""
-    found: list[int | Exception] = []
-
-    def open_there() -> None:
-        try:
-            found.append(_open_in(Path("/run/netns", place.name)))
-        except OSError as exc:
-            found.append(exc)
-
-    thread = threading.Thread(target=open_there, name="netns")
-    thread.start()
-    thread.join()
-    if isinstance(found[0], Exception):
-        raise found[0]
-    return found[0]
+def _open_device() -> int:
+    """Return the descriptor of a new device in the namespace of this thread."""
+    device = os.open(TUN_PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH", DEVICE.encode(), IFF_TUN | IFF_NO_PI))
+    return device
 
 
-def _open_in(namespace: Path) -> int:
+def _enter(namespace: Path) -> None:
+    """Move this thread to a namespace (setns(2)); it should not be used for anything else after."""
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = os.open(namespace, os.O_RDONLY)
     try:
@@ -192,9 +190,6 @@ def _open_in(namespace: Path) -> int:
             raise OSError(ctypes.get_errno(), "setns")
     finally:
         os.close(descriptor)
-    device = os.open(TUN_PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH", DEVICE.encode(), IFF_TUN | IFF_NO_PI))
-    return device
 
 
 def _read_packets(device: int) -> list[bytes]:

@@ -100,8 +100,8 @@ async def _connect(cable: Cable) -> tuple[asyncio.StreamReader, asyncio.StreamWr
 
 
 def _spawn(place: Place, code: str, *words: str) -> subprocess.Popen[bytes]:
-    command = place.command([sys.executable, "-c", code, *words])
-    return subprocess.Popen(command, stdout=subprocess.PIPE)
+    command = [sys.executable, "-c", code, *words]
+    return place.run(lambda: subprocess.Popen(command, stdout=subprocess.PIPE))
 
 
 def _ask(network: Network, port: str, timeout_s: float) -> str:
