@@ -144,6 +144,39 @@ def test_an_orchestrator_without_agents_says_so() -> None:
     assert "agents\n  none has registered" in screen(mesh(agents=[], capabilities=[]))
 
 
+def test_agents_that_it_has_started_are_told_with_what_is_wrong() -> None:
+    """One that does not come up never registers: only who starts it knows why."""
+    replicas = [
+        {"replica": 0, "state": "ready", "reason": None, "restarts": 0},
+        {"replica": 1, "state": "backing_off", "reason": "exit code 78", "restarts": 3},
+    ]
+    hello = {"agent": "hello", "driver": "process", "release": "r2", "ready": 1}
+    update = {"kind": "update", "state": "failed", "reason": "r3 did not become ready"}
+    text = screen(mesh(fleet={"agents": [{**hello, "replicas": replicas, "operation": update}]}))
+
+    assert text.split("problems\n")[1].splitlines()[:2] == [
+        "  hello/1  backing off: exit code 78",
+        "  hello  update failed: r3 did not become ready",
+    ]
+    assert text.split("started here\n")[1].splitlines()[:2] == [
+        "  AGENT  DRIVER    READY  RESTARTS  RELEASE",
+        "  hello  process  1 of 2         3  r2",
+    ]
+    update["state"] = "running"
+    assert "r2       update is going on" in screen(
+        mesh(fleet={"agents": [{**hello, "replicas": replicas, "operation": update}]})
+    )
+
+
+@pytest.mark.parametrize("replicas", [2, None, "x", [1, {"state": EVIL, "reason": EVIL}]])
+def test_a_fleet_of_another_version_is_shown_as_far_as_it_can_be(replicas: object) -> None:
+    """It is not trusted, and it may tell less."""
+    text = screen(mesh(fleet={"agents": [{"agent": EVIL, "ready": 2, "replicas": replicas}, 3]}))
+
+    assert "started here" in text
+    assert "\x1b" not in text
+
+
 def test_a_mesh_fits_into_eighty_columns() -> None:
     """The most common terminal."""
     assert max(map(len, screen(mesh(), 80).splitlines())) <= 80
