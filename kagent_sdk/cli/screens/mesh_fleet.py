@@ -38,11 +38,11 @@ def fleet_problems(fleet: Fleet) -> list[Text]:
     lines = []
     for agent in _dicts(fleet.get("agents")):
         replicas = _dicts(agent.get("replicas"))
-        for one in replicas:
-            if one.get("state") != "ready" and one.get("reason"):
-                lines.append(
-                    _line(f"{agent.get('agent')}/{one.get('replica')}", _why(one), BAD),
-                )
+        lines += [
+            _line(f"{agent.get('agent')}/{one.get('replica')}", _why(one), BAD)
+            for one in replicas
+            if one.get("state") != "ready" and one.get("reason")
+        ]
         operation = agent.get("operation")
         if isinstance(operation, dict) and operation.get("state") == "failed":
             why = f"{operation.get('kind')} failed: {operation.get('reason')}"
