@@ -23,6 +23,7 @@ from tests.integration.mesh_chaos import (
     plan_faults,
 )
 from tests.integration.mesh_middles import HttpMiddle
+from tests.integration.mesh_nats_middle import NatsMiddle
 
 AGENTS = 3
 CLIENTS = 8
@@ -30,22 +31,28 @@ SEED_NAME = "KOS_TEST_SEED"
 """Set it to the seed that a failure has printed, to have the same faults and orders again."""
 
 
+LONG = [pytest.mark.long, pytest.mark.timeout(900)]
+MIDDLES: dict[str, type[HttpMiddle] | type[NatsMiddle]] = {"http": HttpMiddle, "nats": NatsMiddle}
+
+
 @pytest.mark.parametrize(
-    ("seconds", "every_s"),
+    ("kind", "seconds", "every_s"),
     [
-        (12, 1.5),
-        pytest.param(300, 1.5, marks=[pytest.mark.long, pytest.mark.timeout(900)]),
+        ("http", 10, 1.2),
+        ("nats", 5, 1.2),
+        pytest.param("http", 300, 1.5, marks=LONG),
+        pytest.param("nats", 300, 1.5, marks=LONG),
     ],
 )
 async def test_every_task_of_a_mesh_ends_once_whatever_dies(
-    tmp_path: Path, seconds: float, every_s: float
+    tmp_path: Path, kind: str, seconds: float, every_s: float
 ) -> None:
     """What an orchestrator is for: nobody asks twice, and nothing is done twice."""
     seed = int(os.environ.get(SEED_NAME) or random.SystemRandom().randrange(1 << 32))
     sys.stdout.write(f"{SEED_NAME}={seed}\n")
     plan = plan_faults(seed, agents=AGENTS, seconds=seconds, every_s=every_s)
     async with AsyncExitStack() as stack:
-        middle = await stack.enter_async_context(HttpMiddle(tmp_path / "mesh"))
+        middle = await stack.enter_async_context(MIDDLES[kind](tmp_path / "mesh"))
         members = [Member(tmp_path / f"agent-{number}", number, middle) for number in range(AGENTS)]
         for member in members:
             await stack.enter_async_context(member)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.agents import RunningAgent, start_agent
 from tests.integration.conftest import copy_subject
-from tests.integration.meshes import (
+from tests.integration.orchestrators import (
     RunningOrchestrator,
     link_environment,
     prepare_orchestrator,
@@ -78,14 +78,9 @@ def two_hosts(folder: Path, *, delay_s: float = 0.0) -> Iterator[Hosts]:
     with make_network(delay_s=delay_s) as network:
         orchestrator = prepare_orchestrator(
             folder / "mesh",
-            "--host",
-            network.right.address,
-            "--token-file",
-            str(tokens["agent"]),
-            "--operator-token-file",
-            str(tokens["operator"]),
+            host=network.right.address,
             place=network.right,
-            token=tokens["operator"].read_text(),
+            token_files=[tokens["agent"], tokens["operator"]],
         )
         with running(orchestrator):
             yield Hosts(folder, network, orchestrator, tokens)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ import psutil
 from tests.agents import MARKER_NAME, Answer, agent_environment
 from tests.integration.waiting import wait_until
 
+PROGRAM = Path(__file__).parent / "orchestrator_process.py"
 NOTE = Path(".kos-mesh", "orchestrator.json")
 LEASE_S = 2.0
 HEARTBEAT_S = 0.4
@@ -98,7 +100,7 @@ class RunningOrchestrator:
         """Start it; do not wait for it."""
         self.directory.mkdir(exist_ok=True)
         environment = agent_environment(None, os.environ.get(MARKER_NAME, "mesh"))
-        command = [sys.executable, "-m", "kagent_sdk", "orchestrator", *self.arguments]
+        command = [sys.executable, str(PROGRAM), *self.arguments]
         with self.log_file.open("ab") as log:
             self.process = self.place.run(
                 lambda: subprocess.Popen(
@@ -213,23 +215,25 @@ class RunningOrchestrator:
 
 def prepare_orchestrator(
     directory: Path,
-    *arguments: str,
+    *,
     lease_s: float = LEASE_S,
+    host: str = "127.0.0.1",
     place: Place = HERE,
-    token: str | None = None,
+    token_files: Sequence[Path] = (),
 ) -> RunningOrchestrator:
     """Return an orchestrator that is not started yet.
 
     Args:
         directory: made if it is not there.
-        arguments: more of the command line.
         lease_s: how long an agent may be silent.
+        host: the address to listen on.
         place: where it shall run.
-        token: what the tests show to it.
+        token_files: with the tokens of agents and operators.
     """
-    options = ("--lease", str(lease_s), "--heartbeat", str(HEARTBEAT_S), "--port", "0")
+    arguments = (str(lease_s), str(HEARTBEAT_S), host, *map(str, token_files))
     log_file = directory.parent / f"{directory.name}.orchestrator.log"
-    return RunningOrchestrator(directory, (*options, *arguments), log_file, place, token)
+    token = token_files[1].read_text() if token_files else None
+    return RunningOrchestrator(directory, arguments, log_file, place, token)
 
 
 @contextmanager
@@ -281,3 +285,19 @@ def wait_gone(pids: Sequence[int], deadline_s: float = 10) -> None:
             except psutil.NoSuchProcess:
                 break
             time.sleep(0.01)
+
+
+def free_port() -> int:
+    """Return a loopback port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def is_listening(port: int) -> bool:
+    """Tell whether something takes connections at a loopback port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
