@@ -134,7 +134,11 @@ def write_orders(seed: int) -> Iterator[Order]:
 
 
 class Middle(Protocol):
-    """What stands between callers and agents."""
+    """What stands between callers and agents; started by ``async with``."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
 
     def find_port(self) -> int | None:
         """Return where it listens now; None while it does not."""
@@ -150,6 +154,10 @@ class Middle(Protocol):
 
     async def kill(self) -> None:
         """Kill it at once."""
+        ...
+
+    async def stop(self) -> int:
+        """Ask it to end; return its exit code."""
         ...
 
     def send_signal(self, number: signal.Signals) -> int:

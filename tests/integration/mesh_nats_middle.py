@@ -14,6 +14,7 @@ from typing import Any, Self
 from kagent_sdk.link.nats.caller import NatsCaller, Submission
 from kagent_sdk.link.nats.client import connect_caller
 from kagent_sdk.link.nats.connection import FAILURES
+
 from kagent_sdk.link.port import CallFailedError
 from tests.integration.mesh_chaos import Seen
 from tests.integration.orchestrators import HEARTBEAT_S, free_port, is_listening
@@ -66,10 +67,13 @@ class NatsMiddle:
     async def start(self) -> None:
         """Start it."""
         words = ["-js", "-sd", str(self._directory), "-a", "127.0.0.1", "-p", str(self._port)]
-        with (self._directory.parent / "nats.log").open("ab") as log:
-            self._process = subprocess.Popen(["nats-server", *words], stdout=log, stderr=log)
+        await asyncio.to_thread(self._spawn, words)
         self._starts += 1
         await asyncio.to_thread(wait_until, lambda: is_listening(self._port))
+
+    def _spawn(self, words: list[str]) -> None:
+        with (self._directory.parent / "nats.log").open("ab") as log:
+            self._process = subprocess.Popen(["nats-server", *words], stdout=log, stderr=log)
 
     async def kill(self) -> None:
         """Kill it."""

@@ -7,6 +7,7 @@ import os
 import random
 import sys
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -32,7 +33,7 @@ SEED_NAME = "KOS_TEST_SEED"
 
 
 LONG = [pytest.mark.long, pytest.mark.timeout(900)]
-MIDDLES: dict[str, type[HttpMiddle] | type[NatsMiddle]] = {"http": HttpMiddle, "nats": NatsMiddle}
+MIDDLES: dict[str, Callable[[Path], Middle]] = {"http": HttpMiddle, "nats": NatsMiddle}
 
 
 @pytest.mark.parametrize(
