@@ -11,9 +11,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
 
+import nats
 from kagent_sdk.link.nats.caller import NatsCaller, Submission
 from kagent_sdk.link.nats.client import connect_caller
 from kagent_sdk.link.nats.connection import FAILURES
+from kagent_sdk.link.nats.limits import NatsLimits
+from kagent_sdk.link.nats.streams import open_queue
 
 from kagent_sdk.link.port import CallFailedError
 from tests.integration.mesh_chaos import Seen
@@ -21,6 +24,10 @@ from tests.integration.orchestrators import HEARTBEAT_S, free_port, is_listening
 from tests.integration.waiting import wait_until
 
 AGENT = "ledger"
+CAPABILITIES = ("count", "charge")
+ACK_WAIT_S = 2.0
+"""Agents take the queues that they find: with these a task of an agent that is silent is soon another's."""
+
 RETRY_S = 0.05
 WAIT_S = 10.0
 RETRYABLE = frozenset({"unreachable", "overloaded", "unknown_capability"})
@@ -44,7 +51,11 @@ class NatsMiddle:
 
     async def __aenter__(self) -> Self:
         await self.start()
-        caller = connect_caller(f"nats://127.0.0.1:{self._port}", timeout_s=5)
+        async with await nats.connect(self._url) as client:
+            limits = NatsLimits(ack_wait_s=ACK_WAIT_S)
+            for capability in CAPABILITIES:
+                await open_queue(client.jetstream(), AGENT, capability, limits)
+        caller = connect_caller(self._url, timeout_s=5)
         self._caller = await self._stack.enter_async_context(caller)
         return self
 
@@ -131,6 +142,10 @@ class NatsMiddle:
     def figures(self) -> Mapping[str, int]:
         """Return how often it was started."""
         return {"starts of nats-server": self._starts}
+
+    @property
+    def _url(self) -> str:
+        return f"nats://127.0.0.1:{self._port}"
 
     @property
     def _calls(self) -> NatsCaller:
