@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.cli import Result, kos, show
 from tests.agents import copy_example, running_agent
-from tests.integration.orchestrators import link_environment, prepare_orchestrator, running
+from tests.integration.mesh_processes import link_environment, prepare_orchestrator, running
 
 EXIT_USAGE, EXIT_UNREACHABLE = 2, 3
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 import aiohttp
 
 from tests.integration.mesh_chaos import Seen
-from tests.integration.orchestrators import link_environment, prepare_orchestrator, signal_tree
+from tests.integration.mesh_processes import link_environment, prepare_orchestrator, signal_tree
 
 RETRY_S = 0.05
 RETURN_S = 10.0

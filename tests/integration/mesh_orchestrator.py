@@ -1,6 +1,6 @@
 """An orchestrator that soon gives up on agents: `kos-agent orchestrator` with other times.
 
-python orchestrator_process.py LEASE_S HEARTBEAT_S RETURN_S HOST [AGENT_TOKEN_FILE OPERATOR_TOKEN_FILE]
+python mesh_orchestrator.py LEASE_S HEARTBEAT_S RETURN_S HOST [AGENT_TOKEN_FILE OPERATOR_TOKEN_FILE]
 """
 
 from __future__ import annotations

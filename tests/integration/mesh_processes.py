@@ -29,7 +29,7 @@ import psutil
 from tests.agents import MARKER_NAME, Answer, agent_environment
 from tests.integration.waiting import wait_until
 
-PROGRAM = Path(__file__).parent / "orchestrator_process.py"
+PROGRAM = Path(__file__).parent / "mesh_orchestrator.py"
 NOTE = Path(".kos-mesh", "orchestrator.json")
 LEASE_S = 2.0
 HEARTBEAT_S = 0.4
