@@ -28,7 +28,7 @@ def project() -> dict[str, Any]:
 
 def test_orchestrator_and_agent_share_a_bridge_network(project: dict[str, Any]) -> None:
     """Which is how they find each other: by the names of the services."""
-    config = load_config(FOLDER / "my-agent", environ={})
+    config = load_config(FOLDER / "my_agent", environ={})
     services = project["services"]
 
     assert project["networks"] == {"klp-mesh": {"driver": "bridge"}}
@@ -76,7 +76,7 @@ def test_nobody_is_root_or_writes_into_the_image(project: dict[str, Any]) -> Non
 
 def test_the_dockerfile_has_three_lines() -> None:
     """That is all that an agent needs above the base image."""
-    lines = (FOLDER / "my-agent" / "Dockerfile").read_text().splitlines()
+    lines = (FOLDER / "my_agent" / "Dockerfile").read_text().splitlines()
 
     assert lines == [
         "FROM kos/agent-base",

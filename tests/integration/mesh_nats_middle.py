@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import nats
+
 from kagent_sdk.link.nats.caller import NatsCaller, Submission
 from kagent_sdk.link.nats.client import connect_caller
 from kagent_sdk.link.nats.connection import FAILURES
 from kagent_sdk.link.nats.limits import NatsLimits
 from kagent_sdk.link.nats.streams import open_queue
-
 from kagent_sdk.link.port import CallFailedError
 from tests.integration.mesh_chaos import Seen
 from tests.integration.mesh_processes import HEARTBEAT_S, free_port, is_listening
