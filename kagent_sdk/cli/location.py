@@ -1,6 +1,7 @@
-"""Find the agent that a command talks to: by its folder, or by its address.
+"""Find the agent or orchestrator that a command talks to: by its folder, or by its address.
 
-A host writes ``runtime/host.json`` into its folder (pid, url), so that nobody types ports.
+A host writes ``runtime/host.json`` into its folder (pid, url), and an orchestrator
+``.kos-mesh/orchestrator.json``, so that nobody types ports.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HOST_FILE = Path("runtime", "host.json")
+MESH_FILE = Path(".kos-mesh", "orchestrator.json")
 VAULT_FILE = Path("secrets", "vault.json")
+OPERATOR_TOKEN_FILE = Path(".kos-mesh", "operator-token")
 TOKEN_KEY = "agent_token"  # noqa: S105 - the name of a key of the vault, not its value
 TOKEN_FILE_VARIABLE = "AGENT_TOKEN_FILE"  # noqa: S105 - the name of a variable
 MAX_FILE_BYTES = 1024 * 1024
@@ -43,15 +46,21 @@ def remote_target(url: str, credentials: Credentials, environ: Mapping[str, str]
 
 
 def local_target(directory: Path, credentials: Credentials, environ: Mapping[str, str]) -> Target:
-    """Return the agent that runs in a folder; without a token file its own vault has the token.
+    """Return the agent that runs in a folder, or else the orchestrator that does.
 
-    One that runs in a container is reached by way of its engine.
+    Without a token file its own vault has the token of an agent, which is reached by way of its
+    engine when it runs in a container.
 
     Raises:
         UnreachableError: none runs there.
         UsageError: the token file cannot be used.
     """
-    document = _running(directory)
+    try:
+        document = _running(directory)
+    except UnreachableError:
+        if (mesh := mesh_target(directory, credentials, environ)) is not None:
+            return mesh
+        raise
     url = reachable_url(check_url(document["url"]))
     relay: tuple[str, ...] = ()
     if _is_elsewhere(document):
@@ -65,6 +74,46 @@ def local_target(directory: Path, credentials: Credentials, environ: Mapping[str
 
         certificate = own_certificate(directory, environ)
     return Target(url, token, certificate, credentials.client_certificate, relay)
+
+
+def mesh_target(
+    directory: Path, credentials: Credentials, environ: Mapping[str, str]
+) -> Target | None:
+    """Return the orchestrator that keeps its data in a folder; None when there never was one.
+
+    Raises:
+        UnreachableError: it does not run.
+        UsageError: the token file cannot be used.
+    """
+    document = _read_note(directory, MESH_FILE)
+    if document is None:
+        return None
+    shown = show_path(directory)
+    pid, url = document.get("pid"), document.get("url")
+    if type(pid) is not int or not isinstance(url, str) or not url:
+        raise UnreachableError(
+            f"{shown}/{MESH_FILE} is damaged; restart the orchestrator, or name its address with "
+            "--url URL"
+        )
+    if not _is_elsewhere(document) and not is_alive(pid):
+        raise UnreachableError(
+            f"no orchestrator is running in {shown} (the last one, process {pid}, is gone); "
+            "start it with: kos-agent up",
+            code="not_running",
+        )
+    token = named_token(credentials.token_file, environ) or operator_token(directory)
+    return Target(
+        reachable_url(check_url(url)), token, client_certificate=credentials.client_certificate
+    )
+
+
+def operator_token(directory: Path) -> str | None:
+    """Return the token of the orchestrator's operators, or None when there is none to read."""
+    try:
+        token = _read_bounded(directory / OPERATOR_TOKEN_FILE).decode().strip()
+    except (OSError, ValueError):
+        return None
+    return _check_token(token, str(OPERATOR_TOKEN_FILE)) if token else None
 
 
 def check_url(url: str) -> str:
@@ -99,7 +148,7 @@ def _running(directory: Path) -> dict[str, Any]:
     """
     shown = show_path(directory)
     start = f"start it with: kos-agent run {shown}"
-    document = _read_host_file(directory)
+    document = _read_note(directory, HOST_FILE)
     if document is None:
         if not directory.is_dir():
             raise UnreachableError(f"there is no folder {shown}", code="not_running")
@@ -193,15 +242,17 @@ def _way_out(directory: Path, start: str) -> str:
     return "name an agent's folder with -C DIR, or an address with --url URL"
 
 
-def _read_host_file(directory: Path) -> dict[str, Any] | None:
+def _read_note(directory: Path, name: Path) -> dict[str, Any] | None:
+    """Return what a host or an orchestrator says of itself; None when there is no such file."""
     try:
-        document = json.loads(_read_bounded(directory / HOST_FILE))
+        document = json.loads(_read_bounded(directory / name))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError:
         raise UnreachableError(
-            f"{show_path(directory)}/{HOST_FILE} may only be read by the user that runs the "
-            "agent; become that user, or name the address with --url URL"
+            f"{show_path(directory)}/{name} may only be read by the user that runs the "
+            f"{'agent' if name == HOST_FILE else 'orchestrator'}; become that user, or name the "
+            "address with --url URL"
         ) from None
     except (OSError, ValueError, RecursionError):
         return {}

@@ -64,6 +64,7 @@ def command(  # noqa: PLR0913 - click hands over one argument per option
       kos-agent call greet '{"name": "Ada", "count": 3}'
       kos-agent call greet @input.json
       echo '{"name": "Ada"}' | kos-agent call greet -
+      kos-agent call hello/greet name=Ada      of one agent of a mesh
 
     Ctrl-C cancels the task. Exit codes: 0 completed, 1 failed, 2 wrong input, 3 no agent there.
     """  # noqa: D301 - the escape is click's mark

@@ -49,13 +49,26 @@ def fetch_capabilities(client: AgentClient) -> list[dict[str, Any]]:
     return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
 
 
+def _by_name(capabilities: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return capabilities by their names, the plain ones first; the first of a name counts."""
+    by_name: dict[str, dict[str, Any]] = {}
+    for one in capabilities:
+        by_name.setdefault(str(one.get("name")), one)
+    for one in capabilities:
+        agents = one.get("agents")
+        for agent in agents if isinstance(agents, list) else ():
+            name = f"{agent}/{one.get('name')}"
+            by_name.setdefault(name, {**one, "name": name})
+    return by_name
+
+
 def pick(capabilities: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Return the capability of a name.
+    """Return the capability of a name; of an orchestrator's also by ``agent/name``.
 
     Raises:
         UsageError: there is none; the message has the nearest name.
     """
-    by_name = {str(one.get("name")): one for one in capabilities}
+    by_name = _by_name(capabilities)
     if name in by_name:
         return by_name[name]
     near = nearest(name, by_name)

@@ -6,7 +6,6 @@ import sys
 import time
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,21 +14,28 @@ from kagent_sdk.cli.boundary import CommandError, UsageError, color_choice
 from kagent_sdk.cli.location import show_path
 from kagent_sdk.cli.log_files import LOG_FILE, LogFiles
 from kagent_sdk.cli.log_records import LEVELS, LogFilter, parse_record, parse_since, show_json
-from kagent_sdk.cli.options import FOLDER, json_option, with_errors
+from kagent_sdk.cli.options import AgentOptions, agent_options
 from kagent_sdk.cli.output import say
 from kagent_sdk.cli.screens.logs import LogScreen
 from kagent_sdk.cli.text import clean_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from kagent_sdk.cli.mesh_logs import RemoteLog
 
 POLL_S = 0.2
 """How often a file that is followed is looked at: a stat, and a read where it has grown."""
+
+REMOTE_POLL_S = 1.0
+"""How often an orchestrator is asked for what is new: a request, and the end of a file."""
 
 MAX_LAST_LINES = 1_000_000
 
 
 @click.command("logs")
+@click.argument("name", metavar="[NAME[/N]]", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
 @click.option("--task", "task_id", metavar="ID", help="Only lines of that task.")
 @click.option("--level", type=click.Choice(LEVELS), help="Only lines of that level, or worse.")
@@ -44,42 +50,37 @@ MAX_LAST_LINES = 1_000_000
     metavar="N",
     help="At most so many, the last.",
 )
-@click.option(
-    "-C",
-    "--dir",
-    "directory",
-    type=FOLDER,
-    default=".",
-    help="Folder of the agent, running or not; the current one if not given.",
-)
-@click.option("--url", hidden=True)
-@json_option
+@agent_options
 def command(  # noqa: PLR0913 - click hands over one argument per option
+    options: AgentOptions,
     *,
+    name: str | None,
     follow: bool,
     task_id: str | None,
     level: str | None,
     since: str | None,
     last: int | None,
-    directory: Path,
-    url: str | None,
-    as_json: bool,
-) -> int | None:
+) -> None:
     """Show the log of an agent on this machine, rotated files included.
+
+    With NAME that of an agent which an orchestrator has started, NAME/N that of one replica of it.
 
     In a pipe, and with --json, each line is the JSON object that stands in the file.
     """
+    wanted = LogFilter(task_id, level, _read_since(since))
+    is_json = options.as_json or not sys.stdout.isatty()
+    printer = LinePrinter(wanted, is_json=is_json)
+    if name is not None:
+        from kagent_sdk.cli.mesh_logs import RemoteLog, find_orchestrator  # noqa: PLC0415 - http
 
-    def run() -> None:
-        _refuse_remote(url)
-        wanted = LogFilter(task_id, level, _read_since(since))
-        is_json = as_json or not sys.stdout.isatty()
-        printer = LinePrinter(wanted, is_json=is_json)
-        with closing(LogFiles(directory)) as files, _explaining(directory):
-            _open(files, directory, wanted, follow=follow)
-            _show(files, printer, last, follow=follow)
-
-    return with_errors(run, as_json=as_json)
+        log = RemoteLog(find_orchestrator(options), name)
+        _show_remote(log, printer, last, follow=follow)
+        return
+    _refuse_remote(options.url)
+    directory = options.directory
+    with closing(LogFiles(directory)) as files, _explaining(directory):
+        _open(files, directory, wanted, follow=follow)
+        _show(files, printer, last, follow=follow)
 
 
 class LinePrinter:
@@ -129,6 +130,17 @@ def _show(files: LogFiles, printer: LinePrinter, last: int | None, *, follow: bo
             printer.write(filter(printer.is_wanted, lines))
 
 
+def _show_remote(log: RemoteLog, printer: LinePrinter, last: int | None, *, follow: bool) -> None:
+    lines = [line for line in log.read() if printer.is_wanted(line)]
+    printer.write(lines if last is None else lines[len(lines) - min(last, len(lines)) :])
+    if not follow:
+        return
+    with suppress(KeyboardInterrupt):  # as every command that watches
+        while True:
+            time.sleep(REMOTE_POLL_S)
+            printer.write(filter(printer.is_wanted, log.read_new()))
+
+
 def _open(files: LogFiles, directory: Path, wanted: LogFilter, *, follow: bool) -> None:
     since_s = 0.0 if wanted.since is None else wanted.since.timestamp()
     if files.open(since_s):
@@ -161,7 +173,8 @@ def _refuse_remote(url: str | None) -> None:
     if url is not None:
         raise UsageError(
             "the log is read from the agent's folder, so only where it runs: kos-agent logs -C DIR "
-            "there; in a container it is also on the container's output"
+            "there; in a container it is also on the container's output; an orchestrator has those of "
+            "the agents that it started: kos-agent logs NAME --url URL"
         )
 
 

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 @click.option("--watch", is_flag=True, help="Keep showing it, once a second.")
 @agent_options
 def command(options: AgentOptions, *, watch: bool) -> int:
-    """Show how the agent is doing; the exit code is 1 when it is not healthy."""
+    """Show how the agent is doing; the exit code is 1 when it is not healthy.
+
+    Of an orchestrator: its agents, their replicas, and the tasks of all of them.
+    """
     client = options.connect()
 
     def fetch() -> dict[str, Any]:
@@ -52,15 +55,28 @@ def render_status(document: dict[str, Any]) -> RenderableType:
     """
     from pydantic import ValidationError  # noqa: PLC0415 - not with --json
 
-    from kagent_sdk.cli.screens.status import status_screen  # noqa: PLC0415
-    from kagent_sdk.protocol.status import Status  # noqa: PLC0415
-
     try:
-        status = Status.model_validate(document)
+        if document.get("kind") is not None:
+            return _render_mesh(document)
+        return _render_agent(document)
     except ValidationError as exc:
         where = ".".join(str(part) for part in exc.errors()[0]["loc"])
         raise UnreachableError(
             f"this version cannot read the agent's status ({clean_line(where)}); see it with --json",
             code="unknown_status",
         ) from None
+
+
+def _render_agent(document: dict[str, Any]) -> RenderableType:
+    from kagent_sdk.cli.screens.status import status_screen  # noqa: PLC0415
+    from kagent_sdk.protocol.status import Status  # noqa: PLC0415
+
+    status = Status.model_validate(document)
     return status_screen(status, datetime.now(UTC), width=make_console().width)
+
+
+def _render_mesh(document: dict[str, Any]) -> RenderableType:
+    from kagent_sdk.cli.screens.mesh import mesh_screen  # noqa: PLC0415
+    from kagent_sdk.protocol.mesh_status import MeshStatus  # noqa: PLC0415
+
+    return mesh_screen(MeshStatus.model_validate(document))

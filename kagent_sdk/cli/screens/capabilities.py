@@ -34,13 +34,20 @@ Manifest = dict[str, Any]
 
 
 def capability_table(capabilities: list[Manifest]) -> Table:
-    """Return all capabilities, one to a line."""
+    """Return all capabilities, one to a line; those of an orchestrator with who offers them."""
+    agents = ("AGENTS",) if any("agents" in manifest for manifest in capabilities) else ()
     table = plain_table(
-        "CAPABILITY", "TAKES", "GIVES", "DESCRIPTION", fold=("TAKES", "DESCRIPTION")
+        "CAPABILITY",
+        *agents,
+        "TAKES",
+        "GIVES",
+        "DESCRIPTION",
+        fold=("TAKES", "DESCRIPTION", *agents),
     )
     for manifest in capabilities:
         table.add_row(
             word(manifest.get("name"), NAME),
+            *(word(", ".join(agents_of(manifest))) for _ in agents),
             _takes(schema_of(manifest, "input_schema")),
             _gives(manifest),
             word(_summary(manifest), QUIET),
@@ -105,6 +112,12 @@ def example_line(manifest: Manifest) -> str:
     return f"{line} --stream" if manifest.get("streams") else line
 
 
+def agents_of(manifest: Manifest) -> list[str]:
+    """Return the names of the agents that offer it; empty when an agent itself tells of it."""
+    names = manifest.get("agents")
+    return [one for one in names if isinstance(one, str)] if isinstance(names, list) else []
+
+
 def schema_of(manifest: Manifest, key: str) -> dict[str, Any]:
     """Return one of a manifest's schemas; an empty one when it has none."""
     schema = manifest.get(key)
@@ -153,4 +166,6 @@ def _head(manifest: Manifest) -> Text:
         notes.append("goes on when the caller leaves")
     tags = manifest.get("tags")
     notes += [clean_line(tag) for tag in tags] if isinstance(tags, list) else []
+    if agents := agents_of(manifest):
+        notes.append(clean_line(f"of {', '.join(agents)}"))
     return text.append(f"  {' · '.join(notes)}" if notes else "", QUIET)

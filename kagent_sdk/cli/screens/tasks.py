@@ -37,14 +37,19 @@ WHOLE_PERCENT = 100
 
 
 def task_table(tasks: list[Task], now: datetime) -> Table:
-    """Return tasks, one to a line, the newest first as the agent sends them."""
+    """Return tasks, one to a line, the newest first as the agent sends them.
+
+    Those of an orchestrator say which agent has them.
+    """
+    agent = ("AGENT",) if any("agent" in task for task in tasks) else ()
     table = plain_table(
-        "TASK", "CAPABILITY", "STATE", "AGE", "TOOK", "", right=("TOOK",), fold=("TASK", "")
+        "TASK", "CAPABILITY", *agent, "STATE", "AGE", "TOOK", "", right=("TOOK",), fold=("TASK", "")
     )
     for task in tasks:
         table.add_row(
             word(task.get("id"), NAME),
             word(task.get("capability")),
+            *(word(task.get("agent")) for _ in agent),
             state(task.get("state")),
             word(format_age(task.get("created_at"), now), QUIET),
             word(format_duration(_took_s(task, now)), QUIET),
@@ -59,6 +64,8 @@ def task_detail(task: Task, now: datetime) -> Group:
         ("capability", word(task.get("capability"))),
         ("state", state(task.get("state"))),
     ]
+    if "agent" in task:
+        rows.insert(1, ("agent", word(task["agent"])))
     note = _note(task)
     if note:
         rows.append(("progress" if task.get("error") is None else "error", note))

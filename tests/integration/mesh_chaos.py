@@ -1,0 +1,372 @@
+"""A mesh in which everything dies: faults by a seeded plan, a load, and what its callers see of it.
+
+What carries the tasks is a `Middle`: the orchestrator of the package, or a NATS server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import psutil
+
+from tests.agents import RunningAgent, start_agent
+from tests.integration.cables import Cable
+from tests.integration.conftest import copy_ledger
+from tests.integration.orchestrators import signal_tree, wait_gone
+
+WEIGHTS = {
+    "kill_agent": 6,
+    "freeze_agent": 3,
+    "cut": 3,
+    "hush": 3,
+    "kill_middle": 3,
+    "freeze_middle": 1,
+}
+"""SIGKILL, SIGSTOP and SIGCONT; connections of one agent that break, or that fall silent."""
+
+LONGEST_S = 4.0
+"""Of a fault: twice a lease, so that some leases are lost and others are not."""
+
+TASK_DEADLINE_S = 120.0
+"""No task may take longer, whatever dies meanwhile: else something hangs."""
+
+THINK_S = 0.05
+CHARGE_SHARE = 0.2
+PAUSES_S = (0.0, 0.0, 0.02, 0.1, 0.5)
+PAST_FAILURES = frozenset({"interrupted", "worker_crashed", "agent_lost"})
+"""What may become of a task that must not be run twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that breaks.
+
+    Attributes:
+        at_s: when, after the load has begun.
+        kind: one of `WEIGHTS`.
+        victim: which agent.
+        lasts_s: until it is whole again.
+    """
+
+    at_s: float
+    kind: str
+    victim: int
+    lasts_s: float
+
+
+def plan_faults(seed: int, *, agents: int, seconds: float, every_s: float) -> list[Fault]:
+    """Return the faults of a run, the same ones for the same seed; every kind is among them."""
+    chance = random.Random(seed)  # noqa: S311 - a plan of faults, no secret
+    count = max(int(seconds / every_s), len(WEIGHTS))
+    more = chance.choices([*WEIGHTS], [*WEIGHTS.values()], k=count - len(WEIGHTS))
+    kinds = [*WEIGHTS, *more]
+    chance.shuffle(kinds)
+    moments = sorted(chance.uniform(0, seconds) for _ in kinds)
+    return [
+        Fault(at_s, kind, chance.randrange(agents), chance.uniform(0.05, LONGEST_S))
+        for at_s, kind in zip(moments, kinds, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One task that somebody wants done once; ``token`` is its id."""
+
+    token: str
+    capability: str
+    input: dict[str, Any]
+
+
+@dataclass(slots=True, eq=False)
+class Seen:
+    """What the caller of one task has seen.
+
+    Attributes:
+        is_accepted: somebody said that the task is taken.
+        end: the task as it ended.
+        retries: requests whose connection broke, or that nobody answered.
+        refusals: answers that ask for another try.
+        wrongs: what contradicts what was seen before.
+    """
+
+    order: Order
+    is_accepted: bool = False
+    end: dict[str, Any] | None = None
+    took_s: float = 0.0
+    retries: int = 0
+    refusals: int = 0
+    wrongs: list[str] = field(default_factory=list)
+
+    def note_end(self, document: dict[str, Any]) -> None:
+        """Note a task that has ended: from then on it is the same for everyone."""
+        self.is_accepted = True
+        if self.end is None:
+            self.end = document
+        elif any(self.end.get(key) != document.get(key) for key in ("state", "output", "error")):
+            self.wrongs.append(f"two ends: {self.end} and {document}")
+
+
+def write_orders(seed: int) -> Iterator[Order]:
+    """Yield orders without end, the same ones for the same seed.
+
+    Each counts on a counter of its own: one that is counted twice shows a 2.
+    """
+    chance = random.Random(seed + 1)  # noqa: S311 - a load, no secret
+    number = 0
+    while True:
+        number += 1
+        token, pause_s = f"order-{number}", chance.choice(PAUSES_S)
+        if chance.random() < CHARGE_SHARE:
+            yield Order(token, "charge", {"token": token, "pause_s": pause_s})
+        else:
+            hold_s = chance.choice((0.0, 0.05))
+            task_input = {"token": token, "counter": token, "pause_s": pause_s, "hold_s": hold_s}
+            yield Order(token, "count", task_input)
+
+
+class Middle(Protocol):
+    """What stands between callers and agents; started by ``async with``."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    def find_port(self) -> int | None:
+        """Return where it listens now; None while it does not."""
+        ...
+
+    def environment(self, url: str, delivery: str, address: str) -> dict[str, str]:
+        """Return the environment of an agent that reaches it, and is reached, over cables."""
+        ...
+
+    async def start(self) -> None:
+        """Start it, for the first time or after `kill`; return when it answers."""
+        ...
+
+    async def kill(self) -> None:
+        """Kill it at once."""
+        ...
+
+    async def stop(self) -> int:
+        """Ask it to end; return its exit code."""
+        ...
+
+    def send_signal(self, number: signal.Signals) -> int:
+        """Send a signal to it; return how many processes got it."""
+        ...
+
+    async def wait_agents(self, count: int) -> None:
+        """Wait until so many agents are there and take tasks."""
+        ...
+
+    async def settle(self, seen: Seen) -> None:
+        """Send an order, and again, until its end is known."""
+        ...
+
+    async def ask_again(self, seen: Seen) -> None:
+        """Ask for the end of an order once more: it must be the same."""
+        ...
+
+    async def look(self) -> None:
+        """Take note of its own figures, which a restart begins anew."""
+        ...
+
+    def figures(self) -> Mapping[str, int]:
+        """Return its own figures, summed over all its starts."""
+        ...
+
+
+class Member:
+    """One agent of the mesh: the ledger, with cables to the middle and from it.
+
+    Args:
+        parent: its folder is made in there.
+        number: which agent; every other one asks for its tasks itself.
+        middle: of the mesh.
+    """
+
+    def __init__(self, parent: Path, number: int, middle: Middle) -> None:
+        self.delivery = "pull" if number % 2 else "push"
+        self.kills = 0
+        self.busy = asyncio.Lock()
+        parent.mkdir()
+        self.directory = copy_ledger(parent)
+        self._middle = middle
+        self._out = Cable(middle.find_port)
+        self._in = Cable(self._find_port)
+        self._stack = AsyncExitStack()
+        self.agent: RunningAgent | None = None
+
+    async def __aenter__(self) -> Self:
+        for cable in self.cables:
+            await self._stack.enter_async_context(cable)
+        self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self.agent is not None
+        signal_tree(self.agent.pid, signal.SIGKILL)
+        await asyncio.to_thread(self.agent.kill)
+        await self._stack.aclose()
+
+    @property
+    def cables(self) -> tuple[Cable, Cable]:
+        """To the middle, and from it."""
+        return self._out, self._in
+
+    def start(self) -> None:
+        """Start its host, at once."""
+        env = self._middle.environment(self._out.url, self.delivery, self._in.url)
+        # A worker that is killed again and again never gets old enough to count as stable by age.
+        env["AGENT_WORKER__CRASH_LIMIT"] = "1000"
+        self.agent = start_agent(self.directory, env=env)
+
+    async def kill(self) -> None:
+        """Kill its host and worker, and wait until they are gone."""
+        assert self.agent is not None
+        pids = _tree(self.agent.pid)
+        signal_tree(self.agent.pid, signal.SIGKILL)
+        await asyncio.to_thread(self.agent.process.wait)
+        await asyncio.to_thread(wait_gone, pids)
+        self.kills += 1
+
+    def send_signal(self, number: signal.Signals) -> int:
+        """Send a signal to its host and worker."""
+        assert self.agent is not None
+        return signal_tree(self.agent.pid, number)
+
+    async def stop(self) -> int:
+        """Ask it to end; return its exit code."""
+        assert self.agent is not None
+        return await asyncio.to_thread(self.agent.stop)
+
+    def _find_port(self) -> int | None:
+        if self.agent is None:
+            return None
+        with suppress(OSError, ValueError, KeyError):
+            note = _read_note(self.directory / "runtime" / "host.json")
+            if note["pid"] == self.agent.pid:
+                return int(str(note["url"]).rstrip("/").rpartition(":")[2])
+        return None
+
+
+class Chaos:
+    """One run of a load and of faults, side by side, until all tasks have ended.
+
+    Args:
+        middle: started.
+        members: the agents.
+        plan: what breaks, and when.
+        seed: of the load.
+
+    Attributes:
+        seen: of every task.
+        done: faults that took place, by their kinds.
+    """
+
+    def __init__(self, middle: Middle, members: list[Member], plan: list[Fault], seed: int) -> None:
+        self.seen: list[Seen] = []
+        self.done: Counter[str] = Counter()
+        self._middle = middle
+        self._members = members
+        self._plan = plan
+        self._orders = write_orders(seed)
+        self._middle_busy = asyncio.Lock()
+
+    async def run(self, *, seconds: float, clients: int) -> None:
+        """Load and break for so long; return when everything is whole and every task has ended."""
+        ends_at = asyncio.get_running_loop().time() + seconds
+        watch = asyncio.create_task(self._watch())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for fault in self._plan:
+                    group.create_task(self._break(fault))
+                for _ in range(clients):
+                    group.create_task(self._be_client(ends_at))
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+        await self._middle.look()
+
+    async def ask_again(self) -> None:
+        """Ask for the end of every task once more."""
+        for seen in self.seen:
+            await self._middle.ask_again(seen)
+
+    async def _watch(self) -> None:
+        while True:
+            await self._middle.look()
+            await asyncio.sleep(0.3)
+
+    async def _be_client(self, ends_at: float) -> None:
+        loop = asyncio.get_running_loop()
+        while loop.time() < ends_at:
+            seen = Seen(next(self._orders))
+            self.seen.append(seen)
+            began_s = loop.time()
+            try:
+                async with asyncio.timeout(TASK_DEADLINE_S):
+                    await self._middle.settle(seen)
+            except TimeoutError:
+                seen.wrongs.append("it did not end")
+            seen.took_s = loop.time() - began_s
+            await asyncio.sleep(THINK_S)
+
+    async def _break(self, fault: Fault) -> None:
+        await asyncio.sleep(fault.at_s)
+        member = self._members[fault.victim]
+        lock = self._middle_busy if fault.kind.endswith("middle") else member.busy
+        async with lock:  # what is broken cannot be broken
+            match fault.kind:
+                case "kill_agent":
+                    await member.kill()
+                    await asyncio.sleep(fault.lasts_s / 4)
+                    member.start()
+                case "freeze_agent":
+                    await _freeze(member, fault)
+                case "cut" | "hush":
+                    await _disconnect(member, fault)
+                case "kill_middle":
+                    await self._middle.kill()
+                    await asyncio.sleep(fault.lasts_s / 4)
+                    await self._middle.start()
+                case _:
+                    await _freeze(self._middle, fault)
+        self.done[fault.kind] += 1
+
+
+async def _freeze(target: Member | Middle, fault: Fault) -> None:
+    assert target.send_signal(signal.SIGSTOP) > 0
+    try:
+        await asyncio.sleep(fault.lasts_s)
+    finally:
+        target.send_signal(signal.SIGCONT)
+
+
+async def _disconnect(member: Member, fault: Fault) -> None:
+    for cable in member.cables:
+        cable.cut() if fault.kind == "cut" else cable.hush()
+    await asyncio.sleep(fault.lasts_s)
+    for cable in member.cables:
+        cable.heal()
+
+
+def _tree(pid: int) -> list[int]:
+    with suppress(psutil.NoSuchProcess):
+        host = psutil.Process(pid)
+        return [pid, *(child.pid for child in host.children(recursive=True))]
+    return [pid]
+
+
+def _read_note(path: Path) -> dict[str, Any]:
+    note: dict[str, Any] = json.loads(path.read_bytes())
+    return note
