@@ -61,9 +61,9 @@ class Sizes:
     """
 
     replicas: tuple[int, ...] = (1, 2, 4)
-    seconds: float = 8.0
+    seconds: float = 5.0
     agents: int = 500
-    tasks: int = 100_000
+    tasks: int = 30_000
 
 
 QUICK = Sizes(replicas=(1,), seconds=1.0, agents=20, tasks=2 * MIN_TASKS)

@@ -27,7 +27,7 @@ class Environment:
 
     Attributes:
         name: the folder is ``.venvs/bench-<name>``.
-        requirements: a requirements file; None installs this project itself, editable, with its extra.
+        requirements: a requirements file; None installs this project itself, editable, with its extras.
         packages: distributions whose versions the report names.
     """
 
@@ -57,7 +57,7 @@ class Environment:
             return
         print(f"installing {self.name} into .venvs/{self.folder.name}", file=sys.stderr)
         shutil.rmtree(self.folder, ignore_errors=True)
-        what = ["-r", str(self.requirements)] if self.requirements else ["-e", f"{ROOT}[fast]"]
+        what = ["-r", str(self.requirements)] if self.requirements else ["-e", f"{ROOT}[fast,nats]"]
         for command in _install_commands(self.folder, self.python, what):
             subprocess.run(command, check=True, stdout=sys.stderr)
         stamp.write_text(wanted)

@@ -21,7 +21,7 @@ import psutil
 from tests.agents import RunningAgent, start_agent
 from tests.integration.cables import Cable
 from tests.integration.conftest import copy_ledger
-from tests.integration.orchestrators import signal_tree, wait_gone
+from tests.integration.mesh_processes import signal_tree, wait_gone
 
 WEIGHTS = {
     "kill_agent": 6,

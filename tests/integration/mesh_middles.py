@@ -12,9 +12,12 @@ from typing import Any, Self
 import aiohttp
 
 from tests.integration.mesh_chaos import Seen
-from tests.integration.orchestrators import link_environment, prepare_orchestrator, signal_tree
+from tests.integration.mesh_processes import link_environment, prepare_orchestrator, signal_tree
 
 RETRY_S = 0.05
+RETURN_S = 10.0
+"""Longer than any fault lasts, so that what an agent has kept comes back with it."""
+
 POLL_WAIT_S = 10
 ANSWER_TIMEOUT_S = 20.0
 FINAL_STATES = frozenset({"completed", "failed", "canceled", "rejected"})
@@ -32,7 +35,7 @@ class HttpMiddle:
     """
 
     def __init__(self, directory: Path) -> None:
-        self.orchestrator = prepare_orchestrator(directory)
+        self.orchestrator = prepare_orchestrator(directory, return_s=RETURN_S)
         self._session: aiohttp.ClientSession | None = None
         self._figures: dict[str, dict[str, int]] = {}
 

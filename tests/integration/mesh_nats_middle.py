@@ -20,7 +20,7 @@ from kagent_sdk.link.nats.streams import open_queue
 
 from kagent_sdk.link.port import CallFailedError
 from tests.integration.mesh_chaos import Seen
-from tests.integration.orchestrators import HEARTBEAT_S, free_port, is_listening
+from tests.integration.mesh_processes import HEARTBEAT_S, free_port, is_listening
 from tests.integration.waiting import wait_until
 
 AGENT = "ledger"

@@ -13,13 +13,13 @@ import pytest
 
 from tests.agents import RunningAgent, start_agent
 from tests.integration.conftest import copy_subject
-from tests.integration.netns import Network, Place, make_network
-from tests.integration.orchestrators import (
+from tests.integration.mesh_processes import (
     RunningOrchestrator,
     link_environment,
     prepare_orchestrator,
     running,
 )
+from tests.integration.netns import Network, Place, make_network
 from tests.integration.waiting import wait_until
 
 FINAL = ("completed", "failed", "canceled")

@@ -46,7 +46,29 @@ def fetch_capabilities(client: AgentClient) -> list[dict[str, Any]]:
         ProblemError, UnreachableError: it does not say.
     """
     listed = client.get("/v1/capabilities").get("capabilities")
-    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    found = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    return join_offers(found)
+
+
+def join_offers(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return each capability of a mesh once, with all ``agents`` that offer just this.
+
+    An orchestrator tells of every agent's capabilities, with the name of one ``agent``. What agents
+    of one name describe otherwise stays apart.
+    """
+    joined: list[dict[str, Any]] = []
+    for one in found:
+        if "agent" not in one:
+            joined.append(one)
+            continue
+        manifest = {key: value for key, value in one.items() if key != "agent"}
+        for other in joined:
+            if {key: value for key, value in other.items() if key != "agents"} == manifest:
+                other["agents"].append(one["agent"])
+                break
+        else:
+            joined.append({**manifest, "agents": [one["agent"]]})
+    return joined
 
 
 def _by_name(capabilities: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kagent_sdk.cli.boundary import UnreachableError, UsageError
-from kagent_sdk.cli.commands.capabilities import pick
+from kagent_sdk.cli.commands.capabilities import join_offers, pick
 from kagent_sdk.cli.commands.status import is_live, render_status
 from kagent_sdk.cli.screens.capabilities import capability_detail, capability_table
 from kagent_sdk.cli.screens.mesh import mesh_screen
@@ -223,6 +223,22 @@ def test_capabilities_of_a_mesh_say_who_offers_them() -> None:
         "greet       hello, world  name [count]  Greeting  Greet somebody.",
     ]
     assert "demo · of hello, world" in shown(capability_detail(found[0]), 130)
+
+
+def test_what_several_agents_offer_alike_is_one_capability() -> None:
+    """Who describes it in another way may take something else, and stands apart."""
+    other = {**GREET, "description": "Say hello."}
+    found = [
+        {**GREET, "agent": "hello"},
+        {**other, "agent": "rude"},
+        {**GREET, "agent": "world"},
+    ]
+
+    assert join_offers(found) == [
+        {**GREET, "agents": ["hello", "world"]},
+        {**other, "agents": ["rude"]},
+    ]
+    assert join_offers([GREET]) == [GREET]
 
 
 def test_a_capability_of_a_mesh_is_found_by_its_agent_too() -> None:

@@ -1,6 +1,6 @@
 """An orchestrator that soon gives up on agents: `kos-agent orchestrator` with other times.
 
-python orchestrator_process.py LEASE_S HEARTBEAT_S HOST [AGENT_TOKEN_FILE OPERATOR_TOKEN_FILE]
+python mesh_orchestrator.py LEASE_S HEARTBEAT_S RETURN_S HOST [AGENT_TOKEN_FILE OPERATOR_TOKEN_FILE]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from kagent_sdk.orchestrator.service import Service
 from kagent_sdk.orchestrator.settings import BrokerLimits, ServiceSettings
 
 
-def main(lease_s: str, heartbeat_s: str, host: str, *token_files: str) -> int:
+def main(lease_s: str, heartbeat_s: str, return_s: str, host: str, *token_files: str) -> int:
     """Run it in the current folder, on a free port."""
     agents, operators = [Path(name).read_text() for name in token_files] or (None, None)
     settings = ServiceSettings(
@@ -22,7 +22,9 @@ def main(lease_s: str, heartbeat_s: str, host: str, *token_files: str) -> int:
         0,
         agent_token=agents,
         operator_token=operators,
-        limits=BrokerLimits(lease_s=float(lease_s), heartbeat_s=float(heartbeat_s)),
+        limits=BrokerLimits(
+            lease_s=float(lease_s), heartbeat_s=float(heartbeat_s), return_s=float(return_s)
+        ),
     )
     return run_service(Service(settings), on_hurry=lambda: None)
 

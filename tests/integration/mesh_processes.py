@@ -29,10 +29,11 @@ import psutil
 from tests.agents import MARKER_NAME, Answer, agent_environment
 from tests.integration.waiting import wait_until
 
-PROGRAM = Path(__file__).parent / "orchestrator_process.py"
+PROGRAM = Path(__file__).parent / "mesh_orchestrator.py"
 NOTE = Path(".kos-mesh", "orchestrator.json")
 LEASE_S = 2.0
 HEARTBEAT_S = 0.4
+RETURN_S = 60.0
 START_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 60.0
 
@@ -217,6 +218,7 @@ def prepare_orchestrator(
     directory: Path,
     *,
     lease_s: float = LEASE_S,
+    return_s: float = RETURN_S,
     host: str = "127.0.0.1",
     place: Place = HERE,
     token_files: Sequence[Path] = (),
@@ -226,11 +228,12 @@ def prepare_orchestrator(
     Args:
         directory: made if it is not there.
         lease_s: how long an agent may be silent.
+        return_s: how long a task that must not be run twice waits for its agent.
         host: the address to listen on.
         place: where it shall run.
         token_files: with the tokens of agents and operators.
     """
-    arguments = (str(lease_s), str(HEARTBEAT_S), host, *map(str, token_files))
+    arguments = (str(lease_s), str(HEARTBEAT_S), str(return_s), host, *map(str, token_files))
     log_file = directory.parent / f"{directory.name}.orchestrator.log"
     token = token_files[1].read_text() if token_files else None
     return RunningOrchestrator(directory, arguments, log_file, place, token)
