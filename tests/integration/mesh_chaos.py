@@ -300,7 +300,8 @@ class Chaos:
     async def ask_again(self) -> None:
         """Ask for the end of every task once more."""
         for seen in self.seen:
-            await self._middle.ask_again(seen)
+            if seen.end is not None:
+                await self._middle.ask_again(seen)
 
     async def _watch(self) -> None:
         while True:
