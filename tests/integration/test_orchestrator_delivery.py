@@ -240,4 +240,4 @@ async def test_tasks_go_to_the_agent_with_the_least_to_do(mesh: Mesh) -> None:
 
         assert len(idle.offers) == 6  # max_concurrency and two ahead
         assert len(busy.offers) == 3
-        assert (await mesh.status())["tasks"]["waiting"] == 3
+        assert (await mesh.status())["tasks"]["queued"] == 3
