@@ -10,6 +10,7 @@ from kagent_sdk.orchestrator.basis import Basis
 from kagent_sdk.orchestrator.book import Book
 from kagent_sdk.orchestrator.dispatcher import Dispatcher, Fetched
 from kagent_sdk.orchestrator.failures import unreadable_result
+from kagent_sdk.orchestrator.leases import Leases
 from kagent_sdk.orchestrator.registry import MAX_INSTANCES, Instance, Registry
 from kagent_sdk.orchestrator.reports import TOLD_BY_OTHERS, ReportIn, read_event, read_result
 from kagent_sdk.orchestrator.task import Ending, OpenTask, Phase
@@ -42,7 +43,8 @@ class Agents:
     Args:
         registry: of the agents.
         book: of the tasks.
-        dispatcher: of both.
+        leases: of both.
+        dispatcher: has tasks for those that fetch.
         basis: clock, bounds and counters.
     """
 
@@ -50,16 +52,19 @@ class Agents:
         self,
         registry: Registry,
         book: Book,
+        leases: Leases,
         dispatcher: Dispatcher,
         basis: Basis,
     ) -> None:
         self._orchestrator = basis.orchestrator
         self._registry = registry
         self._book = book
+        self._leases = leases
         self._dispatcher = dispatcher
         self._clock = basis.clock
         self._limits = basis.limits
         self._counters = basis.counters
+        self._log = basis.log
 
     def register(self, registration: Registration) -> Registered:
         """Take note of an agent, and of the tasks that it has.
@@ -72,11 +77,19 @@ class Agents:
             raise TooManyAgentsError
         now_s = self._clock.now_s()
         instance, superseded = self._registry.register(registration, now_s)
-        self._dispatcher.claim(instance, registration.tasks)
+        self._leases.claim(instance, registration.tasks)
         self._registry.hear(instance, registration.status, now_s)
         self._counters.registrations += 1
         if is_new:
             self._watch(instance.id, self._limits.lease_s)
+            self._log(
+                "info",
+                "agent_registered",
+                registered=instance.agent,
+                instance=instance.id,
+                delivery=registration.delivery,
+                held=len(registration.tasks),
+            )
         if superseded is not None:
             self._lose(superseded)
         return Registered(
@@ -92,14 +105,14 @@ class Agents:
             UnknownInstanceError: it is not registered.
         """
         instance = self._find(instance_id)
-        lost = self._dispatcher.claim(instance, heartbeat.tasks)
+        lost = self._leases.claim(instance, heartbeat.tasks)
         self._registry.hear(instance, heartbeat.status, self._clock.now_s())
         return HeartbeatAnswer(
             orchestrator=self._orchestrator,
             lease_s=self._limits.lease_s,
             heartbeat_s=self._limits.heartbeat_s,
             lost=tuple(lost),
-            cancel=tuple(self._dispatcher.canceling(instance)),
+            cancel=tuple(self._leases.canceling(instance)),
         )
 
     async def fetch(self, instance_id: str, wait_s: float) -> Fetched | None:
@@ -112,7 +125,8 @@ class Agents:
         instance = self._find(instance_id)
         if instance.is_pushed:
             raise UnknownInstanceError
-        return await self._dispatcher.fetch(instance, min(wait_s, self._limits.lease_s))
+        instance.seen_s = self._clock.now_s()
+        return await self._dispatcher.fetch(instance, wait_s)
 
     def goodbye(self, instance_id: str, *, is_gone: bool) -> None:
         """Note that an agent takes no more tasks, or is gone; one that is unknown is gone already."""
@@ -120,9 +134,11 @@ class Agents:
         if instance is None:
             return
         self._counters.goodbyes += 1
+        self._log(
+            "info", "agent_said_goodbye", left=instance.agent, instance=instance.id, is_gone=is_gone
+        )
         if is_gone:
-            self._registry.remove(instance, self._clock.now_s())
-            self._dispatcher.lose_all(instance)
+            self._forget(instance)
         else:
             self._registry.drain(instance)
 
@@ -147,8 +163,19 @@ class Agents:
 
     def _lose(self, instance: Instance) -> None:
         self._counters.agents_lost += 1
+        self._log(
+            "warning",
+            "agent_lost",
+            lost=instance.agent,
+            instance=instance.id,
+            tasks=len(instance.leases),
+        )
+        self._forget(instance)
+
+    def _forget(self, instance: Instance) -> None:
         self._registry.remove(instance, self._clock.now_s())
-        self._dispatcher.lose_all(instance)
+        self._dispatcher.dismiss(instance.id)
+        self._leases.lose_all(instance)
 
     # Reports
 
@@ -187,10 +214,9 @@ class Agents:
         ending = read_result(report.payload)
         if ending is None:
             # Nobody else will tell how it ended: the agent has let go of it.
-            self._dispatcher.end(task, Ending(TaskState.FAILED, failure=unreadable_result()))
+            self._leases.end(task, Ending(TaskState.FAILED, failure=unreadable_result()))
             return MALFORMED
-        self._dispatcher.acknowledge(task)
-        self._dispatcher.end(task, ending)
+        self._leases.end(task, ending)
         return asyncio.ensure_future(_taken(task))
 
     def _take_event(
@@ -204,7 +230,7 @@ class Agents:
         if event.id <= task.last_agent_event:
             self._counters.duplicates += 1
             return None
-        self._dispatcher.acknowledge(task)
+        self._leases.acknowledge(task)
         task.last_agent_event = event.id
         if event.kind in TOLD_BY_OTHERS:
             return None

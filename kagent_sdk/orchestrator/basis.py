@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kagent_sdk.orchestrator.clock import Clock
@@ -19,6 +20,7 @@ class Basis:
         limits: of tasks, and times of their lives.
         counters: told of what happens.
         expects: names of agents that will register.
+        log: ``log(level, event, **keys)``.
     """
 
     orchestrator: str
@@ -26,3 +28,4 @@ class Basis:
     limits: BrokerLimits
     counters: Counters = field(default_factory=Counters)
     expects: frozenset[str] = frozenset()
+    log: Callable[..., None] = lambda *_words, **_keys: None

@@ -15,6 +15,7 @@ from kagent_sdk.orchestrator.clock import Clock
 from kagent_sdk.orchestrator.rows import EventRow
 from kagent_sdk.orchestrator.settings import BrokerLimits
 from kagent_sdk.orchestrator.task import Ending, OpenTask, Phase, TaskRecord
+from kagent_sdk.protocol.tasks import TaskState
 from kagent_sdk.storage.space import settle_size, shrink
 from kagent_sdk.storage.thread import Operation, Storage
 
@@ -237,16 +238,23 @@ class Book:
         """Write the end of a task, once; it is shown when it is on disk, and not before."""
         assert task.phase is not Phase.ENDING, "ended twice"
         task.phase = Phase.ENDING
-        ended_at = self._clock.wall_s()
-        size = rows.size_of(task.record, ending.output, task.event_bytes)
+        record, ended_at = task.record, self._clock.wall_s()
+        if ending.state is TaskState.COMPLETED and record.started_at is None:
+            record.started_at = ended_at  # its end is the first that was heard of it
+        size = rows.size_of(record, ending.output, task.event_bytes)
         write = partial(
-            rows.end, seq=task.record.seq, ending=ending, finished_at=ended_at, size_bytes=size
+            rows.end,
+            seq=record.seq,
+            ending=ending,
+            started_at=record.started_at,
+            finished_at=ended_at,
+            size_bytes=size,
         )
 
         def settle(done: asyncio.Future[bool]) -> None:
             if done.cancelled() or done.exception() is not None:
                 return  # the storage is closing: the task stays open for the next orchestrator
-            task.record.close(ending, ended_at)
+            record.close(ending, ended_at)
             self.open.pop(task.id, None)
             self.ended[ending.state.value] += 1
             self._count_ended(size)

@@ -8,6 +8,7 @@ from kagent_sdk.errors import StorageError
 from kagent_sdk.orchestrator.basis import Basis
 from kagent_sdk.orchestrator.book import Book
 from kagent_sdk.orchestrator.dispatcher import Dispatcher
+from kagent_sdk.orchestrator.leases import Leases
 from kagent_sdk.orchestrator.registry import Registry
 from kagent_sdk.orchestrator.routing import fitting
 from kagent_sdk.orchestrator.submission import Submission
@@ -30,6 +31,7 @@ class Broker:
     Args:
         book: keeps them.
         registry: of the agents.
+        leases: who has them.
         dispatcher: brings them to the agents.
         ids: for tasks whose callers chose none.
         basis: clock, bounds and counters.
@@ -42,6 +44,7 @@ class Broker:
         self,
         book: Book,
         registry: Registry,
+        leases: Leases,
         dispatcher: Dispatcher,
         *,
         ids: TaskIds,
@@ -49,7 +52,8 @@ class Broker:
     ) -> None:
         self.book = book
         self.registry = registry
-        self.dispatcher = dispatcher
+        self.leases = leases
+        self._dispatcher = dispatcher
         self.counters = basis.counters
         self._ids = ids
         self._clock = basis.clock
@@ -65,19 +69,21 @@ class Broker:
             StorageError: they cannot be read.
         """
         tasks = await self.book.load()
+        grace_s = GRACE_LEASES * self._limits.lease_s
         for task in tasks:
             if task.record.lease is None:
-                self.dispatcher.enqueue(task)
+                self.leases.enqueue(task)
+                self.leases.watch_deadline(task)
             else:
-                grace_s = GRACE_LEASES * self._limits.lease_s
-                self.dispatcher.await_return(task, grace_s, is_restart=True)
-            self.dispatcher.watch_deadline(task)
+                # Its agent may have kept the deadline, and have the result ready.
+                self.leases.await_return(task, grace_s, is_restart=True)
+                self.leases.watch_deadline(task, not_before_s=grace_s)
         return len(tasks)
 
     def stop(self) -> None:
         """Take no more tasks and make no more offers."""
         self.stopping.set()
-        self.dispatcher.is_stopped = True
+        self._dispatcher.stop()
 
     async def submit(self, submission: Submission) -> OpenTask:
         """Take a task, or find it by its id; it is on disk when this returns.
@@ -137,15 +143,15 @@ class Broker:
         assert task.saved is not None
         task.saved.add_done_callback(lambda done: self._note_saved(task, done))
         self.counters.submitted += 1
-        self.dispatcher.enqueue(task)
-        self.dispatcher.watch_deadline(task)
+        self.leases.enqueue(task)
+        self.leases.watch_deadline(task)
         # At once: the task and its offer are then on disk with one commit.
-        self.dispatcher.dispatch()
+        self._dispatcher.dispatch()
         return task
 
     def _note_saved(self, task: OpenTask, done: asyncio.Future[None]) -> None:
         if done.cancelled() or done.exception() is not None:
-            self.dispatcher.abandon(task)
+            self.leases.abandon(task)
         else:
             task.saved = None
 
@@ -168,7 +174,7 @@ class Broker:
         raise RequestError(problems.unknown_capability(str(target), names))
 
     def _check_room(self, size_bytes: int) -> None:
-        queues = self.dispatcher.queues
+        queues = self.leases.queues
         if (
             queues.count >= self._limits.max_queue
             or queues.size_bytes + size_bytes > self._limits.max_queue_bytes
@@ -196,7 +202,7 @@ class Broker:
             RequestError: 503 when the disk does not take it.
         """
         try:
-            await self.dispatcher.cancel(task)
+            await self.leases.cancel(task)
         except StorageError:
             raise RequestError(unavailable()) from None
 

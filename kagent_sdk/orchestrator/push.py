@@ -91,7 +91,10 @@ class PushCourier:
         headers: Mapping[str, str],
         timeout_s: float,
     ) -> Outcome:
-        session = await self._open()
+        try:
+            session = await self._open()
+        except (OSError, ssl.SSLError) as exc:
+            return Outcome(Verdict.UNREACHABLE, detail=f"the files of TLS: {type(exc).__name__}")
         import aiohttp  # noqa: PLC0415 - imported already
 
         registration = instance.registration
@@ -102,12 +105,9 @@ class PushCourier:
         try:
             async with asyncio.timeout(timeout_s):
                 return await _send(session, url, headers, body)
-        except aiohttp.ClientConnectorError:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ValueError):
+            # ValueError: what the agent gave for its address or its token is none.
             return Outcome(Verdict.UNREACHABLE, detail="no connection")
-        except (aiohttp.InvalidURL, ValueError):
-            return Outcome(Verdict.UNREACHABLE, detail="the agent's address or token is none")
-        except aiohttp.ConnectionTimeoutError:
-            return Outcome(Verdict.UNREACHABLE, detail="no connection in time")
         except TimeoutError:
             return Outcome(Verdict.UNCLEAR, detail=f"no answer within {timeout_s:g} s")
         except Exception as exc:  # noqa: BLE001 - whatever an agent makes a library raise

@@ -48,7 +48,7 @@ class Figures(NamedTuple):
 
 def take_figures(broker: Broker, requests: Counter[tuple[str, int]]) -> Figures:
     """Return how the orchestrator is at this moment."""
-    counters, queues = broker.counters, broker.dispatcher.queues
+    counters, queues = broker.counters, broker.leases.queues
     return Figures(
         Counter((one.agent, one.is_ready) for one in broker.registry),
         queues.count,

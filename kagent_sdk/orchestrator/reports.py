@@ -25,7 +25,7 @@ MAX_SMALL_BYTES = 64 * 1024
 TOLD_BY_OTHERS = frozenset({"state", "task", "gap"})
 """Kinds of events that the orchestrator tells itself: of all attempts, and not of one alone."""
 
-_is_word = re.compile(WORD_PATTERN).match
+_is_word = re.compile(WORD_PATTERN).fullmatch
 _is_kind = re.compile(r"[a-z_]{1,32}").fullmatch
 
 

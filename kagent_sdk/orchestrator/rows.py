@@ -122,15 +122,22 @@ def ask_to_cancel(connection: sqlite3.Connection, seq: int) -> None:
 
 
 def end(
-    connection: sqlite3.Connection, seq: int, ending: Ending, finished_at: float, size_bytes: int
+    connection: sqlite3.Connection,
+    seq: int,
+    ending: Ending,
+    *,
+    started_at: float | None,
+    finished_at: float,
+    size_bytes: int,
 ) -> bool:
     """Write the end of a task, once; tell whether it was this one."""
     state, output, failure, progress = ending
     changed = connection.execute(
-        "UPDATE tasks SET state = ?, finished_at = ?, size_bytes = ?, failure = ?, "
+        "UPDATE tasks SET state = ?, started_at = ?, finished_at = ?, size_bytes = ?, failure = ?, "
         "progress = coalesce(?, progress), output = ? WHERE seq = ? AND finished_at IS NULL",
         (
             state.value,
+            started_at,
             finished_at,
             size_bytes,
             None if failure is None else json.dumps(failure.as_dict()),

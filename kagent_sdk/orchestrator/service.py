@@ -29,6 +29,7 @@ from kagent_sdk.orchestrator.http.observation import ObservationRoutes, Probes
 from kagent_sdk.orchestrator.http.plane import Plane
 from kagent_sdk.orchestrator.http.streams import EventStream
 from kagent_sdk.orchestrator.http.tasks import TaskRoutes
+from kagent_sdk.orchestrator.leases import Leases
 from kagent_sdk.orchestrator.port import ServicePart
 from kagent_sdk.orchestrator.push import PushCourier
 from kagent_sdk.orchestrator.registry import Registry
@@ -95,7 +96,7 @@ class Service:
             courier = PushCourier(self._client_tls)
             stack.push_async_callback(courier.aclose)
             stack.push_async_callback(self._end_jobs)
-            broker, agents = self._brokerage(storage, courier)
+            broker, agents = self._brokerage(storage, courier, pump)
             taken_up = await broker.load()
             self._spawn(broker.book.keep_tidy())
             plane = self._plane(broker, agents, storage, pump)
@@ -105,14 +106,19 @@ class Service:
             pump.log("info", "orchestrator_started", url=server.url, open_tasks=taken_up)
             await self._live(stop, broker)
 
-    def _brokerage(self, storage: Storage, courier: PushCourier) -> tuple[Broker, Agents]:
+    def _brokerage(
+        self, storage: Storage, courier: PushCourier, pump: LogPump
+    ) -> tuple[Broker, Agents]:
         settings = self._settings
-        basis = Basis(self.id, LoopClock(), settings.limits, expects=settings.expects)
+        basis = Basis(self.id, LoopClock(), settings.limits, expects=settings.expects, log=pump.log)
         book = Book(storage, settings.limits, basis.clock)
-        dispatcher = Dispatcher(book, self.registry, courier, spawn=self._spawn, basis=basis)
+        leases = Leases(book, self.registry, courier, spawn=self._spawn, basis=basis)
+        dispatcher = Dispatcher(
+            book, self.registry, leases, courier, spawn=self._spawn, basis=basis
+        )
         ids = TaskIds(self._started_at, os.urandom(8))
-        broker = Broker(book, self.registry, dispatcher, ids=ids, basis=basis)
-        agents = Agents(self.registry, book, dispatcher, basis)
+        broker = Broker(book, self.registry, leases, dispatcher, ids=ids, basis=basis)
+        agents = Agents(self.registry, book, leases, dispatcher, basis)
         return broker, agents
 
     def _plane(self, broker: Broker, agents: Agents, storage: Storage, pump: LogPump) -> Plane:

@@ -24,8 +24,8 @@ from kagent_sdk.protocol.problem import RequestError
 MAX_LABELS_BYTES = 16 * 1024
 MAX_CAPABILITY_BYTES = 1024
 
-_is_label = re.compile(LABEL_PATTERN).match
-_is_agent = re.compile(AGENT_PATTERN).match
+_is_label = re.compile(LABEL_PATTERN).fullmatch
+_is_agent = re.compile(AGENT_PATTERN).fullmatch
 
 
 @dataclass(frozen=True, slots=True)

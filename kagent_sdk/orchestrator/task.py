@@ -167,6 +167,10 @@ class OpenTask:
         """The task's id."""
         return self.record.id
 
+    def is_current(self, lease: str) -> bool:
+        """Whether a lease is the task's, and its end is still to come."""
+        return self.phase is not Phase.ENDING and self.record.lease == lease
+
     def disarm(self, name: str) -> None:
         """Cancel a timer, if there is one."""
         timer = self.timers.pop(name, None)

@@ -15,7 +15,7 @@ from tests.integration.mesh_chaos import Seen
 from tests.integration.mesh_processes import link_environment, prepare_orchestrator, signal_tree
 
 RETRY_S = 0.05
-RETURN_S = 10.0
+RETURN_S = 6.0
 """Longer than any fault lasts, so that what an agent has kept comes back with it."""
 
 POLL_WAIT_S = 10

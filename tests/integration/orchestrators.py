@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -77,9 +78,7 @@ class Mesh:
     async def submit(self, task_id: str, capability: str = "echo", **members: Any) -> Answer:
         """Send a task without waiting for it."""
         document = {"id": task_id, "capability": capability, "input": {"n": 1}, **members}
-        return await self.ask(
-            "POST", "/v1/tasks", document, headers={"Prefer": "respond-async"}
-        )
+        return await self.ask("POST", "/v1/tasks", document, headers={"Prefer": "respond-async"})
 
     async def task(self, task_id: str, wait_s: float = 0) -> Any:
         """Return a task."""
@@ -190,9 +189,7 @@ class FakeAgent:
             "status": {"lifecycle": "ready", "ready": True, **status},
             "tasks": self._held(),
         }
-        return await self.mesh.ask(
-            "POST", f"/v1/link/agents/{self.instance}/heartbeat", document
-        )
+        return await self.mesh.ask("POST", f"/v1/link/agents/{self.instance}/heartbeat", document)
 
     async def fetch(self, wait_s: float = 10) -> Offered | None:
         """Ask for a task."""
@@ -252,17 +249,19 @@ class FakeAgent:
         return self.offers[-1]
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[FakeAgent]:
+    async def listening(
+        self, ssl_context: ssl.SSLContext | None = None
+    ) -> AsyncIterator[FakeAgent]:
         """Take pushed tasks."""
         application = web.Application()
         application.router.add_post("/v1/tasks", self._take)
         application.router.add_post("/v1/tasks/{id}/cancel", self._cancel)
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=ssl_context)
         await site.start()
         self.delivery = "push"
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        self.url = f"{'https' if ssl_context else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
         try:
             yield self
         finally:
@@ -303,7 +302,9 @@ async def until_state(mesh: Mesh, task_id: str, state: str) -> Any:
 
 
 @asynccontextmanager
-async def running(settings: ServiceSettings) -> AsyncIterator[Mesh]:
+async def running(
+    settings: ServiceSettings, ssl_context: ssl.SSLContext | None = None
+) -> AsyncIterator[Mesh]:
     """Run an orchestrator in this process; give a client of it."""
     service, stop = Service(settings), asyncio.Event()
     job = asyncio.create_task(service.run(stop))
@@ -313,7 +314,8 @@ async def running(settings: ServiceSettings) -> AsyncIterator[Mesh]:
                 await asyncio.wait([job], timeout=0.01)
                 if job.done():
                     job.result()
-        async with aiohttp.ClientSession() as session:
+        connector = aiohttp.TCPConnector(ssl=ssl_context or True)
+        async with aiohttp.ClientSession(connector=connector) as session:
             yield Mesh(service.url, session, settings.operator_token)
     finally:
         stop.set()

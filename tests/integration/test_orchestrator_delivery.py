@@ -111,7 +111,10 @@ async def test_a_busy_agent_is_left_alone_and_another_replica_gets_the_task(mesh
     def busy(_offer: Offered) -> tuple[int, dict[str, str], bytes]:
         return 503, {"Retry-After": "30"}, b"{}"
 
-    async with FakeAgent(mesh, answer=busy).listening() as full, FakeAgent(mesh).listening() as free:
+    async with (
+        FakeAgent(mesh, answer=busy).listening() as full,
+        FakeAgent(mesh).listening() as free,
+    ):
         await full.register()
         await mesh.submit("t")
         await full.until_offered()
@@ -154,12 +157,9 @@ async def test_an_unclear_offer_is_made_again_with_the_same_lease(mesh: Mesh) ->
     assert done["attempt"] == 1
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"\xff\x00", b"[" * 100_000, b'{"code":1}', b'{"code":"x","detail":"y"}' * 2]
-)
-async def test_garbage_where_an_agent_was_does_not_fail_its_tasks(mesh: Mesh, body: bytes) -> None:
+async def test_garbage_where_an_agent_was_does_not_fail_its_tasks(mesh: Mesh) -> None:
     """Something else listens at the agent's port by now: the task waits for a real agent."""
-    agent = FakeAgent(mesh, answer=lambda _offer: (404, {}, body))
+    agent = FakeAgent(mesh, answer=lambda _offer: (404, {}, b"[" * 1_000_000))
     async with agent.listening():
         await agent.register()
         await mesh.submit("t")

@@ -1,0 +1,291 @@
+"""The life of a task between agents: who has its lease, and what becomes of it when the lease is lost.
+
+Everything here runs in the event loop, and every end of a task comes from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from kagent_sdk.orchestrator.basis import Basis
+from kagent_sdk.orchestrator.book import Book
+from kagent_sdk.orchestrator.courier import Courier
+from kagent_sdk.orchestrator.failures import agent_lost, canceled, no_agent, timed_out
+from kagent_sdk.orchestrator.queues import Queues
+from kagent_sdk.orchestrator.registry import Instance, Registry
+from kagent_sdk.orchestrator.routing import Loss, fitting, judge_drop, judge_loss
+from kagent_sdk.orchestrator.task import Ending, OpenTask, Phase
+from kagent_sdk.protocol.link import Held
+from kagent_sdk.protocol.tasks import TaskState
+
+MISSED_HEARTBEATS = 2
+"""So many heartbeats in a row do not name a task, and the agent does not have it: the first may have
+been on its way when the offer came."""
+
+DEADLINE_GRACE_S = 2.0
+"""An agent keeps the deadline too, and knows better what it has done until then."""
+
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+"""Runs a coroutine as a job that somebody owns."""
+
+
+class Leases:
+    """Moves tasks between those who wait, those who have them, and the end.
+
+    Args:
+        book: the tasks.
+        registry: the agents.
+        courier: tells agents that take pushed tasks what is not wanted any more.
+        spawn: runs what the courier does.
+        basis: clock, bounds and counters.
+
+    Attributes:
+        queues: the tasks that wait.
+        listener: told when there is something to offer, or room for it.
+    """
+
+    def __init__(
+        self, book: Book, registry: Registry, courier: Courier, *, spawn: Spawn, basis: Basis
+    ) -> None:
+        self._book = book
+        self._registry = registry
+        self._courier = courier
+        self._spawn = spawn
+        self._clock = basis.clock
+        self._limits = basis.limits
+        self._counters = basis.counters
+        self._log = basis.log
+        self.queues = Queues()
+        self.listener: Callable[[], None] = lambda: None
+
+    # Waiting
+
+    def enqueue(self, task: OpenTask, *, is_first: bool = False) -> None:
+        """Let a task wait for an agent; offers are made soon."""
+        task.phase = Phase.QUEUED
+        self.queues.add(task, is_first=is_first)
+        self._arm(task, "route", self._limits.route_timeout_s, self._check_route)
+        self.listener()
+
+    def _check_route(self, task: OpenTask) -> None:
+        if task.phase is not Phase.QUEUED:
+            return
+        if any(True for _ in fitting(self._registry, task.record.target)):
+            self._arm(task, "route", self._limits.route_timeout_s, self._check_route)
+        else:
+            failure = no_agent(task.record.target, self._limits.route_timeout_s)
+            self.end(task, Ending(TaskState.FAILED, failure=failure))
+
+    # Having
+
+    def acknowledge(self, task: OpenTask) -> None:
+        """Note that an agent has a task."""
+        task.missed = 0
+        task.may_be_taken = True
+        task.disarm("return")
+        if task.phase is not Phase.HELD:
+            task.phase = Phase.HELD
+            record = task.record
+            if record.state is not TaskState.WORKING:
+                record.state = TaskState.WORKING
+                record.started_at = record.started_at or self._clock.wall_s()
+                self._book.note_start(task)
+            task.wake()
+            if record.is_canceling:
+                self._tell_canceled(task)
+
+    def claim(self, instance: Instance, held: tuple[Held, ...]) -> list[Held]:
+        """Keep the leases that an agent names; return those that are no more."""
+        lost: list[Held] = []
+        named: set[str] = set()
+        for item in held:
+            task = self._book.open.get(item.task)
+            if task is None or not task.is_current(item.lease):
+                lost.append(item)
+                continue
+            named.add(item.lease)
+            if item.lease not in instance.leases:
+                self._release(task)
+                instance.leases[item.lease] = task.id
+                task.record.agent, task.record.instance = instance.agent, instance.id
+            self.acknowledge(task)
+        for lease, task_id in list(instance.leases.items()):
+            if lease not in named:
+                self._note_unnamed(instance, lease, task_id)
+        self.listener()
+        return lost
+
+    def _note_unnamed(self, instance: Instance, lease: str, task_id: str) -> None:
+        task = self._book.open.get(task_id)
+        if task is None or task.record.lease != lease:
+            instance.leases.pop(lease, None)
+            return
+        if task.phase is Phase.ENDING or task.is_pushing:
+            return
+        task.missed += 1
+        if task.missed >= MISSED_HEARTBEATS:
+            self._settle_loss(
+                task,
+                judge_drop(
+                    is_canceling=task.record.is_canceling,
+                    is_held=task.phase is Phase.HELD,
+                    is_idempotent=task.record.is_idempotent,
+                    attempt=task.record.attempt,
+                    max_attempts=task.record.max_attempts,
+                ),
+            )
+
+    def canceling(self, instance: Instance) -> list[Held]:
+        """Return the tasks of an agent whose callers want no more of them."""
+        tasks = [(lease, self._book.open.get(task)) for lease, task in instance.leases.items()]
+        return [
+            Held(task=task.id, lease=lease)
+            for lease, task in tasks
+            if task is not None and task.record.is_canceling
+        ]
+
+    # Losing
+
+    def lose_all(self, instance: Instance) -> None:
+        """Note that an agent is gone."""
+        for task_id in list(instance.leases.values()):
+            task = self._book.open.get(task_id)
+            if task is not None and task.phase is not Phase.ENDING:
+                task.avoid = instance.id
+                self.lose(task, may_be_taken=task.may_be_taken)
+
+    def lose(self, task: OpenTask, *, may_be_taken: bool) -> None:
+        """Note that whoever has, or may have, a task is not to be heard of."""
+        record = task.record
+        self._settle_loss(
+            task,
+            judge_loss(
+                is_canceling=record.is_canceling,
+                may_be_taken=may_be_taken,
+                is_idempotent=record.is_idempotent,
+                attempt=record.attempt,
+                max_attempts=record.max_attempts,
+            ),
+        )
+
+    def _settle_loss(self, task: OpenTask, loss: Loss) -> None:
+        self._counters.losses[loss.name.lower()] += 1
+        self._log(
+            "info",
+            "lease_lost",
+            task_id=task.id,
+            instance=task.record.instance,
+            attempt=task.record.attempt,
+            then=loss.name.lower(),
+        )
+        task.is_pushing = False
+        if loss is Loss.AWAIT:
+            self._release(task)
+            self.await_return(task, self._limits.return_s)
+        elif loss is Loss.CANCEL:
+            self.end(task, Ending(TaskState.CANCELED, failure=canceled()))
+        elif loss is Loss.FAIL:
+            self.end(task, Ending(TaskState.FAILED, failure=agent_lost(task.record.attempt)))
+        else:
+            self._requeue(task, is_counted=loss is Loss.RETRY)
+
+    def _requeue(self, task: OpenTask, *, is_counted: bool) -> None:
+        self._release(task)
+        record = task.record
+        record.lease = record.instance = record.agent = None
+        record.state = TaskState.SUBMITTED
+        record.attempt -= 0 if is_counted else 1
+        task.disarm("return")
+        self._book.note_return(task)
+        self.enqueue(task, is_first=True)
+        task.wake()
+
+    def await_return(self, task: OpenTask, wait_s: float, *, is_restart: bool = False) -> None:
+        """Let a task wait for its agent to come back, which names it with its lease.
+
+        Args:
+            task: the task.
+            wait_s: how long.
+            is_restart: it is the orchestrator that was away; afterwards the agent counts as lost.
+        """
+        task.phase = Phase.AWAY
+        task.may_be_taken = True
+        due = self._note_absent if is_restart else self._note_never_back
+        self._arm(task, "return", wait_s, due)
+
+    def _note_absent(self, task: OpenTask) -> None:
+        if task.phase is Phase.AWAY:
+            self.lose(task, may_be_taken=True)
+
+    def _note_never_back(self, task: OpenTask) -> None:
+        if task.phase is Phase.AWAY:
+            self._settle_loss(task, Loss.FAIL)
+
+    # The end
+
+    def watch_deadline(self, task: OpenTask, *, not_before_s: float = 0.0) -> None:
+        """End a task when its time is over, and not within so long."""
+        left_s = task.record.deadline_at - self._clock.wall_s()
+        self._arm(task, "deadline", max(not_before_s, left_s), self._note_deadline)
+
+    def _note_deadline(self, task: OpenTask) -> None:
+        if task.phase in {Phase.OFFERED, Phase.HELD}:
+            self._arm(task, "deadline", DEADLINE_GRACE_S, self._end_late)
+        else:
+            self._end_late(task)
+
+    def _end_late(self, task: OpenTask) -> None:
+        if task.phase is not Phase.ENDING:
+            self._tell_canceled(task)
+            failure = timed_out(task.record.timeout_s or self._limits.max_task_s)
+            self.end(task, Ending(TaskState.FAILED, failure=failure))
+
+    async def cancel(self, task: OpenTask) -> None:
+        """Cancel a task for its caller; it ends when its agent says so, or is lost.
+
+        Raises:
+            StorageError: the wish cannot be written down.
+        """
+        if task.phase in {Phase.QUEUED, Phase.AWAY}:
+            self.end(task, Ending(TaskState.CANCELED, failure=canceled()))
+        elif task.phase is not Phase.ENDING and not task.record.is_canceling:
+            task.record.is_canceling = True
+            await asyncio.shield(self._book.note_cancel(task))
+            if task.phase is Phase.HELD:
+                self._tell_canceled(task)
+
+    def _tell_canceled(self, task: OpenTask) -> None:
+        instance = self._registry.find(task.record.instance or "")
+        if instance is not None and instance.is_pushed:
+            self._spawn(self._courier.cancel(instance, task.id))
+
+    def end(self, task: OpenTask, ending: Ending) -> None:
+        """End a task, once: take it from whoever has it, and write its end."""
+        self.queues.remove(task)
+        self._release(task)
+        for name in list(task.timers):
+            task.disarm(name)
+        self._book.end(task, ending, self.listener)
+
+    def abandon(self, task: OpenTask) -> None:
+        """Let go of a task that was never written down: nobody was told that it is taken."""
+        self.queues.remove(task)
+        self._release(task)
+        for name in list(task.timers):
+            task.disarm(name)
+        task.phase = Phase.ENDING
+        self._book.forget(task)
+
+    def _release(self, task: OpenTask) -> None:
+        record = task.record
+        instance = self._registry.find(record.instance or "")
+        if instance is not None and record.lease is not None:
+            instance.leases.pop(record.lease, None)
+
+    def _arm(
+        self, task: OpenTask, name: str, delay_s: float, function: Callable[[OpenTask], None]
+    ) -> None:
+        task.disarm(name)
+        task.timers[name] = self._clock.later(delay_s, function, task)
