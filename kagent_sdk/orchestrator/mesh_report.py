@@ -42,16 +42,14 @@ def build_status(
     identity: Identity,
     *,
     trouble: str | None,
-    fleet: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return ``/status``, a `kagent_sdk.protocol.mesh_status.MeshStatus` as JSON.
+    """Return ``/status``, a `kagent_sdk.protocol.mesh_status.MeshStatus` as JSON, without ``fleet``.
 
     Args:
         broker: of whom is told.
         figures: of this moment.
         identity: which orchestrator this is.
         trouble: why its database takes no writes, if so.
-        fleet: the agents that it has started itself.
     """
     is_draining = broker.stopping.is_set()
     now_s = asyncio.get_running_loop().time()
@@ -64,7 +62,6 @@ def build_status(
         lost_agents=figures.agents_lost,
         capabilities=_capabilities(broker.registry, tasks),
         tasks=_tasks(figures, waiting, time.time()),
-        fleet=fleet,
     ).model_dump(mode="json")
 
 

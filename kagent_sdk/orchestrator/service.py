@@ -147,16 +147,15 @@ class Service:
             build_status,
         )
 
-        fleet: dict[str, Any] = {}
-        for part in self._parts:
-            fleet |= part.status()
-        return build_status(
+        document = build_status(
             broker,
             take_figures(broker, plane.answered),
             Identity(self.id, self.url, self._started_at),
             trouble=storage.trouble,
-            fleet=fleet or None,
         )
+        for part in self._parts:
+            document |= part.status()
+        return document
 
     def _openapi(self) -> bytes:
         from kagent_sdk.orchestrator.http.openapi import (  # noqa: PLC0415 - with the first request
