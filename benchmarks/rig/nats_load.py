@@ -45,12 +45,17 @@ async def load(
 ) -> tuple[list[float], float]:
     """Keep so many tasks under way for so long; return latencies and the length of the load."""
     async with connect_caller(url) as caller:
-        for length_s in (WARM_S, seconds):
-            began_s = time.perf_counter()
-            jobs = [be_busy(caller, task_input, began_s + length_s) for _ in range(count)]
-            latencies = [one for found in await asyncio.gather(*jobs) for one in found]
-            took_s = time.perf_counter() - began_s
-    return latencies, took_s
+        await _load_for(caller, count, WARM_S, task_input)
+        return await _load_for(caller, count, seconds, task_input)
+
+
+async def _load_for(
+    caller: NatsCaller, count: int, seconds: float, task_input: bytes
+) -> tuple[list[float], float]:
+    began_s = time.perf_counter()
+    jobs = [be_busy(caller, task_input, began_s + seconds) for _ in range(count)]
+    latencies = [one for found in await asyncio.gather(*jobs) for one in found]
+    return latencies, time.perf_counter() - began_s
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import aiohttp
 from tests.integration.mesh_chaos import Seen
 from tests.integration.mesh_processes import link_environment, prepare_orchestrator, signal_tree
 
-RETRY_S = 0.05
+RETRY_S = 0.2
 RETURN_S = 6.0
 """Longer than any fault lasts, so that what an agent has kept comes back with it."""
 
