@@ -10,7 +10,7 @@ from kagent_sdk.orchestrator.book import Book
 from kagent_sdk.orchestrator.dispatcher import Dispatcher
 from kagent_sdk.orchestrator.leases import Leases
 from kagent_sdk.orchestrator.registry import Registry
-from kagent_sdk.orchestrator.routing import fitting
+from kagent_sdk.orchestrator.routing import fitting, may_come
 from kagent_sdk.orchestrator.submission import Submission
 from kagent_sdk.orchestrator.task import OpenTask, Target, TaskRecord
 from kagent_sdk.protocol import problems
@@ -161,16 +161,10 @@ class Broker:
         now_s = self._clock.now_s()
         if now_s < self._settled_at_s or not len(self.registry):
             return
-        known = self.registry.names(now_s)
-        is_known = any(
-            name == target.capability and target.agent in {None, agent} for agent, name in known
-        )
-        missing = self._expects.difference(self.registry.agents())
-        if is_known or target.agent in missing or (target.agent is None and missing):
+        if may_come(self.registry, target, now_s, self._expects):
             return
-        names = (
-            {name for _, name in known} if target.agent is None else {f"{a}/{n}" for a, n in known}
-        )
+        known = self.registry.names(now_s)
+        names = {f"{agent}/{name}" if target.agent else name for agent, name in known}
         raise RequestError(problems.unknown_capability(str(target), names))
 
     def _check_room(self, size_bytes: int) -> None:

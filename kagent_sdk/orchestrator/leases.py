@@ -15,7 +15,7 @@ from kagent_sdk.orchestrator.courier import Courier
 from kagent_sdk.orchestrator.failures import agent_lost, canceled, no_agent, timed_out
 from kagent_sdk.orchestrator.queues import Queues
 from kagent_sdk.orchestrator.registry import Instance, Registry
-from kagent_sdk.orchestrator.routing import Loss, fitting, judge_drop, judge_loss
+from kagent_sdk.orchestrator.routing import Loss, fitting, judge_drop, judge_loss, may_come
 from kagent_sdk.orchestrator.task import Ending, OpenTask, Phase
 from kagent_sdk.protocol.link import Held
 from kagent_sdk.protocol.tasks import TaskState
@@ -56,6 +56,7 @@ class Leases:
         self._clock = basis.clock
         self._limits = basis.limits
         self._counters = basis.counters
+        self._expects = basis.expects
         self._log = basis.log
         self.queues = Queues()
         self.listener: Callable[[], None] = lambda: None
@@ -72,10 +73,14 @@ class Leases:
     def _check_route(self, task: OpenTask) -> None:
         if task.phase is not Phase.QUEUED:
             return
-        if any(True for _ in fitting(self._registry, task.record.target)):
+        target, now_s = task.record.target, self._clock.now_s()
+        is_there = any(True for _ in fitting(self._registry, target))
+        if is_there or (
+            not target.labels and may_come(self._registry, target, now_s, self._expects)
+        ):
             self._arm(task, "route", self._limits.route_timeout_s, self._check_route)
         else:
-            failure = no_agent(task.record.target, self._limits.route_timeout_s)
+            failure = no_agent(target, self._limits.route_timeout_s)
             self.end(task, Ending(TaskState.FAILED, failure=failure))
 
     # Having

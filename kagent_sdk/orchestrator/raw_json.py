@@ -44,7 +44,7 @@ def members(text: bytes) -> dict[str, bytes]:
     while text[position : position + 1] != b"}":
         start = position
         raw_key, raw, position = read_member(text, start)
-        key = json.loads(raw_key)
+        key = raw_key[1:-1].decode() if b"\\" not in raw_key else json.loads(raw_key)
         if key in found:
             raise JsonTextError("a key comes twice, again", start)
         if len(found) == MAX_MEMBERS:

@@ -151,6 +151,17 @@ class Registry:
         known.update(key for key, until_s in self._remembered.items() if until_s > now_s)
         return known
 
+    def knows(self, agent: str | None, capability: str, now_s: float) -> bool:
+        """Whether an agent, or any if None, offers a capability, or did a moment ago."""
+        if any(agent in {None, one.agent} for one in self.offering(capability)):
+            return True
+        if agent is not None:
+            return self._remembered.get((agent, capability), 0.0) > now_s
+        return any(
+            name == capability and until_s > now_s
+            for (_, name), until_s in self._remembered.items()
+        )
+
     def manifests(self) -> list[tuple[str, CapabilityManifest]]:
         """Return every capability once for each agent, by the newest registration of it."""
         found = {

@@ -24,6 +24,14 @@ def fitting(registry: Registry, target: Target) -> Iterable[Instance]:
     return (one for one in registry.offering(target.capability) if fits(one, target))
 
 
+def may_come(registry: Registry, target: Target, now_s: float, expects: frozenset[str]) -> bool:
+    """Whether an agent for a task may be about to come: it was there, or it is expected."""
+    if registry.knows(target.agent, target.capability, now_s):
+        return True
+    missing = expects.difference(registry.agents())
+    return bool(missing) if target.agent is None else target.agent in missing
+
+
 def choose(
     candidates: Iterable[Instance], now_s: float, *, avoid: str | None = None
 ) -> Instance | None:

@@ -41,8 +41,9 @@ class FakeTimer:
     is_canceled: bool = field(default=False, compare=False)
 
     def cancel(self) -> None:
-        """Let it not happen."""
+        """Let it not happen, and hold on to nothing, as asyncio's do."""
         self.is_canceled = True
+        self.call = lambda: None
 
 
 class FakeClock:

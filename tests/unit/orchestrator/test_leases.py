@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kagent_sdk.orchestrator.courier import Outcome, Verdict
+from kagent_sdk.orchestrator.registry import REMEMBERED_S
 from kagent_sdk.orchestrator.task import OpenTask, Phase
 from kagent_sdk.protocol.link import Heartbeat, Held
 from tests.unit.orchestrator.meshes import READY, FakeMesh, fake_mesh, registration
@@ -186,6 +187,19 @@ async def test_a_task_without_an_agent_fails_and_one_with_a_busy_agent_waits(
 
     assert await ended(mesh, nobody) == ("failed", "no_agent")
     assert waiting.phase is Phase.QUEUED
+
+
+async def test_a_task_waits_for_an_agent_that_was_there_a_moment_ago(mesh: FakeMesh) -> None:
+    """It restarts, or its machine does: that takes longer than a slip of the pen should."""
+    mesh.agents.register(registration())
+    mesh.agents.goodbye("a".ljust(16, "-"), is_gone=True)
+    task = await mesh.submit("t", agent="worker")
+    mesh.clock.go(REMEMBERED_S - 10)
+    phase = task.phase
+    mesh.clock.go(60)
+
+    assert phase is Phase.QUEUED
+    assert await ended(mesh, task) == ("failed", "no_agent")
 
 
 async def test_targets_take_turns_and_each_is_first_in_first_out(mesh: FakeMesh) -> None:

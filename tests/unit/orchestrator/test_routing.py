@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kagent_sdk.orchestrator.registry import REMEMBERED_S, Instance, Registry
@@ -11,10 +13,10 @@ from kagent_sdk.protocol.link import ShortStatus
 from tests.unit.orchestrator.meshes import READY, registration
 
 
-def register(registry: Registry, name: str, working: int = 0, **options: object) -> Instance:
+def register(registry: Registry, name: str, working: int = 0, **options: Any) -> Instance:
     """Register an agent with so much to do."""
     status = READY.model_copy(update={"working": working})
-    made, _ = registry.register(registration(name, status=status, **options), 0.0)  # type: ignore[arg-type]
+    made, _ = registry.register(registration(name, status=status, **options), 0.0)
     return made
 
 
