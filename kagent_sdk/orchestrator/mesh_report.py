@@ -93,14 +93,19 @@ def _health(trouble: str | None, *, is_draining: bool) -> MeshHealth:
 
 
 def _agents(registry: Registry, now_s: float) -> tuple[MeshAgent, ...]:
-    """Return the agents with their replicas; those that are lost are forgotten."""
-    found = []
-    for name in registry.agents():
-        instances = registry.instances_of(name)
-        capabilities = sorted({one for instance in instances for one in instance.capabilities})
-        replicas = tuple(_replica(instance, now_s) for instance in instances)
-        found.append(MeshAgent(name=name, capabilities=tuple(capabilities), replicas=replicas))
-    return tuple(found)
+    """Return the agents with their replicas; one that has left or is lost stays a while, without."""
+    capabilities: defaultdict[str, set[str]] = defaultdict(set)
+    for agent, capability in registry.names(now_s):
+        capabilities[agent].add(capability)
+    agents = capabilities.keys() | set(registry.agents())  # some offer nothing
+    return tuple(
+        MeshAgent(
+            name=agent,
+            capabilities=tuple(sorted(capabilities.get(agent, ()))),
+            replicas=tuple(_replica(one, now_s) for one in registry.instances_of(agent)),
+        )
+        for agent in sorted(agents)
+    )
 
 
 def _replica(instance: Instance, now_s: float) -> ReplicaInfo:

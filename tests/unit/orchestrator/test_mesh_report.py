@@ -47,6 +47,16 @@ def test_replicas_stand_below_their_agent() -> None:
     assert {(one.working, one.heard_s, one.state) for one in agent.replicas} == {(2, 2.5, "up")}
 
 
+def test_an_agent_that_is_gone_is_still_told_of() -> None:
+    """Else nobody would miss it on the screen."""
+    registry = Registry()
+    instance, _ = registry.register(registration("hello", "a"), 0.0)
+    registry.remove(instance, 1.0)
+    (agent,) = mesh_report._agents(registry, 2.0)
+
+    assert (agent.name, agent.capabilities, agent.replicas) == ("hello", ("greet",), ())
+
+
 def test_capabilities_that_nobody_offers_any_more_show_who_waits() -> None:
     """Tasks that wait for them are the reason to look."""
     registry = Registry()
