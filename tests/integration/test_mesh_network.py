@@ -150,7 +150,7 @@ def test_a_task_that_must_not_be_run_twice_waits_for_the_end_of_the_partition(
                 assert network.right.run(near.status)["tasks"]["submitted"] == 0
 
 
-@pytest.mark.parametrize("delivery", ["push", "pull"])
+@pytest.mark.parametrize("delivery", DELIVERIES)
 def test_a_slow_network_does_no_harm(tmp_path: Path, delivery: str) -> None:
     """A tenth of a second there and back, as across a continent: nobody counts as lost."""
     with two_hosts(tmp_path, delay_s=0.05) as hosts:
