@@ -92,7 +92,9 @@ class Dispatcher:
         """Offer waiting tasks, one of each target in turns, until no agent has room."""
         self._is_due = False
         queues = self._leases.queues
-        is_moving = not self._is_stopped
+        is_moving = not self._is_stopped and any(
+            one.is_ready and one.room > 0 for one in self._registry
+        )
         while is_moving:
             is_moving = False
             for target in queues.turn():

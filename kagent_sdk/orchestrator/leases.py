@@ -268,20 +268,21 @@ class Leases:
 
     def end(self, task: OpenTask, ending: Ending) -> None:
         """End a task, once: take it from whoever has it, and write its end."""
-        self.queues.remove(task)
-        self._release(task)
-        for name in list(task.timers):
-            task.disarm(name)
+        self._detach(task)
         self._book.end(task, ending, self.listener)
 
     def abandon(self, task: OpenTask) -> None:
         """Let go of a task that was never written down: nobody was told that it is taken."""
-        self.queues.remove(task)
+        self._detach(task)
+        task.phase = Phase.ENDING
+        self._book.forget(task)
+
+    def _detach(self, task: OpenTask) -> None:
+        if task.phase is Phase.QUEUED:
+            self.queues.remove(task)
         self._release(task)
         for name in list(task.timers):
             task.disarm(name)
-        task.phase = Phase.ENDING
-        self._book.forget(task)
 
     def _release(self, task: OpenTask) -> None:
         record = task.record

@@ -74,6 +74,7 @@ class Service:
         self._stop = asyncio.Event()
         self._jobs: set[asyncio.Task[None]] = set()
         self._pump: LogPump | None = None
+        self._failure: Exception | None = None
 
     def ask_to_stop(self) -> None:
         """Begin the shutdown; returns at once."""
@@ -83,7 +84,7 @@ class Service:
         """Serve until told to stop, by the event or by ``POST /v1/shutdown``.
 
         Raises:
-            OrchestratorError: it cannot start.
+            OrchestratorError: it cannot start, or a part has failed.
             StorageError: its database cannot be opened; another orchestrator has it.
             ConfigError: the files of TLS are wrong.
         """
@@ -137,7 +138,7 @@ class Service:
         )
         plane.add(ObservationRoutes(broker, LoopClock(), probes).routes())
         plane.add(TaskRoutes(broker, bodies, streams).routes())
-        plane.add(LinkRoutes(agents, broker, bodies, reports).routes())
+        plane.add(LinkRoutes(agents, bodies, reports).routes())
         for part in self._parts:
             plane.add(part.routes())
         return plane
@@ -165,15 +166,37 @@ class Service:
         return openapi_bytes(has_tokens=self._settings.operator_token is not None)
 
     async def _live(self, stop: asyncio.Event, broker: Broker) -> None:
-        async with asyncio.TaskGroup() as group:
-            jobs = [group.create_task(part.run(self.url)) for part in self._parts]
+        jobs = [asyncio.create_task(self._run_part(part)) for part in self._parts]
+        try:
             await _first_of(stop, self._stop)
             broker.stop()
             # The link goes on meanwhile: their agents report the ends of their tasks.
             for part in reversed(self._parts):
-                await part.stop(self._settings.stop_s)
+                await self._stop_part(part)
+        finally:
             for job in jobs:
                 job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+        if self._failure is not None:
+            raise OrchestratorError("a part of it has failed; see its log") from self._failure
+
+    async def _run_part(self, part: ServicePart) -> None:
+        try:
+            await part.run(self.url)
+        except Exception as exc:  # noqa: BLE001 - the others are stopped in order
+            self._note_failure("part_failed", exc)
+            self._stop.set()
+
+    async def _stop_part(self, part: ServicePart) -> None:
+        try:
+            await part.stop(self._settings.stop_s)
+        except Exception as exc:  # noqa: BLE001 - as above
+            self._note_failure("part_not_stopped", exc)
+
+    def _note_failure(self, event: str, error: Exception) -> None:
+        self._failure = self._failure or error
+        if self._pump is not None:
+            self._pump.log_exception(event, error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         job = asyncio.create_task(work)

@@ -9,7 +9,7 @@ import secrets
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import aiohttp
 from aiohttp import web
 
 from kagent_sdk.config.models import LogsConfig
+from kagent_sdk.orchestrator.port import ServicePart
 from kagent_sdk.orchestrator.service import Service, ServiceSettings
 from kagent_sdk.orchestrator.settings import BrokerLimits
 
@@ -303,10 +304,12 @@ async def until_state(mesh: Mesh, task_id: str, state: str) -> Any:
 
 @asynccontextmanager
 async def running(
-    settings: ServiceSettings, ssl_context: ssl.SSLContext | None = None
+    settings: ServiceSettings,
+    ssl_context: ssl.SSLContext | None = None,
+    parts: Sequence[ServicePart] = (),
 ) -> AsyncIterator[Mesh]:
     """Run an orchestrator in this process; give a client of it."""
-    service, stop = Service(settings), asyncio.Event()
+    service, stop = Service(settings, parts), asyncio.Event()
     job = asyncio.create_task(service.run(stop))
     try:
         async with asyncio.timeout(PATIENCE_S):

@@ -12,6 +12,7 @@ from tests.integration.orchestrators import (
     FakeAgent,
     Mesh,
     Offered,
+    parse_events,
     quick_settings,
     running,
     until,
@@ -241,3 +242,38 @@ async def test_tasks_go_to_the_agent_with_the_least_to_do(mesh: Mesh) -> None:
         assert len(idle.offers) == 6  # max_concurrency and two ahead
         assert len(busy.offers) == 3
         assert (await mesh.status())["tasks"]["queued"] == 3
+
+
+async def test_a_caller_may_follow_its_task_from_the_first_moment(mesh: Mesh) -> None:
+    """One request: the task, its events and its end."""
+    agent = FakeAgent(mesh)
+    await agent.register()
+    calling = asyncio.create_task(
+        mesh.ask(
+            "POST", "/v1/tasks", {"capability": "echo"}, headers={"Accept": "text/event-stream"}
+        )
+    )
+    offer = await agent.fetch()
+    assert offer is not None
+    await agent.tell(offer, "event", {"id": 1, "event": "event", "data": {"line": "a\nb"}})
+    await agent.finish(offer)
+    events = parse_events((await calling).body)
+
+    assert [kind for _, kind, _ in events if kind != "state"] == ["event", "task"]
+    assert events[-1][2]["state"] == "completed"
+
+
+async def test_a_fetch_that_was_given_up_takes_no_task_with_it(mesh: Mesh) -> None:
+    """The agent was restarted while it asked."""
+    agent = FakeAgent(mesh)
+    await agent.register()
+    asking = asyncio.create_task(agent.fetch())
+    await asyncio.sleep(0.1)
+    asking.cancel()
+    await asyncio.wait([asking])
+    await asyncio.sleep(0.1)
+    await mesh.submit("t")
+    offer = await agent.fetch()
+
+    assert offer is not None
+    assert offer.attempt == 1

@@ -12,7 +12,7 @@ from kagent_sdk.errors import StorageError
 from kagent_sdk.host.http.answers import json_response
 from kagent_sdk.host.http.bodies import BodyReader
 from kagent_sdk.orchestrator.agents import Agents, TooManyAgentsError, UnknownInstanceError
-from kagent_sdk.orchestrator.broker import RETRY_AFTER_S, Broker, unavailable
+from kagent_sdk.orchestrator.broker import RETRY_AFTER_S, unavailable
 from kagent_sdk.orchestrator.http.bodies import read_model
 from kagent_sdk.orchestrator.port import Route
 from kagent_sdk.orchestrator.push import write_offer
@@ -31,16 +31,12 @@ class LinkRoutes:
 
     Args:
         agents: does what they ask.
-        broker: tells whether the orchestrator stops.
         bodies: reads what they send.
         reports: reads what they report, which may be larger.
     """
 
-    def __init__(
-        self, agents: Agents, broker: Broker, bodies: BodyReader, reports: BodyReader
-    ) -> None:
+    def __init__(self, agents: Agents, bodies: BodyReader, reports: BodyReader) -> None:
         self._agents = agents
-        self._broker = broker
         self._bodies = bodies
         self._reports = reports
 
