@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from kagent_sdk.cli.orchestration import run_service
-
 from kagent_sdk.orchestrator.service import Service
 from kagent_sdk.orchestrator.settings import BrokerLimits, ServiceSettings
 
