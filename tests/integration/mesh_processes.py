@@ -34,7 +34,7 @@ NOTE = Path(".kos-mesh", "orchestrator.json")
 LEASE_S = 2.0
 HEARTBEAT_S = 0.4
 RETURN_S = 60.0
-START_DEADLINE_S = 30.0
+START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 60.0
 
 T = TypeVar("T")
