@@ -12,6 +12,7 @@ class Counters:
 
     Attributes:
         submitted: tasks that were taken.
+        retries: offers of tasks that had been offered before.
         offers: offers that were made, by verdict; those that are fetched by ``fetched``.
         losses: leases that were lost, by what became of the task.
         reports: reports of agents, by outcome and reason.
@@ -20,6 +21,7 @@ class Counters:
     """
 
     submitted: int = 0
+    retries: int = 0
     offers: Counter[str] = field(default_factory=Counter)
     losses: Counter[str] = field(default_factory=Counter)
     reports: Counter[str] = field(default_factory=Counter)

@@ -113,6 +113,7 @@ class Dispatcher:
         record = task.record
         manifest = instance.capabilities[record.target.capability]
         task.disarm("route")
+        self._counters.retries += record.attempt > 0
         record.attempt += 1
         record.lease = secrets.token_urlsafe(16)
         record.agent, record.instance = instance.agent, instance.id

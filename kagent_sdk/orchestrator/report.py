@@ -1,4 +1,4 @@
-"""What the orchestrator says of itself: ``/status``, and ``/metrics``."""
+"""What the orchestrator counts: the figures of ``/status``, and ``/metrics``."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from kagent_sdk import __version__
 from kagent_sdk.orchestrator.broker import Broker
 from kagent_sdk.orchestrator.task import Phase
-from kagent_sdk.protocol.headers import format_time
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
     from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Identity(NamedTuple):
+    """Which orchestrator this is; ``started_at`` in seconds since the epoch."""
+
+    id: str
+    url: str
+    started_at: float
 
 
 class Figures(NamedTuple):
@@ -29,6 +35,7 @@ class Figures(NamedTuple):
     kept: int
     kept_bytes: int
     submitted: int
+    retries: int
     offers: Counter[str]
     losses: Counter[str]
     reports: Counter[str]
@@ -51,6 +58,7 @@ def take_figures(broker: Broker, requests: Counter[tuple[str, int]]) -> Figures:
         broker.book.kept,
         broker.book.kept_bytes,
         counters.submitted,
+        counters.retries,
         Counter(counters.offers),
         Counter(counters.losses),
         Counter(counters.reports),
@@ -60,49 +68,6 @@ def take_figures(broker: Broker, requests: Counter[tuple[str, int]]) -> Figures:
         counters.goodbyes,
         Counter(requests),
     )
-
-
-def build_status(
-    figures: Figures,
-    *,
-    orchestrator: str,
-    url: str,
-    started_at: float,
-    lifecycle: str,
-    trouble: str | None,
-) -> dict[str, Any]:
-    """Return the ``/status`` document, without what other parts add."""
-    instances = sum(figures.agents.values())
-    return {
-        "orchestrator": orchestrator,
-        "version": __version__,
-        "url": url,
-        "lifecycle": lifecycle,
-        "started_at": format_time(started_at),
-        "storage_trouble": trouble,
-        "agents": {
-            "instances": instances,
-            "ready": sum(count for (_, ready), count in figures.agents.items() if ready),
-            "registrations": figures.registrations,
-            "lost": figures.agents_lost,
-            "goodbyes": figures.goodbyes,
-        },
-        "tasks": {
-            "submitted": figures.submitted,
-            "waiting": figures.waiting,
-            "waiting_bytes": figures.waiting_bytes,
-            "open": {phase.name.lower(): figures.phases[phase.name.lower()] for phase in Phase},
-            "ended": dict(figures.ended),
-            "kept": figures.kept,
-            "kept_bytes": figures.kept_bytes,
-        },
-        "link": {
-            "offers": dict(figures.offers),
-            "losses": dict(figures.losses),
-            "reports": dict(figures.reports),
-            "duplicates": figures.duplicates,
-        },
-    }
 
 
 def render_metrics(figures: Figures) -> bytes:
@@ -154,6 +119,7 @@ def _counts(figures: Figures) -> Iterator[Metric]:
     for name, text, value in (
         ("tasks_submitted", "Tasks that were taken.", figures.submitted),
         ("duplicate_reports", "Reports that had come before.", figures.duplicates),
+        ("retries", "Offers of tasks that had been offered before.", figures.retries),
         ("registrations", "Registrations of agents.", figures.registrations),
         ("agents_lost", "Instances that fell silent.", figures.agents_lost),
         ("goodbyes", "Instances that said goodbye.", figures.goodbyes),

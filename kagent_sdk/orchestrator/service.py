@@ -33,7 +33,7 @@ from kagent_sdk.orchestrator.leases import Leases
 from kagent_sdk.orchestrator.port import ServicePart
 from kagent_sdk.orchestrator.push import PushCourier
 from kagent_sdk.orchestrator.registry import Registry
-from kagent_sdk.orchestrator.report import CONTENT_TYPE, build_status, render_metrics, take_figures
+from kagent_sdk.orchestrator.report import CONTENT_TYPE, Identity, render_metrics, take_figures
 from kagent_sdk.orchestrator.schema import ORCHESTRATOR_SCHEMA
 from kagent_sdk.orchestrator.settings import DATABASE_NAME, LOG_NAME, ServiceSettings
 from kagent_sdk.protocol.headers import TaskIds
@@ -144,12 +144,14 @@ class Service:
         return plane
 
     def _status(self, broker: Broker, plane: Plane, storage: Storage) -> dict[str, Any]:
+        from kagent_sdk.orchestrator.mesh_report import (  # noqa: PLC0415 - with the first request
+            build_status,
+        )
+
         document = build_status(
+            broker,
             take_figures(broker, plane.answered),
-            orchestrator=self.id,
-            url=self.url,
-            started_at=self._started_at,
-            lifecycle="draining" if broker.stopping.is_set() else "ready",
+            Identity(self.id, self.url, self._started_at),
             trouble=storage.trouble,
         )
         for part in self._parts:

@@ -241,7 +241,7 @@ async def test_tasks_go_to_the_agent_with_the_least_to_do(mesh: Mesh) -> None:
 
         assert len(idle.offers) == 6  # max_concurrency and two ahead
         assert len(busy.offers) == 3
-        assert (await mesh.status())["tasks"]["waiting"] == 3
+        assert (await mesh.status())["tasks"]["queued"] == 3
 
 
 async def test_a_caller_may_follow_its_task_from_the_first_moment(mesh: Mesh) -> None:

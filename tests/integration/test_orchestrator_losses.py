@@ -41,7 +41,7 @@ async def offered(agent: FakeAgent, task_id: str) -> Offered:
 
 async def until_lost(agent: FakeAgent, count: int = 1) -> None:
     """Return when the orchestrator has lost so many agents."""
-    while (await agent.mesh.status())["agents"]["lost"] < count:  # noqa: ASYNC110
+    while (await agent.mesh.status())["lost_agents"] < count:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
 
 
