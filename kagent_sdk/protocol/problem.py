@@ -36,6 +36,7 @@ class ProblemCode(StrEnum):
     MALFORMED_REQUEST = "malformed_request"
     UNAUTHENTICATED = "unauthenticated"
     FOREIGN_ORIGIN = "foreign_origin"
+    FOREIGN_LEASE = "foreign_lease"
     NO_ROUTE = "no_route"
     UNKNOWN_CAPABILITY = "unknown_capability"
     UNKNOWN_TASK = "unknown_task"

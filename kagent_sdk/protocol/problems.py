@@ -36,6 +36,7 @@ _CASES: Mapping[str, tuple[int, str]] = {
     ProblemCode.MALFORMED_REQUEST: (400, "Request is not valid HTTP"),
     ProblemCode.UNAUTHENTICATED: (401, "Authentication is required"),
     ProblemCode.FOREIGN_ORIGIN: (403, "Request comes from elsewhere"),
+    ProblemCode.FOREIGN_LEASE: (403, "Lease is not yours to give"),
     ProblemCode.NO_ROUTE: (404, "No such route"),
     ProblemCode.UNKNOWN_CAPABILITY: (404, "No such capability"),
     ProblemCode.UNKNOWN_TASK: (404, "No such task"),
@@ -142,6 +143,17 @@ def foreign_origin() -> Problem:
         ProblemCode.FOREIGN_ORIGIN,
         "without a token only local programs may call: no Origin header, and a Host of localhost "
         "or a loopback address",
+    )
+
+
+def foreign_lease() -> Problem:
+    """Answer 403: whoever offers a task with a lease is not the agent's orchestrator.
+
+    An orchestrator meets it when another host listens there by now: the task is one for others then.
+    """
+    return _problem(
+        ProblemCode.FOREIGN_LEASE,
+        "tasks with a lease are taken from this agent's orchestrator alone; leave Klink-Lease out",
     )
 
 

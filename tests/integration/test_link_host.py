@@ -121,7 +121,7 @@ def test_an_agent_without_an_orchestrator_has_no_link(subject: Path) -> None:
         link = link_of(agent)
 
     assert link["state"] == "off"
-    assert forged.status == 400
+    assert forged.status == 403
 
 
 def test_a_lease_of_anybody_else_is_refused(subject: Path, stub: StubOrchestrator) -> None:
@@ -149,7 +149,7 @@ def test_a_lease_of_anybody_else_is_refused(subject: Path, stub: StubOrchestrato
         }
 
     assert statuses == {
-        "operator": 400,
+        "operator": 403,
         "stranger": 401,
         "no lease": 400,
         "no hops": 400,

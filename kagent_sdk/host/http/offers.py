@@ -9,6 +9,8 @@ from kagent_sdk.host.http.auth import Gatekeeper
 from kagent_sdk.host.link_intake import LinkIntake
 from kagent_sdk.host.task import Submission
 from kagent_sdk.protocol.headers import KLINK_LEASE, HeaderError
+from kagent_sdk.protocol.problem import RequestError
+from kagent_sdk.protocol.problems import foreign_lease
 
 MAX_ATTEMPT = 1_000_000
 
@@ -31,13 +33,13 @@ class Offers:
         """Note under which lease a task comes, if it is an offer.
 
         Raises:
-            HeaderError: 400: somebody else claims a lease, or the headers are malformed.
+            RequestError: 403: somebody else claims a lease; 400: the headers are malformed.
         """
         lease = headers.get(KLINK_LEASE)
         if lease is None:
             return
         if not self._gatekeeper.is_link(headers):
-            raise HeaderError(KLINK_LEASE, "is for the orchestrator of this agent alone")
+            raise RequestError(foreign_lease())
         from kagent_sdk.protocol import link  # noqa: PLC0415 - few agents have a link
 
         if not re.fullmatch(link.WORD_PATTERN, lease, re.ASCII):

@@ -132,15 +132,8 @@ class Fleet:
         return [group.document() for group in self.groups.values()]
 
     def status(self) -> dict[str, Any]:
-        """Return how many replicas there are, and how many are ready."""
-        return {
-            "fleet": {
-                "agents": [
-                    {**document, "replicas": len(document["replicas"])}
-                    for document in self.documents()
-                ]
-            }
-        }
+        """Return what ``GET /v1/fleet`` does."""
+        return {"fleet": {"agents": list(self.documents())}}
 
     async def _begin(self, url: str) -> None:
         self._tell(News("fleet_started", "", None, {"url": url}))

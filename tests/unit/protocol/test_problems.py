@@ -28,6 +28,7 @@ CASES = [
     (problems.malformed_request(), 400, "malformed_request"),
     (problems.unauthenticated(sent=False), 401, "unauthenticated"),
     (problems.foreign_origin(), 403, "foreign_origin"),
+    (problems.foreign_lease(), 403, "foreign_lease"),
     (problems.no_route(), 404, "no_route"),
     (problems.unknown_capability("digset", ["digest"]), 404, "unknown_capability"),
     (problems.unknown_task("t1"), 404, "unknown_task"),
