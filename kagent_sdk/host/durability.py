@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from kagent_sdk.config.models import TasksConfig
@@ -32,6 +32,7 @@ class Durability:
         on_change: called when tasks can be taken.
 
     Attributes:
+        has_link: there is an orchestrator, which confirms the leases of tasks; set before `run`.
         opened: set when the database is open.
     """
 
@@ -45,6 +46,7 @@ class Durability:
         pump: LogPump,
         on_change: Callable[[], None],
     ) -> None:
+        self.has_link = False
         self.storage = storage
         self.journal = journal
         self.state = state
@@ -71,6 +73,8 @@ class Durability:
         await self.state.open(report)
         records, last_sequence = await self.journal.open()
         tasks = [record for record in records if isinstance(record, Task)]
+        if self.has_link:
+            doubt_leases(tasks)
         await self.engine.recover(tasks, last_sequence)
         if tasks:
             self._pump.log("info", "tasks_recovered", count=len(tasks))
@@ -93,6 +97,16 @@ class Durability:
         except TimeoutError:
             self._pump.log("warning", "state_not_exported", detail="the shutdown left no time")
         await self.storage.aclose()
+
+
+def doubt_leases(tasks: Iterable[Task]) -> None:
+    """Let tasks that must not run twice wait until the orchestrator has confirmed their leases.
+
+    While no host was there their callers may have been told that they are lost, and have sent
+    others in their place.
+    """
+    for task in tasks:
+        task.is_unconfirmed = task.lease is not None and not task.capability.idempotent
 
 
 def build_journal(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 
 from kagent_sdk.errors import StorageError
 from kagent_sdk.host.admission import Refusal, retry_after_s
@@ -146,6 +146,10 @@ class LinkDesk:
         """Stop working on a task whose lease is no more; nothing more of it is reported."""
         self._intake.lose(held.task, held.lease)
         self._own(self._forget(held))
+
+    def confirm(self, held: Collection[Held], *, in_force: bool = True) -> None:
+        """Note of leases that were named to the orchestrator whether they are in force."""
+        self._intake.confirm({(one.task, one.lease) for one in held}, in_force=in_force)
 
     async def _forget(self, held: Held) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from kagent_sdk.host.admission import Refusal
 from kagent_sdk.host.engine import Engine, RefusedError
@@ -65,6 +65,7 @@ class LinkIntake:
             await self._journal.lease(task, submission.lease)
         if task.safe is not None:
             await task.safe
+        self._let_start(task)
         if not task.is_finished:
             self._open[task.id] = task
         return task
@@ -89,6 +90,30 @@ class LinkIntake:
             return None
         assert isinstance(task, Task)
         return task
+
+    def confirm(self, leases: Collection[tuple[str, str]], *, in_force: bool) -> None:
+        """Note of tasks and their leases whether these are in force.
+
+        Those that waited for that word start, or are cancelled as with `lose`; others are left alone.
+        """
+        queue = self._engine.dispatcher.queue
+        if not queue.unconfirmed:
+            return
+        for task in list(queue.unconfirmed.values()):
+            if task.lease is None or (task.id, task.lease) not in leases:
+                continue
+            if in_force:
+                self._let_start(task)
+            else:
+                self.lose(task.id, task.lease)
+
+    def _let_start(self, task: Task) -> None:
+        if task.is_unconfirmed:
+            task.is_unconfirmed = False
+            dispatcher = self._engine.dispatcher
+            if dispatcher.queue.remove(task):
+                dispatcher.enqueue(task)
+                dispatcher.settle()
 
     def cancel(self, task_id: str, lease: str) -> None:
         """Cancel a task; its end is reported."""

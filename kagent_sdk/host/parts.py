@@ -401,6 +401,7 @@ def _link(
         later.watchdog,
     )
     later.host_link = link = HostLink(sources)
+    later.durability.has_link = link.is_on
     sources.watchdog.find_link_fault = link.find_fault
     sources.watchdog.on_refresh = link.note_change
     return link

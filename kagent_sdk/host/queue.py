@@ -11,9 +11,15 @@ if TYPE_CHECKING:
 
 
 class TaskQueue:
-    """First come, first served, but a capability at its own limit does not hold up the others."""
+    """First come, first served, but a capability at its own limit does not hold up the others.
+
+    Attributes:
+        size_bytes: of the inputs of those that may start.
+        unconfirmed: tasks that must not start yet, by their numbers; they do not count.
+    """
 
     def __init__(self) -> None:
+        self.unconfirmed: dict[int, Task] = {}
         self._lanes: dict[str, OrderedDict[int, Task]] = {}
         self._count = 0
         self.size_bytes = 0
@@ -24,6 +30,7 @@ class TaskQueue:
     def __iter__(self) -> Iterator[Task]:
         for lane in self._lanes.values():
             yield from lane.values()
+        yield from self.unconfirmed.values()
 
     def count_by_name(self) -> dict[str, int]:
         """Return how many tasks of each capability wait."""
@@ -31,6 +38,9 @@ class TaskQueue:
 
     def push(self, task: Task, *, front: bool = False) -> None:
         """Add a task to the end, or, for one that runs again, to the front of its capability."""
+        if task.is_unconfirmed:
+            self.unconfirmed[task.sequence] = task
+            return
         lane = self._lanes.setdefault(task.capability.name, OrderedDict())
         lane[task.sequence] = task
         if front:
@@ -40,6 +50,8 @@ class TaskQueue:
 
     def remove(self, task: Task) -> bool:
         """Take a task out wherever it stands; False when it does not wait here."""
+        if self.unconfirmed.pop(task.sequence, None) is not None:
+            return True
         lane = self._lanes.get(task.capability.name)
         if lane is None or lane.pop(task.sequence, None) is None:
             return False

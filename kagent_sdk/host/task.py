@@ -82,6 +82,8 @@ class Task(TaskRecord):
         is_sent: the worker was told of the current attempt.
         transaction: what the current attempt read and changed of the state.
         cancel_reason: set once, when a cancellation was asked for.
+        is_unconfirmed: a host before took it under a lease that may be another's by now: it must
+            not start before the orchestrator has confirmed the lease.
         is_promised: a caller was told 202 and left: it goes on whoever else waits, or leaves.
         followers: readers of its events, created with the event log.
         on_done: called once when the task has finished, after those who wait were let go.
@@ -96,6 +98,7 @@ class Task(TaskRecord):
         "is_accepted",
         "is_promised",
         "is_sent",
+        "is_unconfirmed",
         "number",
         "on_done",
         "queued_at",
@@ -138,6 +141,7 @@ class Task(TaskRecord):
         self.transaction: Transaction | None = None
         self.cancel_reason: CancelReason | None = None
         self.is_promised = False
+        self.is_unconfirmed = False
         self.waiters: list[asyncio.Future[None]] | None = None
         self.followers: Followers | None = None
         self.on_done: Callable[[], None] | None = None

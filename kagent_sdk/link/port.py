@@ -118,6 +118,13 @@ class LinkHost(Protocol):
         """Stop working on a task whose lease is no more; nothing more of it is reported."""
         ...
 
+    def confirm(self, held: Collection[Held], *, in_force: bool = True) -> None:
+        """Take note whether leases that were named to the orchestrator are in force.
+
+        A task that must not run twice, and that a host before this one has left, starts only then.
+        """
+        ...
+
     def log(self, level: str, event: str, **keys: object) -> None:
         """Write a record to the agent's log."""
         ...

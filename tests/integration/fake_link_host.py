@@ -68,6 +68,7 @@ class FakeLinkHost:
         self.taken: list[Offer] = []
         self.refusals: list[OfferRefusedError] = []
         self.lost: list[Held] = []
+        self.confirmed: list[tuple[Held, bool]] = []
         self.canceled: list[Held] = []
         self.logged: list[tuple[str, str, dict[str, object]]] = []
         self._delivery = delivery
@@ -114,6 +115,10 @@ class FakeLinkHost:
     def lose(self, held: Held) -> None:
         """Note it."""
         self.lost.append(held)
+
+    def confirm(self, held: Collection[Held], *, in_force: bool = True) -> None:
+        """Note it."""
+        self.confirmed += [(one, in_force) for one in held]
 
     def log(self, level: str, event: str, **keys: object) -> None:
         """Note it."""

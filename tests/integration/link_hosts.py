@@ -124,6 +124,9 @@ class FakeHost:
         self.held.pop(held.task, None)
         self._move()
 
+    def confirm(self, held: Collection[Held], *, in_force: bool = True) -> None:
+        """Nothing waits for that here."""
+
     def log(self, level: str, event: str, **keys: object) -> None:
         """Remember what was logged."""
         self.logged.append(f"{level} {event} {keys}")

@@ -167,8 +167,12 @@ def test_a_lease_of_anybody_else_is_refused(subject: Path, stub: StubOrchestrato
 def test_an_end_that_was_not_told_before_a_kill_is_told_by_the_next_host(
     subject: Path, stub: StubOrchestrator
 ) -> None:
-    """Between the end and the report nothing is lost, and nothing runs twice."""
-    with begun_agent(subject, linked(stub)) as agent:
+    """Between the end and the report nothing is lost, and nothing runs twice.
+
+    What had not begun begins if its lease is in force still, and not otherwise.
+    """
+    narrow = {**linked(stub), "AGENT_TASKS__MAX_CONCURRENCY": "1"}
+    with begun_agent(subject, narrow) as agent:
         agent.wait_ready()
         first = stub.wait_registered()
         stub.is_deaf = True
@@ -176,22 +180,31 @@ def test_an_end_that_was_not_told_before_a_kill_is_told_by_the_next_host(
         stub.push("open", OTHER, "retried_wait_for", {"name": "go"})
         wait_until(lambda: agent.get("/v1/tasks/done").json()["state"] == "completed")
         wait_until(lambda: agent.get("/v1/tasks/open").json()["state"] == "working")
-        stub.wait_held(("done", LEASE), ("open", OTHER))
+        stub.push("waits", LEASE, "nap", {"seconds": 0})
+        stub.push("given-up", LEASE, "nap", {"seconds": 0})
+        everything = [("done", LEASE), ("open", OTHER), ("waits", LEASE), ("given-up", LEASE)]
+        stub.wait_held(*everything)
         before = agent.get("/v1/tasks/done").json()
         assert agent.stop(signal.SIGKILL) == -signal.SIGKILL
     assert not stub.results("done")
     stub.is_deaf = False
-    with running_agent(subject, env=linked(stub)) as agent:
+    stub.lost = [{"task": "given-up", "lease": LEASE}]
+    with running_agent(subject, env=narrow) as agent:
         second = stub.wait_registered(2)
         report = stub.wait_result("done")
         touch(agent, "go")
         later = stub.wait_result("open")
+        begun = stub.wait_result("waits")
         stub.wait_held()
+        given_up = agent.get("/v1/tasks/given-up").json()
 
     assert second["instance"] != first["instance"]
     assert second["token"] != first["token"]
     held = {(one["task"], one["lease"]) for one in second["tasks"]}
-    assert held == {("done", LEASE), ("open", OTHER)}
+    assert held == set(everything)
+    assert (begun["payload"]["state"], begun["payload"]["attempt"]) == ("completed", 1)
+    assert (given_up["state"], given_up["attempt"]) == ("canceled", 0)
+    assert not stub.results("given-up")
     assert (report["lease"], report["payload"]) == (LEASE, before)
     assert (later["lease"], later["payload"]["output"]) == (OTHER, 2)
 

@@ -177,7 +177,8 @@ async def test_leases_that_are_lost_and_tasks_that_nobody_wants_reach_the_host(
     """Work on them would be wasted."""
     host = FakeLinkHost()
     lost, unwanted = Held(task="t1", lease=LEASE), Held(task="t2", lease=OTHER_LEASE)
-    host.held = (lost, unwanted)
+    kept = Held(task="t3", lease=LEASE)
+    host.held = (lost, unwanted, kept)
     async with running_link(pushing(orchestrator), host) as link:
         orchestrator.lost = [{"task": "t1", "lease": LEASE}] * 2
         orchestrator.cancel = [{"task": "t2", "lease": OTHER_LEASE}]
@@ -185,7 +186,22 @@ async def test_leases_that_are_lost_and_tasks_that_nobody_wants_reach_the_host(
 
         assert host.lost == [lost]
         assert host.canceled == [unwanted]
+        assert set(host.confirmed) >= {(unwanted, True), (kept, True)}
+        assert host.confirmed[:2] == [(unwanted, True), (kept, True)]
         assert link.status.lost == 1
+
+
+async def test_tasks_of_a_former_host_are_asked_after_at_once(
+    orchestrator: FakeOrchestrator,
+) -> None:
+    """Those that must not run twice wait for the answer."""
+    orchestrator.heartbeat_s = 60
+    host = FakeLinkHost()
+    host.held = (Held(task="t1", lease=LEASE),)
+    async with running_link(pushing(orchestrator, heartbeat_s=60), host):
+        await until(lambda: host.confirmed == [(host.held[0], True)])
+
+        assert len(orchestrator.at("heartbeat")) == 1
 
 
 async def test_reports_come_in_order_in_batches_and_byte_for_byte(

@@ -42,6 +42,7 @@ class Keeper:
         self._host = session.host
         self._clock = clock
         self._registered_at_s: float | None = None
+        self._has_named_tasks = False
         self._grievance = Grievance(session.host, "link_down")
 
     async def run(self) -> None:
@@ -71,6 +72,7 @@ class Keeper:
         answer = await session.ask("", body, timeout_s=timeout_s)
         registered = parse_answer(Registered, answer.body)
         session.note_registration(registration.instance, registered)
+        self._has_named_tasks = bool(registration.tasks)
         self._host.log(
             "info",
             "link_registered",
@@ -87,11 +89,16 @@ class Keeper:
         """Send heartbeats until the agent must be registered again."""
         session = self._session
         orchestrator = session.status.orchestrator
+        # The answer to a heartbeat is the first word of what became of the tasks that a host before
+        # this one has left: some of them wait for it.
+        pause_s = 0.0 if self._has_named_tasks else None
         while True:
-            pause_s = decisions.spread_s(session.interval_s, session.settings.random)
+            if pause_s is None:
+                pause_s = decisions.spread_s(session.interval_s, session.settings.random)
             await wait_for_any(session.stale, self._host.changed, within_s=pause_s)
             if session.stale.is_set() or self._host.changed.is_set():
                 return
+            pause_s = None
             try:
                 answer = await session.persist(self._beat, self._fail, give_up_on=_UNKNOWN)
             except ContactError:
@@ -126,6 +133,9 @@ class Keeper:
         for key, held in {(held.task, held.lease): held for held in answer.cancel}.items():
             if key not in lost:
                 self._host.cancel(held)
+        self._host.confirm(
+            [held for held in heartbeat.tasks if (held.task, held.lease) not in lost]
+        )
         count = len(named & lost.keys())
         if count:
             self._session.status.lost += count

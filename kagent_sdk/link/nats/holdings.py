@@ -128,7 +128,9 @@ class Holdings:
             return
         record = seen.record
         if record is None or (record.lease == lease and record.has_ended):
-            return  # nothing to keep; its end, when it comes, is judged then
+            # Nothing to keep: its end, when it comes, is judged then; if it was not begun it is not.
+            self._host.confirm([Held(task=task, lease=lease)], in_force=False)
+            return
         if record.lease != lease:
             self._lose(Held(task=task, lease=lease))
             return
@@ -142,6 +144,7 @@ class Holdings:
         if written is None:
             return  # the next look sees what has been written
         self.add(kept, written)
+        self._host.confirm([Holding(kept, written).held])
         if kept.ack is not None:
             await self._bus.client.publish(kept.ack, IN_PROGRESS)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kagent_sdk.link.nats import names
 from kagent_sdk.link.nats.blobs import BlobMissingError
 from kagent_sdk.link.nats.bodies import digest, encode
-from kagent_sdk.link.nats.holdings import ACK
+from kagent_sdk.link.nats.holdings import ACK, Holding
 from kagent_sdk.link.nats.record_store import RecordError, RecordRaceError, RecordStore, Seen
 from kagent_sdk.link.nats.records import (
     Delivery,
@@ -180,6 +180,7 @@ class Taker:
         if written is None:
             return False
         self._holdings.add(renewed, written)
+        self._host.confirm([Holding(renewed, written).held])
         await task.message.in_progress()
         return True
 

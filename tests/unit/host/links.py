@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kagent_sdk.config.models import AgentConfig, TasksConfig
 from kagent_sdk.host.counters import Counters
-from kagent_sdk.host.durability import build_journal
+from kagent_sdk.host.durability import build_journal, doubt_leases
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.link_intake import LinkIntake
 from kagent_sdk.host.link_reports import LinkReports
@@ -22,6 +22,7 @@ from kagent_sdk.protocol.manifest import CapabilityManifest
 from kagent_sdk.storage.thread import Storage
 
 ECHO = CapabilityManifest(name="echo", input_schema={}, output_schema={}, durable=False)
+SAFE = CapabilityManifest(name="safe", input_schema={}, output_schema={}, idempotent=True)
 STREAM = CapabilityManifest(name="tail", input_schema={}, output_schema={}, streams=True)
 OLD, NEW = "lease-old-0123456789", "lease-new-0123456789"
 
@@ -70,19 +71,21 @@ async def link_bench(folder: Path) -> AsyncIterator[LinkBench]:
     journal = build_journal(storage, TasksConfig(), apply_state=lambda _c, _t: 0)
     await storage.open()
     engine = Engine(AgentConfig(), journal, Counters(), lambda _worker, _reason: None)
-    manifests = {one.name: one for one in (ECHO, STREAM)}
+    manifests = {one.name: one for one in (ECHO, SAFE, STREAM)}
     journal.declare(manifests.values())
     records, last = await journal.open()
     box = LinkReports(storage)
     journal.listeners["link"] = box.note
-    await engine.recover([one for one in records if isinstance(one, Task)], last)
+    tasks = [one for one in records if isinstance(one, Task)]
+    doubt_leases(tasks)
+    await engine.recover(tasks, last)
     await box.open()
     intake = LinkIntake(engine, journal)
     intake.recover()
     worker = WorkerConnection(
         limit_bytes=1, places=2, handlers={}, on_room=lambda: None, on_lost=lambda *_: None
     )
-    worker.capabilities = {"echo": 0, "tail": 1}
+    worker.capabilities = {"echo": 0, "safe": 1, "tail": 2}
     worker.is_open = True
     engine.gate = None
     engine.succeed([worker], manifests)

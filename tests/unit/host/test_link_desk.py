@@ -78,7 +78,7 @@ async def test_the_registration_says_who_the_agent_is(bench: DeskBench) -> None:
 
     assert (registration.agent, registration.instance) == ("ada", INSTANCE)
     assert (registration.url, registration.token) == ("http://a.example", "call-token")
-    assert [one.name for one in registration.capabilities] == ["echo", "tail"]
+    assert [one.name for one in registration.capabilities] == ["echo", "safe", "tail"]
     assert registration.tasks == (Held(task="t1", lease=OLD),)
     assert (registration.status.ready, registration.status.reason) == (False, "full")
     assert (registration.status.working, registration.status.memory_used_bytes) == (1, 7)

@@ -230,7 +230,68 @@ async def test_the_next_host_answers_for_what_this_one_had(tmp_path: Path) -> No
         task = bench.intake.find("waits", NEW)
         assert task is not None
         assert (task.lease, task.hops) == (NEW, 2)
+        bench.intake.confirm({("waits", NEW)}, in_force=True)
         bench.complete(task)
         await task.wait()
 
         assert [one.task for one in await bench.reports()] == ["done", "waits"]
+
+
+async def leave(folder: Path, *capabilities: str) -> None:
+    """Let a host take a task of each capability, by its name, and stop before it begins them."""
+    async with link_bench(folder) as bench:
+        bench.worker.is_open = False
+        for name in capabilities:
+            await bench.intake.admit(Submission(name, name, b"{}", kept=True, lease=OLD))
+        bench.engine.cancel_all(CancelReason.SHUTDOWN)
+
+
+async def test_the_next_host_begins_nothing_dangerous_before_its_lease_is_confirmed(
+    tmp_path: Path,
+) -> None:
+    """Its caller may have been told that it is lost, and may have sent another one."""
+    await leave(tmp_path, "echo", "safe")
+    async with link_bench(tmp_path) as bench:
+        queue = bench.engine.dispatcher.queue
+        assert [task.id for task in bench.worker.calls.values()] == ["safe"]
+        assert [task.id for task in queue] == ["echo"]
+        assert len(queue) == 0
+        bench.intake.confirm({("echo", NEW), ("other", OLD)}, in_force=True)
+        assert [task.id for task in queue] == ["echo"]
+        bench.intake.confirm({("echo", OLD)}, in_force=True)
+
+        assert sorted(task.id for task in bench.worker.calls.values()) == ["echo", "safe"]
+
+
+async def test_what_the_orchestrator_does_not_confirm_never_begins(tmp_path: Path) -> None:
+    """It has ended for its caller."""
+    await leave(tmp_path, "echo")
+    async with link_bench(tmp_path) as bench:
+        task = bench.intake.find("echo", OLD)
+        assert task is not None
+        bench.intake.confirm({("echo", OLD)}, in_force=False)
+        await task.wait()
+
+        assert (task.state, task.attempt) == (TaskState.CANCELED, 0)
+        assert (bench.held(), await bench.reports()) == ([], [])
+
+
+async def test_a_new_offer_confirms_a_task_too(tmp_path: Path) -> None:
+    """Nobody but the orchestrator makes one."""
+    await leave(tmp_path, "echo")
+    async with link_bench(tmp_path) as bench:
+        task = await bench.take("echo", NEW)
+
+        assert (task.lease, task.attempt) == (NEW, 1)
+
+
+async def test_a_task_that_waits_for_the_orchestrator_holds_up_no_stop(tmp_path: Path) -> None:
+    """An orchestrator that is away would cost every stop its whole grace."""
+    await leave(tmp_path, "echo")
+    async with link_bench(tmp_path) as bench:
+        async with asyncio.timeout(5):
+            await bench.engine.dispatcher.wait_idle()
+        assert bench.engine.dispatcher.is_idle
+        bench.engine.cancel_all(CancelReason.SHUTDOWN)
+    async with link_bench(tmp_path) as bench:
+        assert bench.held() == [("echo", OLD)]
