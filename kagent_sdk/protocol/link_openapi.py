@@ -1,6 +1,6 @@
-"""The orchestrator's side of kLink over HTTP as OpenAPI 3.1, generated from the models.
+"""kLink over HTTP as a part of an OpenAPI 3.1 document, generated from the models.
 
-The agent's side, which takes offers on ``POST /v1/tasks``, stands in an agent's ``/openapi.json``.
+The orchestrator's side is paths; that of an agent that is pushed to is a callback of its registration.
 Names of components begin with ``Link.``, so that they can be merged into another document's.
 """
 
@@ -18,7 +18,6 @@ from kagent_sdk.protocol.problem import PROBLEM_CONTENT_TYPE
 
 Json = dict[str, Any]
 
-OPENAPI_VERSION = "3.1.0"
 LINK_TAG = "link"
 AGENTS_PATH = "/v1/link/agents"
 
@@ -48,26 +47,6 @@ _PROBLEMS = {
 }
 
 
-def link_document(*, version: str, secured: bool) -> Json:
-    """Return the description of kLink alone.
-
-    Args:
-        version: of the orchestrator.
-        secured: whether requests need a bearer token.
-    """
-    document: Json = {
-        "openapi": OPENAPI_VERSION,
-        "info": {"title": "kLink", "version": version, "description": (link.__doc__ or "").strip()},
-        "tags": [link_tag()],
-        "paths": link_paths(),
-        "components": {"schemas": link_schemas()},
-    }
-    if secured:
-        document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
-        document["security"] = [{"bearer": []}]
-    return document
-
-
 def link_tag() -> Json:
     """Return the tag of the link's operations."""
     return {"name": LINK_TAG, "description": "For agents: registration, tasks, reports."}
@@ -85,16 +64,16 @@ def link_schemas() -> Json:
 
 
 def link_paths() -> Json:
-    """Return the paths that agents ask for."""
+    """Return the paths that agents ask for, and with the first of them what they are asked."""
+    register = _operation(
+        "registerAgent",
+        "Say who an agent is, and what it can do.",
+        "Registration",
+        {"200": _answer("It is noted.", "Registered")},
+    )
+    register["callbacks"] = {"offer": {"{$request.body#/url}/v1/tasks": {"post": _offered()}}}
     return {
-        AGENTS_PATH: {
-            "post": _operation(
-                "registerAgent",
-                "Say who an agent is, and what it can do.",
-                "Registration",
-                {"200": _answer("It is noted.", "Registered")},
-            )
-        },
+        AGENTS_PATH: {"post": register},
         f"{AGENTS_PATH}/{{instance}}/heartbeat": _of_agent(
             "heartbeat",
             "Say that an agent lives, and which tasks it holds.",
@@ -164,6 +143,29 @@ def _of_agent(operation_id: str, summary: str, takes: str, answers: Json) -> Jso
     return {
         "parameters": [instance],
         "post": _operation(operation_id, summary, takes, answers),
+    }
+
+
+def _offered() -> Json:
+    return {
+        "operationId": "offerTask",
+        "summary": "With push: offer a task to the agent.",
+        "tags": [LINK_TAG],
+        "parameters": [
+            {"name": name, "in": "header", **header} for name, header in _offer_headers().items()
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _ref("Offer")}},
+        },
+        "responses": {
+            "200": {"description": "The agent had it before, and it has ended."},
+            "202": {"description": "The agent has it; its end is reported over the link."},
+            "default": {
+                "description": "It is not taken: for now with 429 and 503, else for good.",
+                "content": {PROBLEM_CONTENT_TYPE: {"schema": _ref("Problem")}},
+            },
+        },
     }
 
 

@@ -15,21 +15,8 @@ from kagent_sdk import __version__
 from kagent_sdk.config.orchestrator import Labels
 from kagent_sdk.host.http import documents
 from kagent_sdk.protocol.headers import TASK_ID_PATTERN
-from kagent_sdk.protocol.link import (
-    ATTEMPT_HEADER,
-    HOPS_HEADER,
-    LEASE_HEADER,
-    WORD_PATTERN,
-    Fetch,
-    Goodbye,
-    Heartbeat,
-    HeartbeatAnswer,
-    Registered,
-    Registration,
-    ReportItem,
-    Reports,
-    ReportsAnswer,
-)
+from kagent_sdk.protocol.link import HOPS_HEADER
+from kagent_sdk.protocol.link_openapi import link_paths, link_schemas, link_tag
 from kagent_sdk.protocol.manifest import CapabilityManifest
 from kagent_sdk.protocol.problem import PROBLEM_CONTENT_TYPE
 from kagent_sdk.protocol.sse import SSE_CONTENT_TYPE
@@ -91,24 +78,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     MeshTaskList,
     MeshTaskRequest,
     MeshCapabilityList,
-    Registration,
-    Registered,
-    Heartbeat,
-    HeartbeatAnswer,
-    Fetch,
-    Goodbye,
-    Reports,
-    ReportItem,
-    ReportsAnswer,
 )
-
-_LEASE = {"type": "string", "pattern": WORD_PATTERN}
-_OFFER_HEADERS: Json = {
-    LEASE_HEADER: {"schema": _LEASE, "required": True},
-    ATTEMPT_HEADER: {"schema": {"type": "integer", "minimum": 1}},
-    HOPS_HEADER: {"schema": {"type": "integer", "minimum": 0}},
-    "traceparent": {"schema": {"type": "string"}},
-}
 
 
 def openapi_bytes(*, has_tokens: bool) -> bytes:
@@ -129,54 +99,14 @@ def openapi_document(*, has_tokens: bool) -> Json:
     document: Json = {
         "openapi": "3.1.0",
         "info": {"title": "kagent orchestrator", "version": __version__},
+        "tags": [link_tag()],
         "paths": {**_observation(), **_tasks(), **link_paths()},
-        "components": {"schemas": schemas["$defs"]},
+        "components": {"schemas": {**schemas["$defs"], **link_schemas()}},
     }
     if has_tokens:
         document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"bearer": []}]
     return document
-
-
-def link_paths() -> Json:
-    """Return the paths of the link: those of the orchestrator, and as a callback that of the agent."""
-    register = _operation(
-        "registerAgent", "An agent tells who it is.", "Registered", "Registration"
-    )
-    register["callbacks"] = {"offer": {"{$request.body#/url}/v1/tasks": {"post": _offered()}}}
-    base = "/v1/link/agents/{instance}"
-    fetch = _operation(
-        "fetchTask", "An agent that pulls asks for a task.", "MeshTaskRequest", "Fetch"
-    )
-    fetch["responses"]["200"]["description"] = "A task with its lease, as POST /v1/tasks takes it."
-    fetch["responses"]["200"]["headers"] = _OFFER_HEADERS
-    fetch["responses"]["204"] = {"description": "None within wait_s."}
-    goodbye = _operation("sayGoodbye", "An agent drains, or is gone.", None, "Goodbye")
-    return {
-        "/v1/link/agents": {"post": register},
-        f"{base}/heartbeat": {
-            "parameters": [_instance()],
-            "post": _operation("beat", "An agent lives.", "HeartbeatAnswer", "Heartbeat"),
-        },
-        f"{base}/fetch": {"parameters": [_instance()], "post": fetch},
-        f"{base}/reports": {
-            "parameters": [_instance()],
-            "post": _operation("report", "What became of tasks.", "ReportsAnswer", "Reports"),
-        },
-        f"{base}/goodbye": {"parameters": [_instance()], "post": goodbye},
-    }
-
-
-def _offered() -> Json:
-    offered = _operation("offerTask", "With push: a task for the agent.", None, "MeshTaskRequest")
-    offered["parameters"] = [
-        {"name": name, "in": "header", **header} for name, header in _OFFER_HEADERS.items()
-    ]
-    offered["responses"] = {
-        "202": {"description": "The agent has it; its end is reported over the link."},
-        "default": _problem(),
-    }
-    return offered
 
 
 def _observation() -> Json:
@@ -270,10 +200,6 @@ def _problem() -> Json:
         "description": "It was not done (RFC 9457).",
         "content": {PROBLEM_CONTENT_TYPE: {"schema": schema}},
     }
-
-
-def _instance() -> Json:
-    return {"name": "instance", "in": "path", "required": True, "schema": _LEASE}
 
 
 def _task_id() -> Json:

@@ -20,4 +20,4 @@ def test_it_has_every_member_of_a_registration() -> None:
     """A member that is added to the model is in the description by itself."""
     schemas = openapi_document(has_tokens=False)["components"]["schemas"]
 
-    assert set(schemas["Registration"]["properties"]) == set(Registration.model_fields)
+    assert set(schemas["Link.Registration"]["properties"]) == set(Registration.model_fields)

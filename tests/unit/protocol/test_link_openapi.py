@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 from jsonschema_rs import Draft202012Validator
-from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from kagent_sdk.protocol import link
-from kagent_sdk.protocol.link_openapi import link_document, link_paths, link_schemas, link_tag
+from kagent_sdk.protocol.link_openapi import link_paths, link_schemas
 
 LEASE = "lease-0123456789abcdef"
 
@@ -30,25 +29,22 @@ def test_every_route_of_the_link_is_described() -> None:
     assert list(link_paths()) == routes
 
 
-def test_every_reference_leads_somewhere() -> None:
-    """A generator of clients stops at the first that does not."""
-    document = link_document(version="1", secured=True)
-    text = json.dumps(document)
-    names = set(re.findall(r'"#/components/schemas/([^"]+)"', text))
+def test_every_reference_leads_somewhere_and_no_name_is_taken_twice() -> None:
+    """They are merged into another document, and a generator of clients stops at the first fault."""
+    schemas = link_schemas()
+    names = re.findall(r'"#/components/schemas/([^"]+)"', json.dumps([link_paths(), schemas]))
 
-    assert names <= document["components"]["schemas"].keys()
-    assert all(name.startswith("Link.") for name in document["components"]["schemas"])
-    assert document["tags"] == [link_tag()]
-    OpenAPIV31SpecValidator(document).validate()
+    assert set(names) <= schemas.keys()
+    assert all(name.startswith("Link.") for name in schemas)
 
 
-@pytest.mark.parametrize("is_secured", [True, False])
-def test_a_token_is_asked_for_where_one_is_needed(is_secured: bool) -> None:
-    """An orchestrator for tests on one machine may have none."""
-    document = link_document(version="1", secured=is_secured)
+def test_the_agent_s_side_is_described_too() -> None:
+    """Whoever writes an orchestrator has to send offers."""
+    (register,) = link_paths()["/v1/link/agents"].values()
+    ((url, offered),) = register["callbacks"]["offer"].items()
 
-    assert ("security" in document) is is_secured
-    assert ("securitySchemes" in document["components"]) is is_secured
+    assert url == "{$request.body#/url}/v1/tasks"
+    assert [one["name"] for one in offered["post"]["parameters"]] == list(link.OFFER_HEADERS)
 
 
 @pytest.mark.parametrize(
