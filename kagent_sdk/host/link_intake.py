@@ -61,13 +61,21 @@ class LinkIntake:
             raise RefusedError(Refusal.OUTBOX)
         task = self._engine.submit(submission)
         task.is_promised = True  # whoever offered it may hang up
+        if task.lease is None and task.is_ended:
+            # Its end goes to the disk together with others, behind what is asked for now: the result
+            # would not be found there.
+            await task.wait()
+        leased = None
         if task.lease != submission.lease:
-            await self._journal.lease(task, submission.lease)
+            leased = self._journal.lease(task, submission.lease)
+        # Before anything is waited for: it runs, also when whoever offered it hangs up now, and the
+        # orchestrator gives a task that is never named to another agent.
+        self._open[task.id] = task
+        if leased is not None:
+            await leased
         if task.safe is not None:
             await task.safe
         self._let_start(task)
-        if not task.is_finished:
-            self._open[task.id] = task
         return task
 
     async def _forget_lost(self, task: Task | None) -> None:

@@ -69,7 +69,10 @@ class LinkReports:
             self._added.set()
 
     def note(self, message: Message) -> None:
-        """Take note of a report that is in the outbox now."""
+        """Take note of a report that is in the outbox now, or that was dropped for want of room."""
+        if not reports.fits(message, self.pending_bytes):
+            self.dropped += 1
+            return
         self.pending += 1
         self.pending_bytes += len(message.payload)
         if message.kind == "result":

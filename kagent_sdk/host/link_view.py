@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kagent_sdk import __version__
 from kagent_sdk.config.models import AgentConfig
@@ -27,7 +27,7 @@ class Presence:
 
     instance: str
     url: str | None
-    call_token: str | None
+    call_token: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

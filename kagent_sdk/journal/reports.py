@@ -70,8 +70,7 @@ def add(connection: sqlite3.Connection, message: Message) -> bool:
 
     It runs in the transaction that makes the report true.
     """
-    limit = MAX_RESULT_BYTES if message.kind == "result" else MAX_EVENT_BYTES
-    if pending_bytes(connection) + len(message.payload) > limit:
+    if not fits(message, pending_bytes(connection)):
         change_count(connection, "link", "dropped", 1)
         return False
     cursor = connection.execute(
@@ -93,6 +92,12 @@ def add(connection: sqlite3.Connection, message: Message) -> bool:
     change_count(connection, "link", "pending", 1)
     change_count(connection, "link", "bytes", len(message.payload))
     return True
+
+
+def fits(message: Message, waiting_bytes: int) -> bool:
+    """Whether a report is kept on top of so many bytes that wait; if not it is dropped."""
+    limit = MAX_RESULT_BYTES if message.kind == "result" else MAX_EVENT_BYTES
+    return waiting_bytes + len(message.payload) <= limit
 
 
 def first(connection: sqlite3.Connection, limit: int, limit_bytes: int) -> list[Message]:

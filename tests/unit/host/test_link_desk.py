@@ -83,6 +83,7 @@ async def test_the_registration_says_who_the_agent_is(bench: DeskBench) -> None:
     assert (registration.status.ready, registration.status.reason) == (False, "full")
     assert (registration.status.working, registration.status.memory_used_bytes) == (1, 7)
     assert "call-token" not in repr(registration)
+    assert "call-token" not in repr(Presence(INSTANCE, "http://a.example", "call-token"))
     assert bench.desk.heartbeat().tasks == registration.tasks
 
 

@@ -13,6 +13,7 @@ from kagent_sdk.host import link_intake
 from kagent_sdk.host.admission import Refusal
 from kagent_sdk.host.engine import IdConflictError, RefusedError, UnknownCapabilityError
 from kagent_sdk.host.task import CancelReason, Submission
+from kagent_sdk.journal import reports
 from kagent_sdk.protocol.tasks import TaskState
 from tests.unit.host.links import NEW, OLD, LinkBench, link_bench
 
@@ -295,3 +296,46 @@ async def test_a_task_that_waits_for_the_orchestrator_holds_up_no_stop(tmp_path:
         bench.engine.cancel_all(CancelReason.SHUTDOWN)
     async with link_bench(tmp_path) as bench:
         assert bench.held() == [("echo", OLD)]
+
+
+async def test_an_end_without_a_lease_that_is_on_its_way_to_the_disk_is_told_too(
+    bench: LinkBench,
+) -> None:
+    """A caller of the agent has used the id, and the offer comes in the moment of its end."""
+    task = bench.engine.submit(Submission("t1", "safe", b"{}", kept=True))
+    assert task.safe is not None
+    await task.safe
+    bench.complete(task)
+    again = await bench.intake.admit(Submission("t1", "safe", b"{}", kept=True, lease=OLD))
+    await task.wait()
+
+    assert again is task
+    assert [one.lease for one in await bench.reports()] == [OLD]
+
+
+async def test_events_that_are_dropped_are_counted_and_do_not_wait(
+    bench: LinkBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the orchestrator is away nothing else tells the operator of it."""
+    monkeypatch.setattr(reports, "MAX_EVENT_BYTES", 0)
+    task = await bench.intake.admit(Submission("t1", "tail", b"{}", kept=True, lease=OLD))
+    bench.engine.events.announce(task, "event", b"1")
+    bench.complete(task, b"[1]")
+    await task.wait()
+
+    assert [one.kind for one in await bench.reports()] == ["result"]
+    assert bench.box.pending == 1
+    assert bench.box.dropped > 0
+
+
+async def test_a_task_is_named_though_whoever_offered_it_has_hung_up(bench: LinkBench) -> None:
+    """It runs: an orchestrator that does not hear of it would give it to another agent too."""
+    offering = asyncio.create_task(bench.take())
+    while not len(bench.worker.calls):
+        await asyncio.sleep(0)
+    assert not offering.done()
+    offering.cancel()
+    await asyncio.wait([offering])
+
+    assert offering.cancelled()
+    assert bench.held() == [("t1", OLD)]
