@@ -19,6 +19,7 @@ from kagent_sdk import __version__
 from kagent_sdk.link.decisions import ContactError, Fault
 from kagent_sdk.link.http.messages import Answer
 from kagent_sdk.link.settings import LinkTls
+from kagent_sdk.link.tls import client_context
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -200,21 +201,13 @@ def _prepare(tls: LinkTls | None, *, is_secure: bool) -> tuple[ModuleType, ssl.S
     _ = aiohttp.ClientSession
     if not is_secure:
         return aiohttp, True
-    tls = tls or LinkTls()
     try:
-        context = ssl.create_default_context(cafile=tls.ca)
-        if tls.certificate is not None:
-            context.load_cert_chain(tls.certificate, tls.key, _no_password)
+        context = client_context(tls)
     except (OSError, ValueError):
         # Not even the name of the file: paths are nobody's business who may read /status.
         reason = "the files of orchestrator.tls cannot be read as certificates and a key"
         raise ContactError(reason, Fault.REFUSED) from None
     return aiohttp, context
-
-
-def _no_password() -> str:
-    # Else OpenSSL would ask on the terminal, and wait.
-    raise ValueError("the key must not need a password")
 
 
 def _authorize(token: str | None) -> dict[str, str]:

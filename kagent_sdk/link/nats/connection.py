@@ -19,6 +19,7 @@ from kagent_sdk.link.nats import jobs, streams
 from kagent_sdk.link.nats.blobs import Blobs
 from kagent_sdk.link.nats.limits import NatsLimits
 from kagent_sdk.link.settings import LinkTls
+from kagent_sdk.link.tls import client_context
 
 FAILURES = (nats.errors.Error, OSError, TimeoutError)
 """What the client raises when the server is away, or does not do what it is asked for."""
@@ -212,12 +213,9 @@ def _is_refusal(error: BaseException) -> bool:
 
 def _tls_context(files: LinkTls | None) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=files.ca if files else None)
-        if files is not None and files.certificate is not None:
-            context.load_cert_chain(files.certificate, files.key)
+        return client_context(files)
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or type(exc).__name__
         raise LinkError(
             f"a file of orchestrator.tls cannot be used: {reason}", is_permanent=True
         ) from None
-    return context

@@ -8,12 +8,14 @@ the reply is its output.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from nats.micro import add_service
 from nats.micro.service import EndpointConfig, ServiceConfig
 
 from kagent_sdk.link.nats import jobs, names
+from kagent_sdk.link.nats.connection import FAILURES
 from kagent_sdk.link.port import CallFailedError, OutgoingCall
 
 if TYPE_CHECKING:
@@ -91,6 +93,10 @@ class AgentService:
             timeout_s=capability.timeout_s or CALL_S,
             traceparent=(request.headers or {}).get("traceparent", "")[:100],
         )
+        with suppress(*FAILURES):  # whoever asked wants no reply, or cannot be reached any more
+            await self._reply(request, call)
+
+    async def _reply(self, request: Request, call: OutgoingCall) -> None:
         try:
             output = await self._calls.call(call, None)
         except CallFailedError as exc:
