@@ -77,6 +77,9 @@ class NatsLink:
                     return
                 self._status.last_error = describe(exc)
                 self._host.log("warning", "link_down", error=self._status.last_error)
+            except Exception:
+                await session.end()  # the next one has a connection of its own
+                raise
             failures = 0 if session.was_up else failures + 1
             self._enter("down")
             await session.end()
