@@ -77,7 +77,8 @@ class Durability:
             doubt_leases(tasks)
         await self.engine.recover(tasks, last_sequence)
         if tasks:
-            self._pump.log("info", "tasks_recovered", count=len(tasks))
+            unconfirmed = len(self.engine.dispatcher.queue.unconfirmed)
+            self._pump.log("info", "tasks_recovered", count=len(tasks), unconfirmed=unconfirmed)
         self._on_change()
         self.opened.set()
         await self.state.run()
