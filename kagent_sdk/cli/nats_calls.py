@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from kagent_sdk.cli.boundary import CommandError, UnreachableError, UsageError
-from kagent_sdk.cli.calls import CANCEL_TIMEOUT_S
 from kagent_sdk.cli.output import say
 from kagent_sdk.cli.task_stream import TaskUpdate
 from kagent_sdk.cli.text import clean_line
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 CONNECT_S = 5.0
 REQUEST_S = 10.0
+CANCEL_S = 5.0
 AWAY_S = 60.0
 """How long a server that is lost in the middle of a call is waited for: it may be restarted."""
 
@@ -105,17 +105,18 @@ class NatsCalls:
             while (update := self._run(following())) is not None:
                 yield update
         finally:
-            self._runner.run(updates.aclose())
+            self._run(updates.aclose())
 
     def cancel(self, task_id: str) -> None:
         """See `Calls.cancel`."""
+        from kagent_sdk.link.nats import jobs  # noqa: PLC0415 - the extra
+
         agent = self._sent.get(task_id)
         if agent is None:
             return
 
         async def cancel() -> None:
-            async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                await self._caller.cancel(agent, task_id)
+            await jobs.finish(self._caller.cancel(agent, task_id), CANCEL_S)
 
         self._run(cancel())
 
@@ -167,12 +168,14 @@ class NatsCalls:
             await asyncio.sleep(RETRY_S)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        from kagent_sdk.link.nats.connection import FAILURES, describe  # noqa: PLC0415 - the extra
+        from kagent_sdk.link.nats import jobs  # noqa: PLC0415 - the extra
+        from kagent_sdk.link.nats.connection import FAILURES, describe  # noqa: PLC0415
         from kagent_sdk.link.nats.record_store import RecordError  # noqa: PLC0415
         from kagent_sdk.link.port import CallFailedError  # noqa: PLC0415
 
         try:
-            return self._runner.run(work)
+            # Or a Ctrl-C could be lost in the client: see there.
+            return self._runner.run(jobs.finish(work))
         except CallFailedError as exc:
             raise _refusal(exc.failure.code, exc.failure.message) from None
         except RecordError:
