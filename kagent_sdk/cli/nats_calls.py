@@ -113,7 +113,7 @@ class NatsCalls:
 
         agent = self._sent.get(task_id)
         if agent is None:
-            return
+            raise CommandError("it is not known to have been sent", code="unknown_task")
 
         async def cancel() -> None:
             await jobs.finish(self._caller.cancel(agent, task_id), CANCEL_S)

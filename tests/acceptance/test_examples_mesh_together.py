@@ -140,6 +140,7 @@ def test_the_same_commands_go_through_nats(nats_mesh: RunningMesh, server: NatsS
     wrong = in_folder(nats_mesh, "call", "handle", "customer=Ada")
     listed = in_folder(nats_mesh, "capabilities", "--json").json()["capabilities"]
     through_http = nats_mesh.request("GET", "/v1/tasks").json()["tasks"]
+    status = nats_mesh.request("GET", "/status").json()
 
     assert (started.code, started.out) == (0, "again\n"), started
     assert (same.code, same.json()) == (0, REPLY), same
@@ -155,6 +156,7 @@ def test_the_same_commands_go_through_nats(nats_mesh: RunningMesh, server: NatsS
         (["triage"], "triage"),
     ]
     assert through_http == []
+    assert status["fleet"]["link"] == server.url
 
 
 @pytest.mark.usefixtures("nats_mesh")
