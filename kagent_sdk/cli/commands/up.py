@@ -134,7 +134,8 @@ def _settings(mesh: Mesh) -> ServiceSettings:
         orchestrator.port or _last_port(data, orchestrator.host),
         agent_token=token or keep_token(data / TOKEN_NAME),
         operator_token=read_token(files["operator_token_file"], "orchestrator.operator_token_file"),
-        expects=frozenset(mesh.config.agents),
+        # Over NATS they come to that alone: a task here would wait for nobody.
+        expects=frozenset(mesh.config.agents if orchestrator.link is None else ()),
         limits=BrokerLimits(lease_s=orchestrator.lease_s, heartbeat_s=orchestrator.heartbeat_s),
         stop_s=orchestrator.grace_s,
         logs=LogsConfig(tee="none"),  # stdout is for what happens in the fleet

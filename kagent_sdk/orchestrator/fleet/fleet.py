@@ -132,8 +132,10 @@ class Fleet:
         return [group.document() for group in self.groups.values()]
 
     def status(self) -> dict[str, Any]:
-        """Return what ``GET /v1/fleet`` does."""
-        return {"fleet": {"agents": list(self.documents())}}
+        """Return what ``GET /v1/fleet`` does, and ``link`` where tasks do not go through here."""
+        link = self._mesh.config.orchestrator.link
+        found = {"agents": list(self.documents())}
+        return {"fleet": found if link is None else {**found, "link": link}}
 
     async def _begin(self, url: str) -> None:
         self._tell(News("fleet_started", "", None, {"url": url}))
