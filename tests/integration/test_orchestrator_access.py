@@ -239,6 +239,8 @@ async def test_hostile_agents_get_problems_and_break_nothing(mesh: Mesh) -> None
         (link, agent.registration(instance="short"), 422),
         (link, agent.registration(delivery="push", url="ftp://x"), 422),
         (link, agent.registration(delivery="push", url="http://u:p@x"), 422),
+        (link, agent.registration(delivery="push", url="http://x/any/path?"), 422),
+        (link, agent.registration(delivery="push", url="http://x/any/path#"), 422),
         (link, agent.registration(labels={str(n): "v" for n in range(33)}), 422),
         (f"{link}/unknown-instance-0/heartbeat", {"status": agent.registration()["status"]}, 404),
         (f"{link}/{agent.instance}/heartbeat", {"status": {}}, 422),
