@@ -61,6 +61,8 @@ def test_a_killed_replica_is_started_again_with_its_state_by_the_one_orchestrato
         assert second["pid"] != first["pid"]
         assert second["restarts"] == 1
         assert "signal 9" in mesh.told("replica_waiting")[0]["reason"]
+        log = mesh.data / "orchestrator.log"  # what no terminal shows any more
+        wait_until(lambda: '"event":"replica_waiting"' in log.read_text())
         assert mesh.call("count") == 2
         assert code == 3, other.text
         assert "another orchestrator" in other.text

@@ -89,8 +89,9 @@ class ReplicaClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        import aiohttp  # noqa: PLC0415 - the client, which only a fleet needs
+        from kagent_sdk.orchestrator.push import import_client  # noqa: PLC0415 - a fleet alone
 
+        aiohttp = await asyncio.to_thread(import_client)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0, resolver=aiohttp.ThreadedResolver(), force_close=True
