@@ -240,6 +240,7 @@ class Preparation:
         # A copy, and no link: the host refuses a vault that leads out of its folder, and root's agents
         # are another user, who could not read the author's.
         try:
+            self._refuse_links(name.parent)
             shown = f"{self.name}: {name}"
             content = read_secret_file(self.source / name, shown, MAX_VAULT_BYTES)
             content = self._vault_for(content, place, workplace.config)
@@ -250,6 +251,21 @@ class Preparation:
             raise OrchestratorError(
                 f"{self.name}: cannot copy {name}: {exc.strerror or exc}"
             ) from exc
+
+    def _refuse_links(self, folder: Path) -> None:
+        """See that the vault's folder is the author's, where root reads what another user has made.
+
+        A link in its place would have root copy the secrets of another agent to this one.
+
+        Raises:
+            OSError: a folder on the way is none.
+        """
+        if os.geteuid() == 0 and self.source.stat().st_uid != 0:
+            with (
+                suppress(FileNotFoundError),
+                open_below(self.source.resolve(), folder.parts, create=False),
+            ):
+                pass
 
     def _put_vault(self, top: Path, name: Path, content: bytes | None, owner: int | None) -> bool:
         """Write, or remove, the copy; folders on the way may be the agent's, with links in them."""

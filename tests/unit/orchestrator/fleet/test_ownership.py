@@ -49,7 +49,9 @@ def test_the_user_of_a_process_is_its_real_one() -> None:
     assert user_of(2**22 + 1) is None
 
 
-def test_a_vault_is_not_copied_through_a_link(tmp_path: Path) -> None:
+def test_a_vault_is_not_copied_through_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The folder that it is in may be the agent's: root would write wherever that leads."""
     source, elsewhere = tmp_path / "source", tmp_path / "elsewhere"
     (source / "own" / "keys").mkdir(parents=True)
@@ -74,6 +76,23 @@ def test_a_vault_is_not_copied_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(OrchestratorError, match="cannot copy own"):
         preparation.refresh_vault(place, workplace)
     assert not list(elsewhere.iterdir())
+    keys.unlink()
+    keys.mkdir()
+    assert preparation.refresh_vault(place, workplace)
+    # And none is copied from where a link leads that root did not put there.
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "vault.json").write_text('{"key": "of another"}')
+    (theirs / "vault.json").chmod(0o600)
+    (source / "own" / "keys").rename(tmp_path / "away")
+    (source / "own" / "keys").symlink_to(theirs)
+    if os.geteuid() == 0:
+        os.chown(source, AGENT_ID, AGENT_ID)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(OrchestratorError, match="cannot copy own"):
+        preparation.refresh_vault(place, workplace)
+
+    assert "second" in (keys / "vault.json").read_text()
 
 
 def test_root_that_acts_as_an_agent_can_do_no_more_than_the_agent(tmp_path: Path) -> None:
