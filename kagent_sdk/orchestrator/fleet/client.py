@@ -166,7 +166,7 @@ def _is_local(url: str) -> bool:
     try:
         parts = urlsplit(url)
         host = ipaddress.ip_address(parts.hostname or "")
-        is_bare = parts.path in {"", "/"} and not set(url) & set("?#@")
+        is_bare = url.isprintable() and parts.path in {"", "/"} and not set(url) & set("?#@")
         return parts.scheme == "http" and host.is_loopback and bool(parts.port) and is_bare
     except ValueError:
         return False
