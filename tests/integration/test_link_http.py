@@ -265,6 +265,28 @@ async def test_a_report_that_spoils_its_batch_does_not_hold_up_the_others(
         assert link.status.refused == 1
 
 
+async def test_a_report_that_breaks_the_orchestrator_is_kept_and_holds_up_nothing(
+    orchestrator: FakeOrchestrator,
+) -> None:
+    """A fault of the orchestrator's must cost neither that result nor those behind it."""
+    host = FakeLinkHost()
+
+    async def break_down(request: web.Request) -> web.StreamResponse | None:
+        poisoned = request.path.endswith("/reports") and b"poison" in await request.read()
+        return problem(500, "internal_error") if poisoned else None
+
+    orchestrator.fault = break_down
+    async with running_link(pushing(orchestrator), host):
+        bad, good = make_reports(2)
+        host.reports.add(Report(bad.id, bad.task, LEASE, "result", b'"poison"'), good)
+        await until(lambda: len(host.reports.waiting) == 1)
+
+        assert [item["id"] for item in orchestrator.reports] == ["r1"]
+        orchestrator.fault = None
+        await until(lambda: not host.reports.waiting)
+        assert [item["id"] for item in orchestrator.reports] == ["r1", "r0"]
+
+
 async def test_an_outbox_that_cannot_be_read_is_tried_again(
     orchestrator: FakeOrchestrator,
 ) -> None:
