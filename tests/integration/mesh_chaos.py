@@ -36,6 +36,10 @@ WEIGHTS = {
 LONGEST_S = 4.0
 """Of a fault: twice a lease, so that some leases are lost and others are not."""
 
+CALM_S = 1.0
+"""What carries the tasks is left alone for so long after each fault of its own. On a busy machine its
+starts take longer than the plan allows for, and it would do nothing but start."""
+
 TASK_DEADLINE_S = 120.0
 """No task may take longer, whatever dies meanwhile: else something hangs."""
 
@@ -134,7 +138,13 @@ def write_orders(seed: int) -> Iterator[Order]:
 
 
 class Middle(Protocol):
-    """What stands between callers and agents; started by ``async with``."""
+    """What stands between callers and agents; started by ``async with``.
+
+    Attributes:
+        kills: how often it has died of `kill`.
+    """
+
+    kills: int
 
     async def __aenter__(self) -> Self: ...
 
@@ -235,9 +245,13 @@ class Member:
         assert self.agent is not None
         pids = _tree(self.agent.pid)
         signal_tree(self.agent.pid, signal.SIGKILL)
-        await asyncio.to_thread(self.agent.process.wait)
+        self.kills += await asyncio.to_thread(self.agent.process.wait) == -signal.SIGKILL
         await asyncio.to_thread(wait_gone, pids)
-        self.kills += 1
+
+    def count_refusals(self) -> int:
+        """Return how many of its reports were refused, over all its starts: its log says so."""
+        log = self.directory / "logs" / "runtime.log"
+        return log.read_bytes().count(b'"event":"link_report_refused"')
 
     def send_signal(self, number: signal.Signals) -> int:
         """Send a signal to its host and worker."""
@@ -340,8 +354,10 @@ class Chaos:
                     await self._middle.kill()
                     await asyncio.sleep(fault.lasts_s / 4)
                     await self._middle.start()
+                    await asyncio.sleep(CALM_S)
                 case _:
                     await _freeze(self._middle, fault)
+                    await asyncio.sleep(CALM_S)
         self.done[fault.kind] += 1
 
 
