@@ -36,7 +36,7 @@ async def test_an_offer_is_durable_whatever_the_capability_says(bench: LinkBench
 async def test_an_offer_is_named_while_it_is_on_its_way_to_the_disk(bench: LinkBench) -> None:
     """Else two heartbeats within a slow write would let it be offered to another agent too."""
     taking = asyncio.create_task(bench.take())
-    while bench.journal.find("t1") is None:
+    while bench.journal.find("t1") is None:  # noqa: ASYNC110 - no event tells of it
         await asyncio.sleep(0)
 
     assert not taking.done()
