@@ -61,12 +61,13 @@ class LinkIntake:
             raise RefusedError(Refusal.OUTBOX)
         task = self._engine.submit(submission)
         task.is_promised = True  # whoever offered it may hang up
+        if not task.is_finished:
+            # Named before it is on disk: a slow disk must not let it be offered to another agent.
+            self._open[task.id] = task
         if task.lease != submission.lease:
             await self._journal.lease(task, submission.lease)
         if task.safe is not None:
             await task.safe
-        if not task.is_finished:
-            self._open[task.id] = task
         return task
 
     async def _forget_lost(self, task: Task | None) -> None:
