@@ -85,7 +85,7 @@ def mesh_target(
         UnreachableError: it does not run.
         UsageError: the token file cannot be used.
     """
-    document = _read_note(directory, MESH_FILE)
+    document = read_note(directory, MESH_FILE)
     if document is None:
         return None
     shown = show_path(directory)
@@ -128,6 +128,11 @@ def check_url(url: str) -> str:
     except ValueError:
         has_host = False
         parts = urlsplit("")
+    if parts.scheme in {"nats", "tls"}:
+        raise UsageError(
+            "only call and capabilities go through NATS; for the rest name an agent's folder with -C DIR, "
+            "or its address: http://HOST:PORT"
+        )
     if not has_host or not url.isascii() or not url.isprintable() or " " in url:
         raise UsageError(
             f"'{clean_line(url)}' is not an address of an agent; write http://HOST:PORT"
@@ -148,7 +153,7 @@ def _running(directory: Path) -> dict[str, Any]:
     """
     shown = show_path(directory)
     start = f"start it with: kos-agent run {shown}"
-    document = _read_note(directory, HOST_FILE)
+    document = read_note(directory, HOST_FILE)
     if document is None:
         if not directory.is_dir():
             raise UnreachableError(f"there is no folder {shown}", code="not_running")
@@ -242,7 +247,7 @@ def _way_out(directory: Path, start: str) -> str:
     return "name an agent's folder with -C DIR, or an address with --url URL"
 
 
-def _read_note(directory: Path, name: Path) -> dict[str, Any] | None:
+def read_note(directory: Path, name: Path) -> dict[str, Any] | None:
     """Return what a host or an orchestrator says of itself; None when there is no such file."""
     try:
         document = json.loads(_read_bounded(directory / name))

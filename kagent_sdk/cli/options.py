@@ -13,7 +13,8 @@ import click
 
 from kagent_sdk.cli.boundary import report
 from kagent_sdk.cli.location import local_target, remote_target
-from kagent_sdk.cli.target import Credentials
+from kagent_sdk.cli.nats_location import find_nats
+from kagent_sdk.cli.target import Credentials, Target
 from kagent_sdk.errors import KagentError
 
 if TYPE_CHECKING:
@@ -53,6 +54,14 @@ class AgentOptions:
         if self.url is not None:
             return AgentClient(remote_target(self.url, self.credentials, os.environ))
         return AgentClient(local_target(self.directory, self.credentials, os.environ))
+
+    def find_nats(self) -> Target | None:
+        """Return the NATS server to call through; None when the way is `connect`.
+
+        Raises:
+            UsageError: its address, or a file of the credentials, cannot be used.
+        """
+        return find_nats(self.url, self.directory, self.credentials, os.environ)
 
 
 def agent_options(function: Command) -> Command:
@@ -110,7 +119,11 @@ _AGENT_OPTIONS = (
         default=".",
         help="Folder of the agent that runs on this machine; the current one if not given.",
     ),
-    click.option("--url", metavar="URL", help="Address of an agent somewhere else."),
+    click.option(
+        "--url",
+        metavar="URL",
+        help="Address of an agent or orchestrator somewhere else; for calls also nats://HOST:PORT.",
+    ),
     click.option(
         "--token-file",
         type=FOLDER,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import signal
 from typing import TYPE_CHECKING
 
@@ -16,12 +15,9 @@ if TYPE_CHECKING:
 
     from kagent_sdk.orchestrator.service import Service
 
-MIN_TOKEN_CHARS = 16
 MAX_TOKEN_BYTES = 4096
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """A terminal that is closed is no reason to leave agents behind."""
-
-_is_token = re.compile(r"[A-Za-z0-9._~+/-]+=*").fullmatch
 
 
 def read_token(path: Path | None, option: str) -> str | None:
@@ -32,16 +28,12 @@ def read_token(path: Path | None, option: str) -> str | None:
     """
     if path is None:
         return None
+    from kagent_sdk.host.http.auth import check_token  # noqa: PLC0415 - pydantic; few name a file
+
     content = read_secret_file(path, f"the file of {option}", MAX_TOKEN_BYTES)
     if content is None:
         raise ConfigError(f"the file of {option} does not exist: {path}")
-    token = content.decode("utf-8", "replace").strip()
-    if len(token) < MIN_TOKEN_CHARS or not _is_token(token):
-        raise ConfigError(
-            f"the token in the file of {option} must have {MIN_TOKEN_CHARS} characters or more, of "
-            "letters, digits and . _ ~ + / -"
-        )
-    return token
+    return check_token(content.decode("utf-8", "replace").strip(), f"the file of {option}")
 
 
 def run_service(service: Service, *, on_hurry: Callable[[], None]) -> int:

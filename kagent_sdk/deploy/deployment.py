@@ -156,6 +156,7 @@ def needs_vault(config: AgentConfig) -> bool:
         or secrets.expose
         or config.sandbox.network.inject
         or config.callbacks.allow
+        or config.orchestrator.url is not None  # the token to show there
     )
 
 

@@ -68,8 +68,8 @@ class LinkIntake:
         leased = None
         if task.lease != submission.lease:
             leased = self._journal.lease(task, submission.lease)
-        # Before anything is waited for: it runs, also when whoever offered it hangs up now, and the
-        # orchestrator gives a task that is never named to another agent.
+        # Before anything is waited for: it runs, also on a slow disk and when whoever offered it hangs
+        # up now, and the orchestrator gives a task that is never named to another agent.
         self._open[task.id] = task
         if leased is not None:
             await leased

@@ -1,6 +1,6 @@
 """What a link does next: pure decisions. Clock and chance come in.
 
-A failure of the orchestrator's is one of four (`Fault`). One that passes is met with waits that grow
+A failure of the orchestrator's is one of five (`Fault`). One that passes is met with waits that grow
 to one heartbeat's interval, so that a link is back within two of them. One that somebody must put
 right (a token, a certificate, an address) is tried again at the heartbeat's pace.
 """
@@ -54,6 +54,8 @@ class Fault(StrEnum):
     """It does not know what the path names, as after it lost its memory: begin anew."""
     MALFORMED = "malformed"
     """It understands kLink, and says that this message is not: the message will never be taken."""
+    BROKEN = "broken"
+    """It speaks kLink, and has failed on this message: it, or the message, has a fault."""
 
 
 class ContactError(Exception):
@@ -86,7 +88,8 @@ def judge_status(status: int, code: str = "") -> ContactError | None:
     code = code if is_code(code) else ""
     said = f"HTTP {status}, {code}" if code else f"HTTP {status}"
     if status in _TRANSIENT or status >= 500:
-        return ContactError(f"the orchestrator cannot answer now ({said})", status=status)
+        fault = Fault.BROKEN if status == 500 and code else Fault.AWAY
+        return ContactError(f"the orchestrator cannot answer now ({said})", fault, status=status)
     reason, fault = f"the orchestrator refuses the request ({said})", Fault.REFUSED
     if status in {401, 403}:
         reason = f"the orchestrator refuses this agent's token ({said}): see orchestrator.token"
@@ -139,7 +142,7 @@ def retry_wait_s(
         random: returns a number from 0 to 1, such as `random.random`.
     """
     ceiling_s = interval_s
-    if fault is Fault.AWAY:
+    if fault in {Fault.AWAY, Fault.BROKEN}:
         doublings = min(max(failures - 1, 0), MAX_DOUBLINGS)
         ceiling_s = min(interval_s, FIRST_WAIT_S * 2**doublings)
     return ceiling_s * (0.5 + 0.5 * random())

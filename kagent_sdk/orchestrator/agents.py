@@ -11,7 +11,7 @@ from kagent_sdk.orchestrator.book import Book
 from kagent_sdk.orchestrator.dispatcher import Dispatcher, Fetched
 from kagent_sdk.orchestrator.failures import unreadable_result
 from kagent_sdk.orchestrator.leases import Leases
-from kagent_sdk.orchestrator.registry import MAX_INSTANCES, Instance, Registry
+from kagent_sdk.orchestrator.registry import Instance, Registry
 from kagent_sdk.orchestrator.reports import TOLD_BY_OTHERS, ReportIn, read_event, read_result
 from kagent_sdk.orchestrator.task import Ending, OpenTask, Phase
 from kagent_sdk.protocol.link import (
@@ -22,6 +22,10 @@ from kagent_sdk.protocol.link import (
     ReportAnswer,
 )
 from kagent_sdk.protocol.tasks import TaskState
+
+DOUBTED_HEARTBEATS = 2
+"""How long an instance whose address another one claims may be silent. All agents show one token: a claim
+alone must not take tasks from one that lives."""
 
 LEASE_LOST = "lease_lost"
 ENDED = "ended"
@@ -34,7 +38,7 @@ class UnknownInstanceError(Exception):
 
 
 class TooManyAgentsError(Exception):
-    """As many instances are registered as may be."""
+    """As many instances are registered as may be, or with as many bytes."""
 
 
 class Agents:
@@ -66,17 +70,21 @@ class Agents:
         self._counters = basis.counters
         self._log = basis.log
 
-    def register(self, registration: Registration) -> Registered:
+    def register(self, registration: Registration, size_bytes: int = 0) -> Registered:
         """Take note of an agent, and of the tasks that it has.
+
+        Args:
+            registration: what it says of itself.
+            size_bytes: how large that was.
 
         Raises:
             TooManyAgentsError: as many are registered as may be.
         """
         is_new = self._registry.find(registration.instance) is None
-        if is_new and len(self._registry) >= MAX_INSTANCES:
+        if not self._registry.has_room(registration.instance, size_bytes):
             raise TooManyAgentsError
         now_s = self._clock.now_s()
-        instance, superseded = self._registry.register(registration, now_s)
+        instance, superseded = self._registry.register(registration, now_s, size_bytes)
         self._leases.claim(instance, registration.tasks)
         self._registry.hear(instance, registration.status, now_s)
         self._counters.registrations += 1
@@ -91,7 +99,8 @@ class Agents:
                 held=len(registration.tasks),
             )
         if superseded is not None:
-            self._lose(superseded)
+            wait_s = min(DOUBTED_HEARTBEATS * self._limits.heartbeat_s, self._limits.lease_s)
+            self._clock.later(wait_s, self._check_doubt, superseded)
         return Registered(
             orchestrator=self._orchestrator,
             lease_s=self._limits.lease_s,
@@ -161,6 +170,10 @@ class Agents:
         else:
             self._lose(instance)
 
+    def _check_doubt(self, instance: Instance) -> None:
+        if instance.is_doubted and self._registry.find(instance.id) is instance:
+            self._lose(instance)
+
     def _lose(self, instance: Instance) -> None:
         self._counters.agents_lost += 1
         self._log(
@@ -189,7 +202,10 @@ class Agents:
         instance = self._find(instance_id)
         instance.seen_s = self._clock.now_s()
         answers = [self._take(report) for report in reports]
-        settled = [await answer if asyncio.isfuture(answer) else answer for answer in answers]
+        # Together: when one fails, or the agent is gone, nobody is left waiting for the others.
+        waiting = [answer for answer in answers if asyncio.isfuture(answer)]
+        done = iter(await asyncio.gather(*waiting))
+        settled = [next(done) if asyncio.isfuture(answer) else answer for answer in answers]
         result = []
         for report, found in zip(reports, settled, strict=True):
             reason = await self._explain(report) if found == UNKNOWN else found

@@ -34,7 +34,7 @@ def announce(data: Path, *, url: str, orchestrator: str, started_at: float) -> I
         "started_at": format_time(started_at),
     }
     temporary = path.with_suffix(".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w") as file:
         json.dump(document, file)
     temporary.rename(path)

@@ -36,6 +36,7 @@ class Book:
 
     Attributes:
         open: the tasks that have not ended, by id.
+        open_bytes: of their inputs.
         ended: how many have ended since the start, by state.
     """
 
@@ -49,6 +50,7 @@ class Book:
         self._sequence = 0
         self._is_pruning = False
         self.open: dict[str, OpenTask] = {}
+        self.open_bytes = 0
         self.ended: Counter[str] = Counter()
 
     @property
@@ -73,7 +75,7 @@ class Book:
         self._retention.finished = totals.ended
         self._retention.finished_bytes = totals.ended_bytes
         for record in records:
-            task = self.open[record.id] = OpenTask(record)
+            task = self._keep(record)
             stream = streams.get(record.seq)
             if stream is not None:
                 task.first_event, task.last_event = stream.first, stream.last
@@ -88,15 +90,21 @@ class Book:
     def insert(self, record: TaskRecord) -> OpenTask:
         """Keep a new task; `OpenTask.saved` is done when it is on disk."""
         record.size_bytes = rows.size_of(record)
-        task = self.open[record.id] = OpenTask(record)
+        task = self._keep(record)
         task.saved = self._storage.write(partial(rows.insert, values=rows.pack(record)))
         task.saved.add_done_callback(_ignore)
         return task
 
     def forget(self, task: OpenTask) -> None:
-        """Let go of a task that the disk did not take."""
+        """Let go of a task that has ended, or that the disk did not take."""
         if self.open.get(task.id) is task:
             del self.open[task.id]
+            self.open_bytes -= len(task.record.input)
+
+    def _keep(self, record: TaskRecord) -> OpenTask:
+        task = self.open[record.id] = OpenTask(record)
+        self.open_bytes += len(record.input)
+        return task
 
     async def find(self, task_id: str) -> OpenTask | None:
         """Return a task, open or ended.
@@ -255,7 +263,7 @@ class Book:
             if done.cancelled() or done.exception() is not None:
                 return  # the storage is closing: the task stays open for the next orchestrator
             record.close(ending, ended_at)
-            self.open.pop(task.id, None)
+            self.forget(task)
             self.ended[ending.state.value] += 1
             self._count_ended(size)
             task.ended.set()

@@ -168,9 +168,11 @@ class Broker:
         raise RequestError(problems.unknown_capability(str(target), names))
 
     def _check_room(self, size_bytes: int) -> None:
-        queues = self.leases.queues
+        queues, book = self.leases.queues, self.book
         if (
-            queues.count >= self._limits.max_queue
+            len(book.open) >= self._limits.max_open
+            or book.open_bytes + size_bytes > self._limits.max_open_bytes
+            or queues.count >= self._limits.max_queue
             or queues.size_bytes + size_bytes > self._limits.max_queue_bytes
         ):
             raise RequestError(problems.queue_full(RETRY_AFTER_S))

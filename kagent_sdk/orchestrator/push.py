@@ -116,7 +116,7 @@ class PushCourier:
     async def _open(self) -> aiohttp.ClientSession:
         async with self._opening:
             if self._session is None:
-                aiohttp = await asyncio.to_thread(_import_client)
+                aiohttp = await asyncio.to_thread(import_client)
                 tls = True if self._tls is None else await asyncio.to_thread(self._tls)
                 self._session = aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(
@@ -139,10 +139,11 @@ class PushCourier:
             await self._session.close()
 
 
-def _import_client() -> ModuleType:
+def import_client() -> ModuleType:
+    """Return aiohttp with its client; it blocks."""
     import aiohttp  # noqa: PLC0415 - see the module
 
-    # The host has registered the package without its client: asking for it brings it.
+    # Commands register the package without its client: asking for it brings it.
     _ = aiohttp.ClientSession
     return aiohttp
 

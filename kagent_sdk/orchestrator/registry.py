@@ -21,6 +21,9 @@ REMEMBERED_S = 600.0
 
 MAX_REMEMBERED = 10_000
 MAX_INSTANCES = 5_000
+MAX_REGISTRY_BYTES = 128 * 1024 * 1024
+"""Of all registrations as they came: each may be as large as a request."""
+
 QUEUE_AHEAD = 2
 """Tasks that an agent gets beyond those that it runs, so that it need not wait for the next one."""
 
@@ -39,6 +42,8 @@ class Instance:
         not_before_s: it asked to be left alone until then.
         failures: offers in a row that could not be brought to it.
         fetches: how many tasks it asks for at the moment; with ``pull`` alone.
+        is_doubted: another one says that it has the address; it gets no tasks until it is heard of.
+        size_bytes: of its registration.
     """
 
     registration: Registration
@@ -51,6 +56,8 @@ class Instance:
     not_before_s: float = 0.0
     failures: int = 0
     fetches: int = 0
+    is_doubted: bool = False
+    size_bytes: int = 0
     capabilities: Mapping[str, CapabilityManifest] = field(default_factory=dict)
 
     @property
@@ -70,8 +77,8 @@ class Instance:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it takes tasks, by its own account."""
-        return self.phase == "up" and self.status.ready
+        """Whether it takes tasks, by its own account; one that is doubted does not."""
+        return self.phase == "up" and self.status.ready and not self.is_doubted
 
     @property
     def load(self) -> int:
@@ -118,6 +125,7 @@ class Registry:
         self._by_agent: dict[str, dict[str, Instance]] = defaultdict(dict)
         self._by_capability: dict[str, dict[str, Instance]] = defaultdict(dict)
         self._remembered: dict[tuple[str, str], float] = {}
+        self._size_bytes = 0
 
     def __len__(self) -> int:
         return len(self._instances)
@@ -171,17 +179,28 @@ class Registry:
         }
         return [(agent, found[agent, name]) for agent, name in sorted(found)]
 
+    def has_room(self, instance_id: str, size_bytes: int) -> bool:
+        """Whether an instance may register with so many bytes."""
+        known = self._instances.get(instance_id)
+        others, before = (0, 0) if known is None else (-1, known.size_bytes)
+        return (
+            len(self._instances) + others < MAX_INSTANCES
+            and self._size_bytes - before + size_bytes <= MAX_REGISTRY_BYTES
+        )
+
     def register(
-        self, registration: Registration, now_s: float
+        self, registration: Registration, now_s: float, size_bytes: int = 0
     ) -> tuple[Instance, Instance | None]:
         """Take note of an instance; one that is known keeps its leases.
 
         Returns:
-            The instance, and another one that must be gone: with push it had the same address,
-            and one address is one process.
+            The instance, and another one with the same address. One address is one process, so that
+            one is gone, or one of the two lies: it is doubted until it is heard of.
         """
         known = self._instances.get(registration.instance)
         instance = Instance(registration, registration.status, now_s, now_s)
+        instance.size_bytes = size_bytes
+        self._size_bytes += size_bytes - (0 if known is None else known.size_bytes)
         instance.capabilities = {item.name: item for item in registration.capabilities}
         superseded = None
         if known is not None:
@@ -190,6 +209,8 @@ class Registry:
             instance.phase = known.phase
         elif instance.is_pushed:
             superseded = self._at(registration)
+            if superseded is not None:
+                superseded.is_doubted = True
         instance.foreign = _foreign(instance)
         self._instances[instance.id] = instance
         self._by_agent[instance.agent][instance.id] = instance
@@ -199,6 +220,7 @@ class Registry:
 
     def hear(self, instance: Instance, status: ShortStatus, now_s: float) -> None:
         """Note a heartbeat."""
+        instance.is_doubted = False
         instance.status = status
         instance.seen_s = now_s
         instance.foreign = _foreign(instance)
@@ -212,6 +234,7 @@ class Registry:
         if self._instances.pop(instance.id, None) is None:
             return
         self._unlist(instance)
+        self._size_bytes -= instance.size_bytes
         for key in [key for key, until_s in self._remembered.items() if until_s <= now_s]:
             del self._remembered[key]
         for name in instance.capabilities:

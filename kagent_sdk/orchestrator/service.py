@@ -6,12 +6,19 @@ import asyncio
 import os
 import secrets
 import ssl
+import tempfile
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from kagent_sdk.errors import OrchestratorError, StartupError
+from kagent_sdk.errors import (
+    OrchestratorError,
+    StartupError,
+    StorageLockedError,
+    StorageVersionError,
+)
 from kagent_sdk.host.http.auth import tls_context
 from kagent_sdk.host.http.bodies import BodyReader
 from kagent_sdk.host.http.server import HttpServer
@@ -38,6 +45,9 @@ from kagent_sdk.orchestrator.schema import ORCHESTRATOR_SCHEMA
 from kagent_sdk.orchestrator.settings import DATABASE_NAME, LOG_NAME, ServiceSettings
 from kagent_sdk.protocol.headers import TaskIds
 from kagent_sdk.storage.thread import Storage
+
+if TYPE_CHECKING:
+    from kagent_sdk.orchestrator.fleet.news import News
 
 LOG_FLUSH_S = 5.0
 
@@ -80,17 +90,27 @@ class Service:
         """Begin the shutdown; returns at once."""
         self._stop.set()
 
+    def note(self, news: News) -> None:
+        """Write what has happened in a part into the log."""
+        if self._pump is None:
+            return
+        level = "warning" if news.is_bad else "info"
+        values = {"of": news.agent, "replica": news.replica, **news.values}
+        self._pump.log(
+            level, news.event, **{k: v for k, v in values.items() if v not in (None, "")}
+        )
+
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until told to stop, by the event or by ``POST /v1/shutdown``.
 
         Raises:
             OrchestratorError: it cannot start, or a part has failed.
-            StorageError: its database cannot be opened; another orchestrator has it.
+            StorageError: its database cannot be opened.
             ConfigError: the files of TLS are wrong.
         """
         settings = self._settings
         settings.check()
-        await asyncio.to_thread(settings.data.mkdir, parents=True, exist_ok=True, mode=0o700)
+        await asyncio.to_thread(_make_data, settings.data)
         async with AsyncExitStack() as stack:
             pump = self._pump = await stack.enter_async_context(self._logging())
             storage = await stack.enter_async_context(self._storing(pump))
@@ -259,7 +279,18 @@ class Service:
             on_trouble=tell,
         )
         try:
-            report = await storage.open()
+            try:
+                report = await storage.open()
+            except StorageLockedError:
+                raise OrchestratorError(
+                    f"another orchestrator has {DATABASE_NAME} there; stop it first, or give this one "
+                    "another folder"
+                ) from None
+            except StorageVersionError as exc:
+                raise OrchestratorError(
+                    f"{DATABASE_NAME} has schema version {exc.found}, and this release knows up to "
+                    f"{exc.known}: install a newer kagent-sdk, or use another folder"
+                ) from None
             if report.quarantined is not None:
                 pump.log("error", "storage_damaged", put_aside=report.quarantined)
             yield storage
@@ -283,6 +314,23 @@ class Service:
             sweeping.cancel()
             await asyncio.wait([sweeping])
             await server.close()
+
+
+def _make_data(folder: Path) -> None:
+    """Make the folder, and see that files can be made in it.
+
+    Raises:
+        OrchestratorError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as exc:
+        reason = "it is no folder" if isinstance(exc, FileExistsError) else exc.strerror
+        raise OrchestratorError(
+            f"the orchestrator cannot keep its data in {folder}: {reason}"
+        ) from None
 
 
 def _metrics(broker: Broker, plane: Plane) -> Any:

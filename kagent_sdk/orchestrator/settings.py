@@ -28,6 +28,8 @@ class BrokerLimits:
         return_s: how long an acknowledged task that is not idempotent waits for its lost agent.
         max_task_s: the time of a task whose caller gave none.
         max_queue, max_queue_bytes: open tasks, and bytes of their inputs, that are taken.
+        max_open, max_open_bytes: the same of those that agents have as well: an agent may take any
+            number at once, and all of them are in memory.
         retention_s, retention_count, retention_bytes: bounds of the ended tasks that stay.
         max_events, max_event_bytes: of one task; older ones go.
     """
@@ -39,6 +41,8 @@ class BrokerLimits:
     max_task_s: float = 86_400.0
     max_queue: int = 10_000
     max_queue_bytes: int = 256 * MEBIBYTE
+    max_open: int = 100_000
+    max_open_bytes: int = 1024 * MEBIBYTE
     retention_s: float = 7 * 86_400.0
     retention_count: int = 200_000
     retention_bytes: int = 2048 * MEBIBYTE
@@ -94,12 +98,18 @@ class ServiceSettings:
 
         Raises:
             OrchestratorError: it would listen for other machines without tokens, or with one token
-                for both roles.
+                for both roles, or lose agents that live.
         """
         if self.agent_token is not None and self.agent_token == self.operator_token:
             raise OrchestratorError(
                 "agents and operators must have different tokens: with one token for both, every "
                 "agent could stop the orchestrator"
+            )
+        limits = self.limits
+        if limits.lease_s < 2 * limits.heartbeat_s:
+            raise OrchestratorError(
+                f"lease_s ({limits.lease_s:g}) must be twice heartbeat_s ({limits.heartbeat_s:g}) or "
+                "more: with one heartbeat that is late an agent would count as lost"
             )
         if is_loopback(self.host):
             return

@@ -45,6 +45,12 @@ MAX_HELD = 100_000
 MAX_REPORTS = 1000
 MAX_FETCH_WAIT_S = 60.0
 
+MAX_COUNT = 2**53
+"""Of anything that is counted: what every reader of JSON holds exactly. Who compares shares of counts
+without a bound divides by numbers that no float holds."""
+
+MAX_BYTES = 2**64
+
 WORD_PATTERN = r"^[A-Za-z0-9_-]{16,64}$"
 """Instances and leases: random, and too long to guess."""
 
@@ -72,10 +78,12 @@ class AgentLimits(LinkPart):
     """How much an agent takes."""
 
     max_concurrency: int = Field(
-        ge=1, description="Tasks that it runs at a time, over all workers."
+        ge=1, le=MAX_COUNT, description="Tasks that it runs at a time, over all workers."
     )
-    max_queue: int = Field(ge=0, description="Tasks that may wait in it.")
-    memory_bytes: int | None = Field(None, ge=0, description="null: no limit, or not known.")
+    max_queue: int = Field(ge=0, le=MAX_COUNT, description="Tasks that may wait in it.")
+    memory_bytes: int | None = Field(
+        None, ge=0, le=MAX_BYTES, description="null: no limit, or not known."
+    )
 
 
 class ShortStatus(LinkPart):
@@ -84,11 +92,11 @@ class ShortStatus(LinkPart):
     lifecycle: ShortText
     ready: bool = Field(description="It takes tasks.")
     reason: ShortText | None = Field(None, description="Why not ready, in one word.")
-    working: int = Field(0, ge=0, description="Tasks that run, whoever sent them.")
-    queued: int = Field(0, ge=0, description="Tasks that wait in the agent.")
-    memory_used_bytes: int | None = Field(None, ge=0)
+    working: int = Field(0, ge=0, le=MAX_COUNT, description="Tasks that run, whoever sent them.")
+    queued: int = Field(0, ge=0, le=MAX_COUNT, description="Tasks that wait in the agent.")
+    memory_used_bytes: int | None = Field(None, ge=0, le=MAX_BYTES)
     cpu_percent: float | None = Field(None, ge=0, description="100 is one core.")
-    restarts: int = Field(0, ge=0, description="Of workers, since the host started.")
+    restarts: int = Field(0, ge=0, le=MAX_COUNT, description="Of workers, since the host started.")
 
 
 class Registration(LinkPart):

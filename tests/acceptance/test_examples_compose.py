@@ -70,6 +70,8 @@ def test_nobody_is_root_or_writes_into_the_image(project: dict[str, Any]) -> Non
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
+        assert (service["mem_limit"], service["pids_limit"]) == ("512m", 160)
+        assert service["healthcheck"]["test"][:3] == ["CMD", "kos-agent", "health"]
     assert project["services"]["orchestrator"]["ports"] == ["127.0.0.1:8080:8080"]
     assert "ports" not in project["services"]["my-agent"]
 
@@ -87,7 +89,7 @@ def test_the_dockerfile_has_three_lines() -> None:
 
 def test_its_agent_runs_without_the_rest(tmp_path: Path) -> None:
     """It counts its greetings, so that a restart of the container can be seen to keep them."""
-    folder = copy_example("compose", tmp_path) / "my-agent"
+    folder = copy_example("compose", tmp_path) / "my_agent"
     with running_agent(folder, env={"AGENT_ORCHESTRATOR__URL": "null"}) as agent:
         answers = [agent.call("greet", {"name": name}) for name in ("Ada", "Bob")]
 

@@ -54,13 +54,7 @@ class Project:
 
     def compose(self, *words: str) -> None:
         """Run podman-compose."""
-        files = [f"--file={path.name}" for path in sorted(self.folder.glob("*.yaml"))]
-        run_command(
-            *(sys.executable, "-m", "podman_compose", "--in-pod=false", *files, *words),
-            env=self.podman.environment,
-            cwd=self.folder,
-            timeout_s=120,
-        )
+        run_compose(self.podman, self.folder, *words)
 
     def container(self, service: str) -> Container:
         """Return the container of a service."""
@@ -75,6 +69,17 @@ class Project:
     def egress(self) -> Container:
         """The egress proxy's."""
         return self.container(f"{self.name}-egress")
+
+
+def run_compose(podman: Podman, folder: Path, *words: str) -> None:
+    """Run podman-compose with all the files of a folder, which names the project."""
+    files = [f"--file={path.name}" for path in sorted(folder.glob("*.yaml"))]
+    run_command(
+        *(sys.executable, "-m", "podman_compose", "--in-pod=false", *files, *words),
+        env=podman.environment,
+        cwd=folder,
+        timeout_s=120,
+    )
 
 
 @dataclass(frozen=True, slots=True)

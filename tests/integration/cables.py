@@ -20,11 +20,13 @@ class Cable:
         find_port: returns where connections lead to now; None while nobody is there.
 
     Attributes:
-        cuts: connections that were broken.
+        cuts: connections that were broken, or refused.
+        held_back: pieces of data that had to wait for `heal`.
     """
 
     def __init__(self, find_port: Callable[[], int | None]) -> None:
         self.cuts = 0
+        self.held_back = 0
         self._find_port = find_port
         self._server: asyncio.Server | None = None
         self._jobs: set[asyncio.Task[None]] = set()
@@ -82,6 +84,7 @@ class Cable:
             writer.transport.abort()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.cuts += self._is_cut
         port = None if self._is_cut else self._find_port()
         if port is None:
             return _reset(writer)
@@ -101,6 +104,7 @@ class Cable:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(CHUNK_BYTES):
+            self.held_back += not self._is_carrying.is_set()
             await self._is_carrying.wait()
             writer.write(chunk)
             await writer.drain()

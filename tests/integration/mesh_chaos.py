@@ -36,6 +36,11 @@ WEIGHTS = {
 LONGEST_S = 4.0
 """Of a fault: twice a lease, so that some leases are lost and others are not."""
 
+CALM_S = 5.0
+"""What carries the tasks is left alone for so long after each fault of its own, or for an eighth of a
+shorter run: over two leases, in which it learns which agents are lost. On a busy machine its starts
+take longer than the plan allows for, and it would do nothing but start."""
+
 TASK_DEADLINE_S = 120.0
 """No task may take longer, whatever dies meanwhile: else something hangs."""
 
@@ -134,7 +139,13 @@ def write_orders(seed: int) -> Iterator[Order]:
 
 
 class Middle(Protocol):
-    """What stands between callers and agents; started by ``async with``."""
+    """What stands between callers and agents; started by ``async with``.
+
+    Attributes:
+        kills: how often it has died of `kill`.
+    """
+
+    kills: int
 
     async def __aenter__(self) -> Self: ...
 
@@ -235,9 +246,13 @@ class Member:
         assert self.agent is not None
         pids = _tree(self.agent.pid)
         signal_tree(self.agent.pid, signal.SIGKILL)
-        await asyncio.to_thread(self.agent.process.wait)
+        self.kills += await asyncio.to_thread(self.agent.process.wait) == -signal.SIGKILL
         await asyncio.to_thread(wait_gone, pids)
-        self.kills += 1
+
+    def count_refusals(self) -> int:
+        """Return how many of its reports were refused, over all its starts: its log says so."""
+        log = self.directory / "logs" / "runtime.log"
+        return log.read_bytes().count(b'"event":"link_report_refused"')
 
     def send_signal(self, number: signal.Signals) -> int:
         """Send a signal to its host and worker."""
@@ -271,20 +286,25 @@ class Chaos:
     Attributes:
         seen: of every task.
         done: faults that took place, by their kinds.
+        skipped: faults of the middle that did not: it was broken already.
     """
 
     def __init__(self, middle: Middle, members: list[Member], plan: list[Fault], seed: int) -> None:
         self.seen: list[Seen] = []
         self.done: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
         self._middle = middle
         self._members = members
         self._plan = plan
         self._orders = write_orders(seed)
         self._middle_busy = asyncio.Lock()
+        self._begun: set[str] = set()
+        self._calm_s = CALM_S
 
     async def run(self, *, seconds: float, clients: int) -> None:
         """Load and break for so long; return when everything is whole and every task has ended."""
         ends_at = asyncio.get_running_loop().time() + seconds
+        self._calm_s = min(CALM_S, seconds / 8)
         watch = asyncio.create_task(self._watch())
         try:
             async with asyncio.TaskGroup() as group:
@@ -324,8 +344,13 @@ class Chaos:
 
     async def _break(self, fault: Fault) -> None:
         await asyncio.sleep(fault.at_s)
+        is_agents = not fault.kind.endswith("middle")
         member = self._members[fault.victim]
-        lock = self._middle_busy if fault.kind.endswith("middle") else member.busy
+        if not is_agents and self._middle_busy.locked() and fault.kind in self._begun:
+            self.skipped[fault.kind] += 1
+            return
+        self._begun.add(fault.kind)
+        lock = member.busy if is_agents else self._middle_busy
         async with lock:  # what is broken cannot be broken
             match fault.kind:
                 case "kill_agent":
@@ -342,7 +367,9 @@ class Chaos:
                     await self._middle.start()
                 case _:
                     await _freeze(self._middle, fault)
-        self.done[fault.kind] += 1
+            self.done[fault.kind] += 1
+            if not is_agents:
+                await asyncio.sleep(self._calm_s)
 
 
 async def _freeze(target: Member | Middle, fault: Fault) -> None:

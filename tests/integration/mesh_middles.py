@@ -38,6 +38,7 @@ class HttpMiddle:
         self.orchestrator = prepare_orchestrator(directory, return_s=RETURN_S)
         self._session: aiohttp.ClientSession | None = None
         self._figures: dict[str, dict[str, int]] = {}
+        self.kills = 0
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
@@ -66,6 +67,8 @@ class HttpMiddle:
     async def kill(self) -> None:
         """Kill it."""
         await asyncio.to_thread(self.orchestrator.kill)
+        assert self.orchestrator.process is not None
+        self.kills += self.orchestrator.process.returncode == -signal.SIGKILL
 
     async def stop(self) -> int:
         """Ask it to end; return its exit code."""

@@ -48,6 +48,7 @@ class NatsMiddle:
         self._caller: NatsCaller | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
+        self.kills = 0
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -90,7 +91,7 @@ class NatsMiddle:
         """Kill it."""
         assert self._process is not None
         self._process.kill()
-        await asyncio.to_thread(self._process.wait)
+        self.kills += await asyncio.to_thread(self._process.wait) == -signal.SIGKILL
 
     async def stop(self) -> int:
         """Ask it to end; it has 1 as its exit code after a signal."""
@@ -103,7 +104,7 @@ class NatsMiddle:
         """Send a signal to it."""
         assert self._process is not None
         self._process.send_signal(number)
-        return 1
+        return int(self._process.poll() is None)
 
     async def wait_agents(self, count: int) -> None:
         """Wait until so many agents are registered."""

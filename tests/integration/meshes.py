@@ -19,7 +19,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -206,21 +206,30 @@ def start_mesh(
     environment: Mapping[str, str] | None = None,
     python: Path | None = None,
     options: Mapping[str, Any] | None = None,
+    arguments: Sequence[str | Path] = (),
 ) -> RunningMesh:
-    """Run `kos-agent up` in a folder with a mesh.yaml; do not wait for it."""
+    """Run `kos-agent up` in a folder with a mesh.yaml; do not wait for it.
+
+    Args:
+        directory: of mesh.yaml.
+        marker: of its processes.
+        environment: more of it.
+        python: the interpreter, instead of the tests' own.
+        options: of `subprocess.Popen`, such as the user.
+        arguments: more words of the command.
+    """
     marker = marker or uuid.uuid4().hex
     output = directory / f"up-{uuid.uuid4().hex[:8]}.out"
     program = sys.executable if python is None else python
-    words = [program, "-m", "kagent_sdk", "up", "--port", "0", "--json"]
+    words = [program, "-m", "kagent_sdk", "up", "--port", "0", "--json", *arguments]
     with output.open("wb") as file:
         process = subprocess.Popen(
             words,
-            cwd=directory,
             env=agent_environment(environment, marker),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
-            **(options or {}),
+            **{"cwd": directory, **(options or {})},
         )
     return RunningMesh(directory, process, marker, output)
 
@@ -245,8 +254,15 @@ def running_mesh(
     """
     (directory / "mesh.yaml").write_text(text)
     mesh = start_mesh(directory, environment=environment, python=python, options=options)
-    try:
+    with ending(mesh):
         yield mesh
+
+
+@contextmanager
+def ending(mesh: RunningMesh) -> Iterator[None]:
+    """End a mesh with the block: in order, or else by force."""
+    try:
+        yield
         assert mesh.stop() == 0, mesh.text
         mesh.assert_nothing_left()
     finally:

@@ -18,6 +18,7 @@ from tests.integration.readable_python import USER, as_user, is_root
 from tests.integration.waiting import wait_until
 
 MESH = "agents: {steady: {path: steady}}\n"
+SAVED = "agents: {steady: {path: steady, snapshot_every_s: 1}}\n"
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_agents_of_root_are_user_1000_with_secrets_that_only_they_can_read(
     vault.write_text(json.dumps({"key": "first-secret"}))
     vault.chmod(0o600)
     environment = {"AGENT_WORKER__USER": "agent"}
-    with running_mesh(folder, MESH, environment=environment, python=readable_python) as mesh:
+    with running_mesh(folder, SAVED, environment=environment, python=readable_python) as mesh:
         (replica,) = mesh.wait_ready()
         place = mesh.data / "agents" / "steady"
         copy = place / "0" / "secrets" / "vault.json"
@@ -62,6 +63,15 @@ def test_agents_of_root_are_user_1000_with_secrets_that_only_they_can_read(
         assert mesh.told("vault_copied")
         assert copy.stat().st_uid == owner
         assert made["snapshots"][0]["snapshot"], made
+        # A disk that was tidied up too well is no end of an agent's memory.
+        mesh.request("POST", "/v1/fleet/steady/scale", {"replicas": 0})
+        shutil.rmtree(place / "0")
+        mesh.request("POST", "/v1/fleet/steady/scale", {"replicas": 1})
+        mesh.wait_ready()
+
+        assert mesh.told("snapshot_restored")
+        assert (place / "0" / "runtime" / "journal.db").stat().st_uid == owner
+        assert mesh.call("count") == 2
 
 
 def test_an_orchestrator_without_root_and_record_finds_what_runs_by_its_folder(

@@ -12,6 +12,8 @@ from nats.js.api import ConsumerInfo, SequenceInfo
 
 from kagent_sdk.link.nats import build_link, streams
 from kagent_sdk.link.nats.client import connect_caller
+from kagent_sdk.link.nats.record_store import RecordStore
+from kagent_sdk.link.nats.records import TaskRecord
 from kagent_sdk.link.nats.sweeper import Sweeper
 from kagent_sdk.link.port import CallFailedError
 from kagent_sdk.link.settings import LinkSettings
@@ -128,6 +130,31 @@ async def test_a_task_that_must_not_run_twice_waits_for_its_agent(server: NatsSe
 
         assert end["attempt"] == 1
         assert other.offers == []
+
+
+async def test_a_claim_that_is_written_and_not_confirmed_is_no_loss(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server was killed in between: the task has not begun, and need not fail for that."""
+    host = FakeHost("once")
+    lost: list[str] = []
+    write = RecordStore.write
+
+    async def write_and_lose(store: RecordStore, record: TaskRecord, revision: int) -> int | None:
+        written = await write(store, record, revision)
+        if record.lease is not None and not lost:
+            lost.append(record.lease)
+            raise TimeoutError
+        return written
+
+    monkeypatch.setattr(RecordStore, "write", write_and_lose)
+    async with linked(server, host), connect_caller(server.url, limits=QUICK) as own:
+        await own.submit(task("once", "job"))
+        end = await end_of(own, "once", "job")
+
+        assert len(lost) == 1
+        assert end["state"] == "completed"
+        assert [offer.attempt for offer in host.offers] == [1]
 
 
 async def test_a_task_whose_agents_are_lost_again_and_again_is_buried(server: NatsServer) -> None:

@@ -68,8 +68,10 @@ async def test_every_task_of_a_mesh_ends_once_whatever_dies(
         sys.stdout.write(describe(chaos, middle, members, books) + "\n")  # pytest -rP shows it
 
         assert codes == [0] * (AGENTS + 1)
+        assert chaos.done + chaos.skipped == Counter(fault.kind for fault in plan)
         assert chaos.done.keys() == WEIGHTS.keys()
-        assert sum(chaos.done.values()) == len(plan)
+        assert sum(member.kills for member in members) == chaos.done["kill_agent"]
+        assert middle.kills == chaos.done["kill_middle"]
         check(chaos.seen, books)
 
 
@@ -108,14 +110,19 @@ def describe(chaos: Chaos, middle: Middle, members: list[Member], books: list[Bo
     """Return the figures of a run."""
     ends = Counter(seen.end["state"] if seen.end else "none" for seen in chaos.seen)
     twice = Counter(key for book in books for key in book.state if key.startswith("counter/"))
+    cables = [cable for member in members for cable in member.cables]
     delays = sorted(seen.took_s for seen in chaos.seen)
     rows: dict[str, object] = {
         "tasks": f"{len(chaos.seen)}: {dict(ends)}",
         "faults": dict(chaos.done),
+        "not while broken": dict(chaos.skipped),
         "kills of agents": sum(member.kills for member in members),
-        "connections broken": sum(cable.cuts for member in members for cable in member.cables),
+        "kills of the middle": middle.kills,
+        "connections broken": sum(cable.cuts for cable in cables),
+        "data held back": sum(cable.held_back for cable in cables),
         "requests sent again": sum(seen.retries for seen in chaos.seen),
         "refusals": sum(seen.refusals for seen in chaos.seen),
+        "duplicates refused": sum(member.count_refusals() for member in members),
         "of the middle": dict(middle.figures()),
         "begun anew elsewhere": sum(count > 1 for count in twice.values()),
         "median delay": f"{delays[len(delays) // 2]:.1f} s",

@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from kagent_sdk.config.models import TlsConfig
-from kagent_sdk.errors import OrchestratorError, StorageLockedError
+from kagent_sdk.errors import OrchestratorError
 from kagent_sdk.orchestrator.http.openapi import openapi_document
 from kagent_sdk.orchestrator.service import Service
 from kagent_sdk.orchestrator.settings import ServiceSettings
@@ -107,7 +107,7 @@ async def test_two_orchestrators_do_not_share_a_folder(tmp_path: Path) -> None:
     """Each would offer the tasks of the other."""
     settings = quick_settings(tmp_path)
     async with running(settings):
-        with pytest.raises(StorageLockedError):
+        with pytest.raises(OrchestratorError, match="another orchestrator has"):
             async with running(settings):
                 pass
 
@@ -239,6 +239,8 @@ async def test_hostile_agents_get_problems_and_break_nothing(mesh: Mesh) -> None
         (link, agent.registration(instance="short"), 422),
         (link, agent.registration(delivery="push", url="ftp://x"), 422),
         (link, agent.registration(delivery="push", url="http://u:p@x"), 422),
+        (link, agent.registration(delivery="push", url="http://x/any/path?"), 422),
+        (link, agent.registration(delivery="push", url="http://x/any/path#"), 422),
         (link, agent.registration(labels={str(n): "v" for n in range(33)}), 422),
         (f"{link}/unknown-instance-0/heartbeat", {"status": agent.registration()["status"]}, 404),
         (f"{link}/{agent.instance}/heartbeat", {"status": {}}, 422),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Annotated
+
 from kagent_sdk import Agent, TaskContext
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 agent = Agent()
 
@@ -16,8 +19,11 @@ class Greeting(BaseModel):
 
 
 @agent.capability(idempotent=True)
-async def greet(name: str, ctx: TaskContext) -> Greeting:
-    """Greet somebody by name."""
+async def greet(
+    name: str, ctx: TaskContext, after_s: Annotated[float, Field(ge=0, le=60)] = 0
+) -> Greeting:
+    """Greet somebody by name, after a while if one is given."""
+    await asyncio.sleep(after_s)
     count = await ctx.state.get("greetings", default=0, model=int) + 1
     await ctx.state.set("greetings", count)
     return Greeting(text=f"Hello, {name}!", count=count)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kagent_sdk.cli.boundary import CommandError, report
+from kagent_sdk.cli.calls import open_calls
 from kagent_sdk.cli.inputs import read_input
 from kagent_sdk.cli.item_sink import ItemSink
 from kagent_sdk.cli.options import AgentOptions, agent_options
@@ -18,9 +19,8 @@ from kagent_sdk.cli.problems import ProblemError
 from kagent_sdk.cli.text import clean_line
 
 if TYPE_CHECKING:
-    from kagent_sdk.cli.client import AgentClient
+    from kagent_sdk.cli.calls import Calls
 
-CANCEL_TIMEOUT_S = 5.0
 ID_BYTES = 8
 """64 random bits: ids of one agent's tasks do not meet, and can still be typed."""
 
@@ -65,21 +65,22 @@ def command(  # noqa: PLR0913 - click hands over one argument per option
       kos-agent call greet @input.json
       echo '{"name": "Ada"}' | kos-agent call greet -
       kos-agent call hello/greet name=Ada      of one agent of a mesh
+      kos-agent call hello/greet name=Ada --url nats://HOST:4222
 
     Ctrl-C cancels the task. Exit codes: 0 completed, 1 failed, 2 wrong input, 3 no agent there.
     """  # noqa: D301 - the escape is click's mark
     document = request_document(capability, read_input(words), task_id, timeout_s)
-    client = options.connect()
-    try:
-        if is_async:
-            return _start(client, document, options)
-        return _run(client, document, options, stream=stream)
-    except (ProblemError, TaskFailedError) as exc:
-        if not exc.is_invalid_input or options.as_json:
-            raise
-        code = report(exc)
-        _show_expected(client, capability)
-        return code
+    with open_calls(options) as calls:
+        try:
+            if is_async:
+                return _start(calls, document, options)
+            return _run(calls, document, options, stream=stream)
+        except (ProblemError, TaskFailedError) as exc:
+            if not exc.is_invalid_input or options.as_json:
+                raise
+            code = report(exc)
+            _show_expected(calls, capability)
+            return code
 
 
 def request_document(
@@ -94,29 +95,26 @@ def request_document(
     return document if timeout_s is None else {**document, "timeout_s": timeout_s}
 
 
-def _start(client: AgentClient, document: dict[str, Any], options: AgentOptions) -> int:
-    task = client.post("/v1/tasks", document, {"Prefer": "respond-async"})
+def _start(calls: Calls, document: dict[str, Any], options: AgentOptions) -> int:
+    task = calls.start(document)
     if options.as_json:
         print_json(task)
         return 0
     task_id = clean_line(task.get("id", document["id"]))
     click.echo(task_id)
-    say(f"follow it: kos-agent tasks {task_id} --watch")
+    say(calls.follow_hint(task_id))
     return 0
 
 
-def _run(
-    client: AgentClient, document: dict[str, Any], options: AgentOptions, *, stream: bool
-) -> int:
+def _run(calls: Calls, document: dict[str, Any], options: AgentOptions, *, stream: bool) -> int:
     from kagent_sdk.cli.progress import ProgressBar  # noqa: PLC0415 - not for --async
-    from kagent_sdk.cli.task_stream import send_task  # noqa: PLC0415
 
     try:
-        with ProgressBar() as bar, closing(send_task(client, document)) as updates:
+        with ProgressBar() as bar, closing(calls.send(document)) as updates:
             sink = ItemSink(bar, prints=stream)
             task = sink.drain(updates)
     except KeyboardInterrupt:
-        _cancel(client, str(document["id"]))
+        _cancel(calls, str(document["id"]))
         raise
     check_completed(task)
     if sink.has_printed:
@@ -125,26 +123,23 @@ def _run(
     return 0
 
 
-def _cancel(client: AgentClient, task_id: str) -> None:
+def _cancel(calls: Calls, task_id: str) -> None:
     """Cancel the task of an interrupted call; the user wants to leave, so nothing is awaited."""
-    from kagent_sdk.cli.client import path_of  # noqa: PLC0415 - not for a call that ends well
-
-    path = f"{path_of('v1', 'tasks', task_id)}/cancel"
     try:
-        client.request("POST", path, b"", timeout_s=CANCEL_TIMEOUT_S)
+        calls.cancel(task_id)
     except CommandError as exc:
         say(f"could not cancel task {task_id}: {clean_line(exc)}")
     else:
         say(f"canceled task {task_id}")
 
 
-def _show_expected(client: AgentClient, capability: str) -> None:
+def _show_expected(calls: Calls, capability: str) -> None:
     """Show what the capability takes, below the error that the input does not fit."""
-    from kagent_sdk.cli.commands.capabilities import fetch_capabilities, pick  # noqa: PLC0415
+    from kagent_sdk.cli.commands.capabilities import join_offers, pick  # noqa: PLC0415
     from kagent_sdk.cli.screens.capabilities import expected_input  # noqa: PLC0415
 
     try:
-        manifest = pick(fetch_capabilities(client), capability)
+        manifest = pick(join_offers(calls.capabilities()), capability)
     except CommandError:
         return  # the error that matters has been shown
     print_screen(expected_input(manifest), stderr=True)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from kagent_sdk.cli.boundary import UsageError
+from kagent_sdk.cli.calls import open_calls
 from kagent_sdk.cli.options import AgentOptions, agent_options
 from kagent_sdk.cli.output import print_json, print_screen, say
 from kagent_sdk.cli.text import clean_line, nearest
-
-if TYPE_CHECKING:
-    from kagent_sdk.cli.client import AgentClient
 
 
 @click.command("capabilities")
@@ -20,7 +18,8 @@ if TYPE_CHECKING:
 @agent_options
 def command(options: AgentOptions, *, name: str | None) -> None:
     """List what the agent can do; with NAME describe that capability, with an example call."""
-    found = fetch_capabilities(options.connect())
+    with open_calls(options) as calls:
+        found = join_offers(calls.capabilities())
     if name is not None:
         found = [pick(found, name)]
     if options.as_json:
@@ -37,17 +36,6 @@ def command(options: AgentOptions, *, name: str | None) -> None:
         print_screen(capability_table(found))
     else:
         say("the agent has no capabilities")
-
-
-def fetch_capabilities(client: AgentClient) -> list[dict[str, Any]]:
-    """Return the manifests of all capabilities of an agent.
-
-    Raises:
-        ProblemError, UnreachableError: it does not say.
-    """
-    listed = client.get("/v1/capabilities").get("capabilities")
-    found = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-    return join_offers(found)
 
 
 def join_offers(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

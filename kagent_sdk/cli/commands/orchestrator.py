@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -28,8 +29,27 @@ from kagent_sdk.cli.text import clean_line
 @click.option(
     "--operator-token-file", type=FOLDER, metavar="FILE", help="The token that operators show."
 )
-def command(
-    data: Path, host: str, port: int, token_file: Path | None, operator_token_file: Path | None
+@click.option(
+    "--lease-s",
+    type=click.FloatRange(0, 3600, min_open=True),
+    metavar="S",
+    help="An agent that is silent for so long counts as lost; 15 if not given.",
+)
+@click.option(
+    "--heartbeat-s",
+    type=click.FloatRange(0, 300, min_open=True),
+    metavar="S",
+    help="How often agents say that they live; 5 if not given.",
+)
+def command(  # noqa: PLR0913 - click hands over one argument per option
+    *,
+    data: Path,
+    host: str,
+    port: int,
+    token_file: Path | None,
+    operator_token_file: Path | None,
+    lease_s: float | None,
+    heartbeat_s: float | None,
 ) -> int:
     """Run an orchestrator for agents that others start.
 
@@ -39,14 +59,24 @@ def command(
     On an address that other machines reach it needs both tokens.
     """
     from kagent_sdk.cli.orchestration import read_token, run_service  # noqa: PLC0415 - not for help
-    from kagent_sdk.orchestrator.service import Service, ServiceSettings  # noqa: PLC0415
+    from kagent_sdk.host.http.lean_aiohttp import put_off_client  # noqa: PLC0415
 
+    put_off_client()
+    from kagent_sdk.orchestrator.service import Service  # noqa: PLC0415
+    from kagent_sdk.orchestrator.settings import BrokerLimits, ServiceSettings  # noqa: PLC0415
+
+    limits = BrokerLimits()
     settings = ServiceSettings(
         data.absolute(),
         host,
         port,
         agent_token=read_token(token_file, "--token-file"),
         operator_token=read_token(operator_token_file, "--operator-token-file"),
+        limits=replace(
+            limits,
+            lease_s=limits.lease_s if lease_s is None else lease_s,
+            heartbeat_s=limits.heartbeat_s if heartbeat_s is None else heartbeat_s,
+        ),
     )
     say(f"the orchestrator keeps its data in {clean_line(data)}; Ctrl-C stops it")
     return run_service(Service(settings), on_hurry=lambda: None)

@@ -18,6 +18,7 @@ from kagent_sdk.config.leftovers import MESH_FOLDER
 
 if TYPE_CHECKING:
     from kagent_sdk.config.mesh import Mesh
+    from kagent_sdk.orchestrator.fleet.news import News
     from kagent_sdk.orchestrator.service import ServiceSettings
 
 TOKEN_NAME = "agent-token"  # noqa: S105 - the name of a file
@@ -89,6 +90,9 @@ def _with_orchestrator(mesh: Mesh, changes: dict[str, str | int]) -> Mesh:
 def _run(mesh: Mesh, *, as_json: bool) -> int:
     from kagent_sdk.cli.fleet_output import FleetOutput  # noqa: PLC0415 - not for help
     from kagent_sdk.cli.orchestration import run_service  # noqa: PLC0415 - asyncio
+    from kagent_sdk.host.http.lean_aiohttp import put_off_client  # noqa: PLC0415
+
+    put_off_client()
     from kagent_sdk.orchestrator.fleet.fleet import Fleet, check_agents  # noqa: PLC0415
     from kagent_sdk.orchestrator.service import Service  # noqa: PLC0415 - aiohttp
 
@@ -99,17 +103,23 @@ def _run(mesh: Mesh, *, as_json: bool) -> int:
         replicas = _count(sum(agent.replicas for agent in agents.values()), "replica")
         shown = clean_line(_shorten(settings.data))
         say(f"{replicas} of {_count(len(agents), 'agent')}; what they keep is in {shown}")
+
+    def tell(news: News) -> None:
+        output.tell(news)
+        service.note(news)
+
     with FleetOutput(as_json=as_json) as output:
         fleet = Fleet(
             mesh,
             settings.data,
             token=settings.agent_token,
             environ=os.environ,
-            tell=output.tell,
+            tell=tell,
         )
         output.watch(fleet.documents)
+        service = Service(settings, [fleet])
         with fleet.hold():
-            return run_service(Service(settings, [fleet]), on_hurry=fleet.hurry)
+            return run_service(service, on_hurry=fleet.hurry)
 
 
 def _settings(mesh: Mesh) -> ServiceSettings:
@@ -134,7 +144,8 @@ def _settings(mesh: Mesh) -> ServiceSettings:
         orchestrator.port or _last_port(data, orchestrator.host),
         agent_token=token or keep_token(data / TOKEN_NAME),
         operator_token=read_token(files["operator_token_file"], "orchestrator.operator_token_file"),
-        expects=frozenset(mesh.config.agents),
+        # Over NATS they come to that alone: a task here would wait for nobody.
+        expects=frozenset(mesh.config.agents if orchestrator.link is None else ()),
         limits=BrokerLimits(lease_s=orchestrator.lease_s, heartbeat_s=orchestrator.heartbeat_s),
         stop_s=orchestrator.grace_s,
         logs=LogsConfig(tee="none"),  # stdout is for what happens in the fleet

@@ -60,7 +60,9 @@ def mesh_screen(status: MeshStatus) -> Group:
     if status.agents:
         parts += _part("agents", agent_table(status.agents))
     else:
-        parts += _part("agents", styled("none has registered", QUIET))
+        link = (status.fleet or {}).get("link")
+        none = f"tasks go through {clean_line(link)}" if link else "none has registered"
+        parts += _part("agents", styled(none, QUIET))
     if status.fleet and (table := fleet_table(status.fleet)) is not None:
         parts += _part("started here", table)
     parts += _part("tasks", _task_lines(status.tasks))

@@ -19,7 +19,7 @@ BATCH_BYTES = 4 * 1024 * 1024
 
 BYTES_PER_ANSWER = 1024
 
-_GIVE_UP_ON = frozenset({Fault.UNKNOWN, Fault.MALFORMED})
+_GIVE_UP_ON = frozenset({Fault.UNKNOWN, Fault.MALFORMED, Fault.BROKEN})
 
 
 class Reporter:
@@ -83,6 +83,10 @@ class Reporter:
                 # One of them is to blame, and must not hold up the others.
                 for report in reports:
                     await self._deliver([report])
+            elif exc.fault is Fault.BROKEN:
+                # It is kept, and is the first of the next ones again; those behind it have their turn.
+                self._grievance.complain(exc.reason)
+                await asyncio.sleep(self._session.interval_s)
             else:
                 await self._settle([_refuse(reports[0])], reports)
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -158,7 +158,7 @@ class NatsCaller:
 
     async def events(
         self, agent: str, task: str, *, with_items: bool = True
-    ) -> AsyncIterator[TaskEvent]:
+    ) -> AsyncGenerator[TaskEvent]:
         """Yield the events of a task from its first one on, until it has ended.
 
         When an agent is lost and another one begins anew, its events follow, with a higher attempt;

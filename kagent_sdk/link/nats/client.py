@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from kagent_sdk.errors import LinkError
+from kagent_sdk.link.nats import jobs
 from kagent_sdk.link.nats.caller import NatsCaller
 from kagent_sdk.link.nats.connection import FAILURES, Access, Bus, describe
 from kagent_sdk.link.nats.limits import NatsLimits
@@ -21,11 +22,20 @@ async def connect_caller(
     tls: LinkTls | None = None,
     timeout_s: float = 10.0,
     limits: NatsLimits | None = None,
+    connect_s: float | None = None,
 ) -> AsyncIterator[NatsCaller]:
-    """Give a caller; a server that is away is waited for: bound this with `asyncio.timeout`.
+    """Give a caller; a server that is away is waited for.
+
+    Args:
+        url: of the server.
+        token: to show.
+        tls: authorities and certificate.
+        timeout_s: for one request.
+        limits: of the link.
+        connect_s: how long a server that is away is waited for; None: without end.
 
     Raises:
-        LinkError: the server cannot be used.
+        LinkError: the server cannot be used, or was not there in time.
     """
     access = Access(
         url=url,
@@ -38,7 +48,9 @@ async def connect_caller(
     bus = Bus(access, limits or NatsLimits())
     try:
         try:
-            await bus.open()
+            await jobs.finish(bus.open(), connect_s)
+        except jobs.OverdueError:
+            raise LinkError(bus.last_error or "no NATS server answers") from None
         except FAILURES as exc:
             raise LinkError(describe(exc)) from None
         yield NatsCaller(bus)

@@ -169,7 +169,17 @@ class Bus:
         self._tell()
 
     async def _on_change(self) -> None:
+        self._give_up_requests()
         self._tell()
+
+    def _give_up_requests(self) -> None:
+        """Fail what waits for an answer over the connection that was lost: none comes over another.
+
+        The client would let each wait for its whole time, and with it all that is behind it.
+        """
+        for answer in list(self.client._resp_map.values()):  # noqa: SLF001 - there is no public way
+            if not answer.done():
+                answer.set_exception(nats.errors.TimeoutError())
 
     async def _on_reconnect(self) -> None:
         if not self._is_secure_enough():

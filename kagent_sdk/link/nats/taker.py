@@ -140,7 +140,7 @@ class Taker:
             return True
         if self._is_ours(task, seen.record):
             return await self._renew(task, seen)
-        return await self._act(task, seen, agent)
+        return await self._act(task, self._without_own_claim(task, seen), agent)
 
     async def _act(self, task: Task, seen: Seen, agent: str) -> bool:
         limits, capability = self._bus.limits, task.capability
@@ -169,6 +169,24 @@ class Taker:
         if self._holdings.find(task.id, record.lease) is not None:
             return True
         return self._holdings.names_of_host().get(task.id) == record.lease
+
+    def _without_own_claim(self, task: Task, seen: Seen) -> Seen:
+        """Overlook a claim that this host has written and nobody has confirmed to it.
+
+        The connection was lost meanwhile, and the task never given to the host: what a host has, it
+        names. Without this a task that must not run twice would wait in vain for this very agent.
+        """
+        record = seen.record
+        if (
+            record is None
+            or record.lease is None
+            or record.has_ended
+            or record.sequence != task.delivery.sequence
+            or record.instance != self._host.registration().instance
+        ):
+            return seen
+        unclaimed = record.with_changes(lease=None, instance=None, attempt=record.attempt - 1)
+        return Seen(unclaimed, seen.revision)
 
     async def _renew(self, task: Task, seen: Seen) -> bool:
         """Keep on with a task that was delivered again to the replica that has it."""

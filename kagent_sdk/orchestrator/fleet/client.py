@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import json
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -73,6 +74,8 @@ def read_json(path: Path, limit_bytes: int) -> dict[str, Any]:
     """Return the object in a small file; an empty one where there is none."""
     try:
         with os.fdopen(os.open(path, _FLAGS), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return {}  # a pipe of the agent's
             document = json.loads(file.read(limit_bytes))
     except (OSError, ValueError, RecursionError):
         return {}
@@ -86,8 +89,9 @@ class ReplicaClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        import aiohttp  # noqa: PLC0415 - the client, which only a fleet needs
+        from kagent_sdk.orchestrator.push import import_client  # noqa: PLC0415 - a fleet alone
 
+        aiohttp = await asyncio.to_thread(import_client)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0, resolver=aiohttp.ThreadedResolver(), force_close=True
@@ -158,9 +162,11 @@ async def _read(response: aiohttp.ClientResponse) -> dict[str, Any]:
 
 
 def _is_local(url: str) -> bool:
+    """Tell whether it is an address of this machine and no more: a path would be sent anywhere on it."""
     try:
         parts = urlsplit(url)
         host = ipaddress.ip_address(parts.hostname or "")
-        return parts.scheme == "http" and host.is_loopback and bool(parts.port)
+        is_bare = url.isprintable() and parts.path in {"", "/"} and not set(url) & set("?#@")
+        return parts.scheme == "http" and host.is_loopback and bool(parts.port) and is_bare
     except ValueError:
         return False

@@ -15,6 +15,7 @@ from kagent_sdk.orchestrator.fleet.client import ReplicaClient
 from kagent_sdk.orchestrator.fleet.group import AgentGroup
 from kagent_sdk.orchestrator.fleet.layout import Layout
 from kagent_sdk.orchestrator.fleet.news import News, Tell, tell_nobody
+from kagent_sdk.orchestrator.fleet.ownership import refuse_foreign
 from kagent_sdk.orchestrator.fleet.process import HostProcess
 from kagent_sdk.orchestrator.fleet.record import (
     AgentRecord,
@@ -132,8 +133,10 @@ class Fleet:
         return [group.document() for group in self.groups.values()]
 
     def status(self) -> dict[str, Any]:
-        """Return what ``GET /v1/fleet`` does."""
-        return {"fleet": {"agents": list(self.documents())}}
+        """Return what ``GET /v1/fleet`` does, and ``link`` where tasks do not go through here."""
+        link = self._mesh.config.orchestrator.link
+        found = {"agents": list(self.documents())}
+        return {"fleet": found if link is None else {**found, "link": link}}
 
     async def _begin(self, url: str) -> None:
         self._tell(News("fleet_started", "", None, {"url": url}))
@@ -197,6 +200,7 @@ class Fleet:
 
     def _lock(self) -> int:
         self._layout.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        refuse_foreign(self._layout.data)
         try:
             return lock_database(self._layout.record)
         except StorageLockedError:

@@ -105,7 +105,7 @@ class AgentGroup:
         self._job: asyncio.Task[None] | None = None
         self._snapshots: asyncio.Task[None] | None = None
         self._trial: Replica | None = None
-        self._is_begun = False
+        self._is_begun = self._is_stopping = False
         self._grace_s = DEFAULT_GRACE_S + STOP_MARGIN_S
 
     def begin(self, *, is_moved: bool) -> None:
@@ -156,13 +156,16 @@ class AgentGroup:
         return found
 
     async def stop(self, within_s: float) -> None:
-        """End everything that runs of the agent."""
-        await self._drop_jobs()
-        every = [*self.replicas, *([] if self._trial is None else [self._trial])]
-        await asyncio.gather(*(replica.stop(within_s) for replica in every))
+        """End everything that runs of the agent, and begin nothing any more."""
+        self._is_stopping = True
+        # What is tried has its own time to stop, which may be longer than this.
+        trial = [] if self._trial is None else [self._trial.stop(within_s)]
+        await asyncio.gather(self._drop_jobs(), *trial)
+        await asyncio.gather(*(replica.stop(within_s) for replica in self.replicas))
 
     async def release(self) -> None:
         """Watch the agent no more, and let it run."""
+        self._is_stopping = True
         await self._drop_jobs()
         for replica in self.replicas:
             await replica.release()
@@ -189,6 +192,9 @@ class AgentGroup:
     def _operate(
         self, kind: str, action: Callable[[Operation], Coroutine[Any, Any, None]]
     ) -> Operation:
+        if self._is_stopping:
+            # The server still answers while agents report their ends: what it starts would be left.
+            raise GroupBusyError(f"{self.name}: the orchestrator stops")
         if self.operation is not None and self.operation.state == "running":
             raise GroupBusyError(f"{self.name}: {self.operation.kind} is going on; try again later")
         operation = self.operation = Operation(kind)

@@ -102,6 +102,11 @@ class Place:
         return f"kos-{self.folder.parent.name}-{self.folder.name}-{mesh}"
 
     @property
+    def runtime(self) -> Path:
+        """The folder of what its host writes."""
+        return self.folder / "runtime"
+
+    @property
     def host_file(self) -> Path:
         """Where the running host says how to reach it."""
         return self.folder / "runtime" / "host.json"

@@ -23,6 +23,11 @@ class News:
     replica: int | None
     values: dict[str, Any]
 
+    @property
+    def is_bad(self) -> bool:
+        """Whether somebody may have to do something about it."""
+        return self.event.endswith(("_failed", "_waiting", "_unusable")) or "_not_" in self.event
+
     def document(self) -> dict[str, Any]:
         """Return it as JSON."""
         found: dict[str, Any] = {"event": self.event}

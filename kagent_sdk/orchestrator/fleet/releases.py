@@ -12,17 +12,19 @@ import os
 import secrets
 import shutil
 import stat
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from kagent_sdk.config.leftovers import ANYWHERE, AT_THE_TOP, COMPILED, ENVIRONMENT_MARK
 from kagent_sdk.errors import OrchestratorError
 from kagent_sdk.orchestrator.fleet.layout import RELEASE_MARK, RUNTIME_FOLDERS
+from kagent_sdk.sandbox.policy import AGENT_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from kagent_sdk.config.models import AgentConfig
 
@@ -32,6 +34,9 @@ MAX_FILES = 50_000
 """An agent is code: a folder with more files is another kind of folder, such as a home."""
 
 _CHUNK_BYTES = 1024 * 1024
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,8 @@ def make_release(source: Path, releases: Path) -> str:
     """
     temporary = releases / f".new-{secrets.token_hex(4)}"
     try:
-        _copy(source, temporary, source, [MAX_FILES], is_top=True)
+        with _opened(source, _FOLDER & ~os.O_NOFOLLOW) as folder:
+            _copy(folder, source, temporary, _Room(source), is_top=True)
         name = digest_of(temporary)
         target = releases / name
         if not target.exists():
@@ -114,14 +120,16 @@ def lay_out(release: Path, folder: Path, keep: Keep) -> None:
         if release_in(folder) == release.name:
             return
         folder.mkdir(exist_ok=True)
-        folder.chmod(stat.S_IMODE(release.stat().st_mode))
+        _open_up(folder, release.stat())
         mark.unlink(missing_ok=True)
         for entry in list(folder.iterdir()):
             if entry.name not in keep.names:
                 _remove(entry)
-        for entry in sorted(release.iterdir()):
-            if not (entry.name in keep.names and (folder / entry.name).exists()):
-                _copy_entry(entry, folder / entry.name, release, [MAX_FILES])
+        room = _Room(release)
+        with _opened(release, _FOLDER) as source:
+            for entry in sorted(release.iterdir()):
+                if not (entry.name in keep.names and (folder / entry.name).exists()):
+                    _copy_entry(source, entry, folder / entry.name, room)
         mark.write_text(release.name, encoding="ascii")
     except OSError as exc:
         raise OrchestratorError(
@@ -145,44 +153,89 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield from _walk(entry)
 
 
-def _copy(source: Path, target: Path, root: Path, room: list[int], *, is_top: bool = False) -> None:
-    target.mkdir()
-    for entry in sorted(source.iterdir()):
-        if not _stays_out(entry, is_top=is_top):
-            _copy_entry(entry, target / entry.name, root, room)
-    _keep_status(source.stat(), target)
+@dataclass(slots=True)
+class _Room:
+    """How many files more of a folder may be copied."""
+
+    root: Path
+    left: int = field(default_factory=lambda: MAX_FILES)
+
+    def take(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise OrchestratorError(
+                f"{self.root} has more than {MAX_FILES} files: that is no agent's folder"
+            )
 
 
-def _copy_entry(source: Path, target: Path, root: Path, room: list[int]) -> None:
-    room[0] -= 1
-    if room[0] < 0:
-        raise OrchestratorError(
-            f"{root} has more than {MAX_FILES} files: that is no agent's folder"
-        )
-    status = source.lstat()
-    if stat.S_ISLNK(status.st_mode):
-        target.symlink_to(_moved_link(source, root))
-    elif stat.S_ISDIR(status.st_mode):
-        _copy(source, target, root, room)
-    elif stat.S_ISREG(status.st_mode):
-        shutil.copyfile(source, target, follow_symlinks=False)
-        _keep_status(status, target)
+# Copied by descriptors: a folder of the author's may be the agent's user's as well, who could put a
+# link to anything into it between the look at an entry and the copy.
 
 
-def _moved_link(link: Path, root: Path) -> Path:
+def _copy(source: int, path: Path, target: Path, room: _Room, *, is_top: bool = False) -> None:
+    target.mkdir(0o700)
+    for name in sorted(os.listdir(source)):
+        if not _stays_out(path / name, is_top=is_top):
+            _copy_entry(source, path / name, target / name, room)
+    status = os.fstat(source)
+    target.chmod(stat.S_IMODE(status.st_mode))
+    if os.geteuid() == 0:
+        os.chown(target, status.st_uid, status.st_gid)
+
+
+def _copy_entry(source: int, path: Path, target: Path, room: _Room) -> None:
+    room.take()
+    mode = os.stat(path.name, dir_fd=source, follow_symlinks=False).st_mode
+    if stat.S_ISLNK(mode):
+        target.symlink_to(_moved_link(Path(os.readlink(path.name, dir_fd=source)), path, room.root))
+    elif stat.S_ISDIR(mode):
+        with _opened(path.name, _FOLDER, source) as folder:
+            _copy(folder, path, target, room)
+    elif stat.S_ISREG(mode):
+        with _opened(path.name, _FILE, source) as descriptor:
+            _copy_file(descriptor, target)
+
+
+def _copy_file(source: int, target: Path) -> None:
+    status = os.fstat(source)
+    if not stat.S_ISREG(status.st_mode):
+        return
+    # Nobody else's until it has its own mode: what it holds may be a key.
+    descriptor = os.open(target, _NEW, 0o600)
+    with os.fdopen(descriptor, "wb") as to, os.fdopen(source, "rb", closefd=False) as file:
+        shutil.copyfileobj(file, to, _CHUNK_BYTES)
+        if os.geteuid() == 0:
+            # A key that only the agent's user can read must stay that user's.
+            os.fchown(descriptor, status.st_uid, status.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & 0o777)
+
+
+@contextmanager
+def _opened(path: Path | str, flags: int, folder: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, flags, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _open_up(folder: Path, release: os.stat_result) -> None:
+    """Give a working folder the mode of the release; it stays root's own, if root makes it."""
+    mode = stat.S_IMODE(release.st_mode) & 0o777
+    if os.geteuid() == 0:
+        mode &= ~0o022  # who may write here may replace the code, and what root looks at
+        if release.st_uid == AGENT_ID:
+            os.chown(folder, -1, AGENT_ID)  # it got through its own folder, and must through this
+            mode |= (mode & 0o500) >> 3
+    folder.chmod(mode)
+
+
+def _moved_link(target: Path, link: Path, root: Path) -> Path:
     """Return where a link leads to from a copy of its folder: out of the folder, by the whole path."""
-    target = link.readlink()
     # Not resolved: what it leads to may be a link itself, or not be there.
     whole = Path(os.path.normpath(link.absolute().parent / target))
     is_inside = not target.is_absolute() and whole.is_relative_to(root.absolute())
     return target if is_inside else whole
-
-
-def _keep_status(status: os.stat_result, target: Path) -> None:
-    target.chmod(stat.S_IMODE(status.st_mode))
-    if os.geteuid() == 0:
-        # A key that only the agent's user can read must stay that user's.
-        os.chown(target, status.st_uid, status.st_gid)
 
 
 def _stays_out(entry: Path, *, is_top: bool) -> bool:

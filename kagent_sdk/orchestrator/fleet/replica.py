@@ -36,6 +36,7 @@ from kagent_sdk.orchestrator.fleet.process import (
     identify,
     is_locked,
     spawn,
+    user_of,
     works_in,
 )
 from kagent_sdk.orchestrator.fleet.releases import release_in
@@ -388,11 +389,22 @@ def find_running(place: Place, recorded: Identity | None) -> Identity | None:
     if recorded is not None and identify(recorded.pid) == recorded:
         return recorded
     address = find_address(place)
-    if address is None:
+    if address is None or not _is_its_own(address.pid, place):
         return None
     # A host of the same user shows nobody its folder, for it closes its memory: then the lock tells.
     is_there = works_in(address.pid, place.folder) or is_locked(place.lock)
     return identify(address.pid) if is_there else None
+
+
+def _is_its_own(pid: int, place: Place) -> bool:
+    """Tell whether a process has the user who wrote its number down.
+
+    An agent may write any number there, and hold the lock itself: what it names would be ended by root.
+    """
+    try:
+        return user_of(pid) == place.host_file.lstat().st_uid
+    except OSError:
+        return False
 
 
 async def end(process: HostProcess, within_s: float) -> None:

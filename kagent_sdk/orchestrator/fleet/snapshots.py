@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
 from kagent_sdk.errors import SnapshotError
+from kagent_sdk.orchestrator.fleet.ownership import acting_as
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +38,17 @@ def restore_latest(place: Place, workplace: Workplace) -> tuple[str | None, str 
         The name of the one that was restored, and what was wrong with those before it; None for each
         where there is nothing to tell.
     """
+    owner = workplace.owner
+    if owner is not None:
+        # The agent's own, and made here: it cannot make it in the working folder.
+        place.runtime.mkdir(exist_ok=True)
+        os.chown(place.runtime, owner, owner, follow_symlinks=False)
+    # The agent may change both folders, at this moment too: nothing is done there as root.
+    with acting_as(owner):
+        return _restore_latest(place, workplace)
+
+
+def _restore_latest(place: Place, workplace: Workplace) -> tuple[str | None, str | None]:
     if place.journal.exists():
         return None, None
     found = newest_first(place.snapshots)

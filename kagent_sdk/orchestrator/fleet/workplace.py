@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +19,11 @@ from kagent_sdk.host.vault import TOKEN_KEY
 from kagent_sdk.orchestrator.fleet.ownership import (
     keep_token,
     make_folder,
+    open_below,
     read_secret,
+    read_secret_in,
     write_secret,
+    write_secret_in,
 )
 from kagent_sdk.orchestrator.fleet.releases import kept_names, lay_out
 from kagent_sdk.sandbox.policy import AGENT_ID
@@ -231,27 +235,50 @@ class Preparation:
 
     def _bring_vault(self, place: Place, workplace: Workplace) -> bool:
         name = Path(workplace.config.secrets.file)
-        source, target = self.source / name, place.folder / name
         if name.is_absolute() or ".." in name.parts:
             return False  # it is where it is, whoever reads it
         # A copy, and no link: the host refuses a vault that leads out of its folder, and root's agents
         # are another user, who could not read the author's.
         try:
-            content = read_secret_file(source, f"{self.name}: {name}", MAX_VAULT_BYTES)
+            self._refuse_links(name.parent)
+            shown = f"{self.name}: {name}"
+            content = read_secret_file(self.source / name, shown, MAX_VAULT_BYTES)
             content = self._vault_for(content, place, workplace.config)
-            if content is None:
-                target.unlink(missing_ok=True)
-                return False
-            if target.is_file() and target.read_bytes() == content:
-                return False
-            make_folder(target.parent, place.folder, passable=workplace.owner is not None)
-            write_secret(target, content, workplace.owner)
+            return self._put_vault(place.folder, name, content, workplace.owner)
         except ConfigError as exc:
             raise OrchestratorError(str(exc)) from exc
         except OSError as exc:
             raise OrchestratorError(
                 f"{self.name}: cannot copy {name}: {exc.strerror or exc}"
             ) from exc
+
+    def _refuse_links(self, folder: Path) -> None:
+        """See that the vault's folder is the author's, where root reads what another user has made.
+
+        A link in its place would have root copy the secrets of another agent to this one.
+
+        Raises:
+            OSError: a folder on the way is none.
+        """
+        if os.geteuid() == 0 and self.source.stat().st_uid != 0:
+            with (
+                suppress(FileNotFoundError),
+                open_below(self.source.resolve(), folder.parts, create=False),
+            ):
+                pass
+
+    def _put_vault(self, top: Path, name: Path, content: bytes | None, owner: int | None) -> bool:
+        """Write, or remove, the copy; folders on the way may be the agent's, with links in them."""
+        folders = name.parent.parts
+        if content is None:
+            with suppress(FileNotFoundError), open_below(top, folders, create=False) as folder:
+                os.unlink(name.name, dir_fd=folder)
+            return False
+        passable = owner is not None
+        with open_below(top, folders, create=True, passable=passable) as folder:
+            if read_secret_in(folder, name.name, MAX_VAULT_BYTES * 2) == content:
+                return False
+            write_secret_in(folder, name.name, content, owner)
         return True
 
 

@@ -51,10 +51,11 @@ class LinkRoutes:
         ]
 
     async def _register(self, request: BaseRequest) -> Response:
-        registration = await read_model(Registration, await self._bodies.read(request))
+        body = await self._bodies.read(request)
+        registration = await read_model(Registration, body)
         _check_address(registration)
         try:
-            registered = self._agents.register(registration)
+            registered = self._agents.register(registration, len(body))
         except TooManyAgentsError:
             raise RequestError(problems.queue_full(RETRY_AFTER_S)) from None
         return json_response(registered.model_dump_json().encode())
@@ -112,12 +113,15 @@ async def _read_reports(body: bytes) -> list[ReportIn]:
 def _check_address(registration: Registration) -> None:
     if registration.delivery == "pull":
         return
+    url = registration.url or ""
     try:
-        parts = urlsplit(registration.url or "")
+        parts = urlsplit(url)
         is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_address = False
-    if not is_address or "@" in (registration.url or ""):
+    # With ? or # the path of an offer would be no path: it would go to any program that listens.
+    is_plain = url.isascii() and url.isprintable() and not set(url) & set(" @?#\\")
+    if not is_address or not is_plain:
         raise problem("url", "must be http(s)://HOST:PORT with push, where the agent is reached")
 
 

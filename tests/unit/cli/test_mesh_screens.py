@@ -251,3 +251,11 @@ def test_a_capability_of_a_mesh_is_found_by_its_agent_too() -> None:
     )
     with pytest.raises(UsageError, match="did you mean 'hello/greet'"):
         pick(found, "helo/greet")
+
+
+def test_a_mesh_over_nats_says_where_its_tasks_go() -> None:
+    """Not that no agent has registered: they do, elsewhere."""
+    text = screen(mesh(agents=[], fleet={"agents": [], "link": "nats://there:4222"}))
+
+    assert "tasks go through nats://there:4222" in text
+    assert "none has registered" not in text

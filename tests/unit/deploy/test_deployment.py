@@ -76,6 +76,10 @@ def test_what_is_written_is_a_volume_once() -> None:
             {"http": {"auth": "none"}, "callbacks": {"allow": ["https://example.com/"]}},
             f"{AGENT_FOLDER}/secrets/vault.json",
         ),
+        (
+            {"http": {"auth": "none"}, "orchestrator": {"url": "http://orchestrator:8080"}},
+            f"{AGENT_FOLDER}/secrets/vault.json",
+        ),
     ],
 )
 def test_an_agent_has_a_vault_unless_nothing_in_it_would_be_read(

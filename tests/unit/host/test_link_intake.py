@@ -34,6 +34,18 @@ async def test_an_offer_is_durable_whatever_the_capability_says(bench: LinkBench
     assert bench.held() == [("t1", OLD)]
 
 
+async def test_an_offer_is_named_while_it_is_on_its_way_to_the_disk(bench: LinkBench) -> None:
+    """Else two heartbeats within a slow write would let it be offered to another agent too."""
+    taking = asyncio.create_task(bench.take())
+    while bench.journal.find("t1") is None:  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(0)
+
+    assert not taking.done()
+    assert bench.held() == [("t1", OLD)]
+    task = await taking
+    assert (task.lease, bench.held()) == (OLD, [("t1", OLD)])
+
+
 async def test_the_end_is_told_and_held_until_it_is_heard(bench: LinkBench) -> None:
     """Between the end and its acknowledgement the agent still answers for the task."""
     task = await bench.take()

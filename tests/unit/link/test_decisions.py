@@ -60,6 +60,7 @@ def test_every_2xx_is_success(status: int) -> None:
         (425, "", Fault.AWAY),
         (429, "queue_full", Fault.AWAY),
         (500, "", Fault.AWAY),
+        (500, "internal_error", Fault.BROKEN),
         (503, "starting", Fault.AWAY),
         (999, "", Fault.AWAY),
     ],

@@ -9,9 +9,10 @@ import pytest
 from kagent_sdk.orchestrator.agents import Agents
 from kagent_sdk.orchestrator.reports import ReportIn
 from kagent_sdk.orchestrator.settings import BrokerLimits
-from kagent_sdk.orchestrator.task import OpenTask
+from kagent_sdk.orchestrator.task import Ending, OpenTask
 from kagent_sdk.protocol.link import ReportAnswer
 from kagent_sdk.protocol.problem import RequestError
+from kagent_sdk.protocol.tasks import TaskState
 from tests.unit.orchestrator.meshes import FakeMesh, fake_mesh, registration, submission
 
 
@@ -121,6 +122,23 @@ async def test_a_disk_that_does_not_take_a_task_is_told_and_forgets_it() -> None
         )
         assert mesh.book.open == {}
         assert mesh.courier.offers == []
+
+
+@pytest.mark.parametrize("limits", [{"max_open": 2}, {"max_open_bytes": 100}], ids=str)
+async def test_tasks_that_an_agent_has_taken_are_bounded_too(limits: dict[str, int]) -> None:
+    """One that takes everything and does nothing would fill the memory of the orchestrator."""
+    async with fake_mesh(BrokerLimits(**limits)) as mesh:
+        mesh.agents.register(registration(max_concurrency=1000))
+        task = await mesh.submit("a", input=b"1" * 50)
+        await mesh.submit("b", input=b"1" * 50)
+        with pytest.raises(RequestError, match="429"):
+            await mesh.submit("c", input=b"1" * 50)
+        mesh.leases.end(task, Ending(TaskState.COMPLETED, b"1"))
+        await task.ended.wait()
+        await mesh.submit("c", input=b"1" * 50)
+
+    assert mesh.leases.queues.count == 0
+    assert mesh.book.open_bytes == 100
 
 
 async def test_inputs_that_wait_are_bounded_in_bytes() -> None:

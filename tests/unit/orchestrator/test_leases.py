@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from pydantic import ValidationError
 
+from kagent_sdk.orchestrator.agents import DOUBTED_HEARTBEATS, TooManyAgentsError
 from kagent_sdk.orchestrator.courier import Outcome, Verdict
-from kagent_sdk.orchestrator.registry import REMEMBERED_S
+from kagent_sdk.orchestrator.registry import MAX_REGISTRY_BYTES, REMEMBERED_S
+from kagent_sdk.orchestrator.settings import BrokerLimits
 from kagent_sdk.orchestrator.task import OpenTask, Phase
-from kagent_sdk.protocol.link import Heartbeat, Held
+from kagent_sdk.protocol.link import Heartbeat, Held, ShortStatus
 from tests.unit.orchestrator.meshes import READY, FakeMesh, fake_mesh, registration
 
 LEASE_S = 15.0
@@ -233,3 +236,48 @@ async def test_a_goodbye_loses_leases_at_once(mesh: FakeMesh) -> None:
     await mesh.settle()
 
     assert task.record.instance == "b".ljust(16, "-")
+
+
+async def test_a_claim_of_an_address_takes_nothing_from_an_agent_that_lives(mesh: FakeMesh) -> None:
+    """All agents show one token: a hostile one would fail the tasks of any other by its address."""
+    mesh.agents.register(registration(max_attempts=1))
+    task = await mesh.submit("t")
+    mesh.agents.register(registration("b", url="http://a.example"))
+    beat(mesh, "a", held(task))
+    await mesh.settle(BrokerLimits().heartbeat_s * DOUBTED_HEARTBEATS + 1)
+
+    assert task.phase is Phase.HELD
+    assert mesh.counters.agents_lost == 0
+
+
+async def test_an_agent_whose_address_another_has_and_that_is_silent_is_lost_early(
+    mesh: FakeMesh,
+) -> None:
+    """Its host was killed and started again: its tasks need not wait for the whole lease."""
+    mesh.agents.register(registration())
+    task = await mesh.submit("t")
+    mesh.agents.register(registration("b", url="http://a.example"))
+    await mesh.settle(BrokerLimits().heartbeat_s * DOUBTED_HEARTBEATS + 1)
+
+    assert BrokerLimits().heartbeat_s * DOUBTED_HEARTBEATS + 1 < LEASE_S
+    assert (task.record.instance or "").startswith("b")
+
+
+async def test_registrations_are_bounded_in_bytes(mesh: FakeMesh) -> None:
+    """Each may be as large as a request: a few thousand would be all the memory there is."""
+    half = MAX_REGISTRY_BYTES // 2
+    mesh.agents.register(registration("a"), half)
+    mesh.agents.register(registration("a"), half)
+    mesh.agents.register(registration("b"), half)
+
+    with pytest.raises(TooManyAgentsError):
+        mesh.agents.register(registration("c"), 1)
+    mesh.agents.goodbye("b".ljust(16, "-"), is_gone=True)
+    mesh.agents.register(registration("c"), half)
+
+
+@pytest.mark.parametrize("key", ["working", "queued", "restarts", "memory_used_bytes"])
+def test_counts_that_no_float_holds_are_refused(key: str) -> None:
+    """One heartbeat with one of them stopped every offer to every agent: shares are divisions."""
+    with pytest.raises(ValidationError):
+        ShortStatus.model_validate({"lifecycle": "ready", "ready": True, key: 10**400})

@@ -88,6 +88,7 @@ def test_replicas_share_a_name_and_an_address_is_one_process() -> None:
     assert beside is None
     assert instead is not None
     assert instead.id.startswith("one")
+    assert not instead.is_ready
     assert len(registry.instances_of("worker")) == 3
 
 
