@@ -49,7 +49,19 @@ class Shelf:
         Raises:
             SnapshotError: ``snapshots.destination`` cannot be used.
         """
-        return open_destination(self.config.snapshots.destination, self.directory)
+        return self._open(self.config.snapshots.destination)
+
+    def _open(self, address: str) -> Destination:
+        access = None
+        if address.startswith(("nats://", "tls://")):
+            # They go there by the agent's own token.
+            from kagent_sdk.host.link_checks import load_link_token, nats_access  # noqa: PLC0415
+            from kagent_sdk.host.vault import read_vault  # noqa: PLC0415
+
+            vault = read_vault(self.directory, self.config.secrets)
+            token = load_link_token(vault, self.config.orchestrator, os.environ)
+            access = nats_access(self.config, self.directory, token)
+        return open_destination(address, self.directory, access)
 
     def newest_first(self) -> list[Stored]:
         """Return its snapshots, those of other agents in the same place included.
@@ -79,7 +91,7 @@ class Shelf:
                     f"'{clean_line(wanted)}' is not the address of a snapshot; "
                     "write SCHEME://BUCKET/PREFIX/NAME.tar.zst"
                 )
-            source = open_destination(address, self.directory)
+            source = self._open(address)
             return source.fetch(name, self.max_bytes, on_bytes)
         if Path(wanted).exists():
             return nullcontext(Path(wanted))

@@ -224,7 +224,8 @@ class SnapshotsConfig(Section):
     destination: str = Field(
         "runtime/snapshots",
         description="A folder, inside the agent's if relative; or, with the extra [snapshots], "
-        "s3://, gs:// or az:// and a bucket's name and prefix.",
+        "s3://, gs:// or az:// and a bucket's name and prefix; or, with the extra [nats], "
+        "nats://HOST:PORT.",
     )
     keep: int = Field(10, ge=1, le=10_000, description="Snapshots in a folder; older ones go.")
     include_cache: bool = Field(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kagent_sdk.config.orchestrator import OrchestratorConfig
     from kagent_sdk.host.vault import Vault
     from kagent_sdk.link.settings import LinkSettings, LinkTls
+    from kagent_sdk.snapshots.nats_store import NatsAccess
 
 LINK_TOKEN_FILE_VARIABLE = "AGENT_ORCHESTRATOR_TOKEN_FILE"  # noqa: S105 - the name of a variable
 NATS_SCHEMES = ("nats", "tls")
@@ -118,3 +119,16 @@ def _tls_files(link: OrchestratorConfig, folder: Path) -> LinkTls | None:
         for name in (link.tls.ca, link.tls.certificate, link.tls.key)
     )
     return LinkTls(*paths)
+
+
+def nats_access(config: AgentConfig, folder: Path, token: str | None) -> NatsAccess:
+    """Return as whom snapshots go to NATS: as the link, if that is one of NATS; else as nobody.
+
+    The token of another kind of orchestrator is none of NATS' business.
+    """
+    from kagent_sdk.snapshots.nats_store import NatsAccess  # noqa: PLC0415 - rare
+
+    link = config.orchestrator
+    if link.url is None or urlsplit(link.url).scheme not in NATS_SCHEMES:
+        return NatsAccess()
+    return NatsAccess(lambda: token, _tls_files(link, folder))

@@ -154,7 +154,8 @@ class Snapshots:
             return  # the loop is closed: nobody is left to be told
 
     def _make(self, config: AgentConfig, *, with_cache: bool) -> Made:
-        from kagent_sdk.snapshots.creation import Order, create  # noqa: PLC0415 - rare
+        from kagent_sdk.host.link_checks import nats_access  # noqa: PLC0415 - rare
+        from kagent_sdk.snapshots.creation import Order, create  # noqa: PLC0415
         from kagent_sdk.snapshots.destination import open_destination  # noqa: PLC0415
 
         order = Order(
@@ -167,7 +168,11 @@ class Snapshots:
         return create(
             self._storage.view,
             order,
-            open_destination(config.snapshots.destination, self._directory),
+            open_destination(
+                config.snapshots.destination,
+                self._directory,
+                nats_access(config, self._directory, self._keeper.link_token),
+            ),
             finds_secret=self._finds_secret,
             now_s=time.time(),
             check=self._check,

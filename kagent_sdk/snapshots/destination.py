@@ -9,23 +9,28 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from kagent_sdk.errors import SnapshotError
+from kagent_sdk.snapshots import nats_store
 from kagent_sdk.snapshots.naming import parse_name, pick_outdated
+from kagent_sdk.snapshots.nats_store import NatsAccess, NatsDestination
 from kagent_sdk.snapshots.partials import open_partial, remove_abandoned, translated
 from kagent_sdk.snapshots.port import MAX_LISTED, Destination, OnBytes, Stored
 from kagent_sdk.snapshots.stores import StoreDestination
 from kagent_sdk.storage.quarantine import sync_folder
 
 
-def open_destination(text: str, directory: Path) -> Destination:
+def open_destination(text: str, directory: Path, access: NatsAccess | None = None) -> Destination:
     """Return the destination that ``snapshots.destination`` names; nothing is opened or made.
 
     Args:
         text: a folder, or the address of a bucket.
         directory: of the agent.
+        access: as whom to connect to NATS.
 
     Raises:
         SnapshotError: it cannot be one.
     """
+    if text.startswith(tuple(f"{scheme}://" for scheme in nats_store.SCHEMES)):
+        return NatsDestination(text, directory / "runtime", access or NatsAccess())
     if "://" in text:
         return StoreDestination(text, directory / "runtime")
     path = PurePosixPath(text)

@@ -136,7 +136,7 @@ def open_store(url: str) -> ObjectStore:
     scheme = urlsplit(url).scheme
     if scheme not in SCHEMES:
         raise SnapshotError(
-            f"snapshots.destination has the scheme '{scheme[:20]}'; known are s3, gs and az"
+            f"snapshots.destination has the scheme '{scheme[:20]}'; known are s3, gs, az and nats"
         )
     try:
         from obstore.exceptions import BaseError  # noqa: PLC0415 - optional

@@ -113,7 +113,7 @@ def test_verify_answers_by_its_exit_code(stopped: Path, tmp_path: Path) -> None:
         ("nothing.tar.zst", 2, "there is no snapshot 'nothing.tar.zst'; see what there is"),
         ("x/y", 2, "there is no snapshot 'x/y'"),
         ("s3://bucket/x", 2, "not the address of a snapshot"),
-        ("ftp://h/subject-20260131T235959Z-0a1b2c3d.tar.zst", 1, "known are s3, gs and az"),
+        ("ftp://h/subject-20260131T235959Z-0a1b2c3d.tar.zst", 1, "known are s3, gs, az and nats"),
         ("config.yaml", 1, "the file is no snapshot"),
     ],
 )

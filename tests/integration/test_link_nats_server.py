@@ -14,12 +14,13 @@ import pytest
 import trustme
 from nats.aio.msg import Msg
 
-from kagent_sdk.errors import LinkError
+from kagent_sdk.errors import LinkError, SnapshotError
+from kagent_sdk.link.nats import snapshots
 from kagent_sdk.link.nats.client import connect_caller
 from kagent_sdk.link.nats.connection import Access, Bus
-from kagent_sdk.link.nats.snapshots import SnapshotShelf
 from kagent_sdk.link.port import CallFailedError, OutgoingCall
 from kagent_sdk.link.settings import LinkTls
+from kagent_sdk.snapshots.destination import open_destination
 from tests.integration.link_hosts import FakeHost, capability
 from tests.integration.link_replicas import QUICK, Replica, end_of, linked, task, until
 from tests.integration.nats_server import NatsServer
@@ -284,17 +285,51 @@ async def test_tls_is_checked_and_never_done_without(tmp_path: Path) -> None:
     assert agents == ()
 
 
-async def test_snapshots_are_kept_in_the_object_store(server: NatsServer, tmp_path: Path) -> None:
+def test_snapshots_are_kept_in_the_object_store(server: NatsServer, tmp_path: Path) -> None:
     """An agent that is started elsewhere finds its snapshot there."""
-    archive, copy = tmp_path / "made.tar.zst", tmp_path / "copy.tar.zst"
-    archive.write_bytes(bytes(range(256)) * 4096)
-    client = await nats.connect(server.url)
-    shelf = SnapshotShelf(client.jetstream())
-    before = await shelf.names()
-    await shelf.put(archive, "agent-20260131T235959Z-0a1b2c3d.tar.zst")
-    after = await shelf.names()
-    await shelf.get(after[0], copy, 10**7)
-    await client.close()
+    content = bytes(range(256)) * 4096
+    names = [f"agent-2026013{day}T235959Z-0a1b2c3d.tar.zst" for day in (0, 1)]
+    sent: list[int] = []
+    destination = open_destination(server.url, tmp_path)
+    before = destination.list()
+    for name in names:
+        with destination.partial() as (file, path):
+            file.write(content)
+            file.flush()
+            destination.keep(path, name, sent.append)
+    kept = [stored.name for stored in destination.list()]
+    with destination.fetch(names[0], len(content), lambda _count: None) as path:
+        fetched = path.read_bytes()
+    with (
+        pytest.raises(SnapshotError, match="over"),
+        destination.fetch(names[0], len(content) - 1, lambda _count: None),
+    ):
+        pass
+    destination.prune("agent", 1, names[1])
+    with (
+        pytest.raises(SnapshotError, match="there is no snapshot"),
+        destination.fetch(names[0], len(content), lambda _count: None),
+    ):
+        pass
 
-    assert (before, len(after)) == ([], 1)
-    assert copy.read_bytes() == archive.read_bytes()
+    assert before == []
+    assert kept == names
+    assert (fetched, sum(sent)) == (content, 2 * len(content))
+    assert [(stored.name, stored.size_bytes) for stored in destination.list()] == [
+        (names[1], len(content))
+    ]
+
+
+def test_snapshots_go_to_nats_in_a_way_that_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads the log of a failed snapshot is far from the server."""
+    monkeypatch.setattr(snapshots, "CONNECT_S", 0.5)
+    for address, reason in (
+        ("nats://127.0.0.1:1", "NATS"),
+        ("nats://me:secret@127.0.0.1:4222", "without a user or a path"),
+        ("nats://127.0.0.1:4222/bucket", "without a user or a path"),
+    ):
+        with pytest.raises(SnapshotError, match=reason) as caught:
+            open_destination(address, tmp_path).list()
+        assert "secret" not in str(caught.value)

@@ -105,10 +105,8 @@ class Bus:
         if listener in self._listeners:
             self._listeners.remove(listener)
 
-    async def open(self) -> None:
-        """Connect, and make or find streams and buckets.
-
-        A server that cannot be reached is tried again without end.
+    async def connect(self) -> None:
+        """Connect, and nothing more. A server that cannot be reached is tried again without end.
 
         Raises:
             LinkError: the files of TLS cannot be used, or the connection is not secure.
@@ -136,6 +134,14 @@ class Bus:
         )
         if not self._is_secure_enough():
             raise LinkError("the NATS server does not offer TLS", is_permanent=True)
+
+    async def open(self) -> None:
+        """Connect, and make or find streams and buckets.
+
+        Raises:
+            LinkError, FAILURES: as with `connect`.
+        """
+        await self.connect()
         self.tasks = await streams.open_tasks(self.js, self.limits)
         self.agents = await streams.open_agents(self.js, self.limits)
         self.blobs = Blobs(await streams.open_blobs(self.js, self.limits), self.access.timeout_s)

@@ -163,7 +163,7 @@ def test_snapshots_do_not_go_into_what_they_hold(tmp_path: Path) -> None:
 
 def test_an_address_of_no_store_is_refused() -> None:
     """With those that are known."""
-    with pytest.raises(SnapshotError, match="known are s3, gs and az"):
+    with pytest.raises(SnapshotError, match="known are s3, gs, az and nats"):
         open_store("ftp://host/x")
     with pytest.raises(SnapshotError, match=r"snapshots\.destination \(s3\) cannot be opened"):
         open_store("s3://")
