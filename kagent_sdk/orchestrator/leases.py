@@ -58,6 +58,7 @@ class Leases:
         self._counters = basis.counters
         self._expects = basis.expects
         self._log = basis.log
+        self._expected_back: dict[str, set[str]] = {}
         self.queues = Queues()
         self.listener: Callable[[], None] = lambda: None
 
@@ -116,11 +117,26 @@ class Leases:
                 instance.leases[item.lease] = task.id
                 task.record.agent, task.record.instance = instance.agent, instance.id
             self.acknowledge(task)
+        self._find_again(instance)
         for lease, task_id in list(instance.leases.items()):
             if lease not in named:
                 self._note_unnamed(instance, lease, task_id)
         self.listener()
         return lost
+
+    def _find_again(self, instance: Instance) -> None:
+        """Take it that an agent that is back has what it had before the orchestrator's restart.
+
+        What it does not name then is treated as at any other time: soon it counts as lost.
+        """
+        for task_id in self._expected_back.pop(instance.id, ()):
+            task = self._book.open.get(task_id)
+            if task is None or task.phase is not Phase.AWAY or task.record.lease is None:
+                continue
+            is_held = task.record.state is TaskState.WORKING
+            task.phase = Phase.HELD if is_held else Phase.OFFERED
+            task.disarm("return")
+            instance.leases[task.record.lease] = task.id
 
     def _note_unnamed(self, instance: Instance, lease: str, task_id: str) -> None:
         task = self._book.open.get(task_id)
@@ -217,10 +233,13 @@ class Leases:
         """
         task.phase = Phase.AWAY
         task.may_be_taken = True
+        if is_restart and task.record.instance is not None:
+            self._expected_back.setdefault(task.record.instance, set()).add(task.id)
         due = self._note_absent if is_restart else self._note_never_back
         self._arm(task, "return", wait_s, due)
 
     def _note_absent(self, task: OpenTask) -> None:
+        self._expected_back.pop(task.record.instance or "", None)
         if task.phase is Phase.AWAY:
             self.lose(task, may_be_taken=True)
 

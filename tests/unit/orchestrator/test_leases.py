@@ -281,3 +281,42 @@ def test_counts_that_no_float_holds_are_refused(key: str) -> None:
     """One heartbeat with one of them stopped every offer to every agent: shares are divisions."""
     with pytest.raises(ValidationError):
         ShortStatus.model_validate({"lifecycle": "ready", "ready": True, key: 10**400})
+
+
+@pytest.mark.parametrize("answer", [Verdict.TAKEN, Verdict.UNCLEAR])
+async def test_an_agent_that_is_back_without_a_task_does_not_have_it(
+    mesh: FakeMesh, answer: Verdict
+) -> None:
+    """A restart of the orchestrator must not cost the caller two leases of waiting."""
+    mesh.courier.outcomes = [Outcome(answer)]
+    mesh.agents.register(registration("a"))
+    before = await mesh.submit("t")
+    kept = await mesh.submit("kept")
+    after = FakeMesh(mesh.storage, BrokerLimits())
+    await after.broker.load()
+    after.agents.register(registration("a", tasks=held(kept)))
+    beat(after, "a", held(kept))
+    await after.settle(1.0)
+
+    assert [offer.task for _, offer in after.courier.offers] == ["t"]
+    assert before.record.lease != after.book.open["t"].record.lease
+    assert kept.record.lease == after.book.open["kept"].record.lease
+
+
+async def test_an_agent_that_is_away_when_the_orchestrator_is_back_has_two_leases(
+    mesh: FakeMesh,
+) -> None:
+    """It may be cut off with a task in its hands."""
+    mesh.agents.register(registration("a"))
+    await mesh.submit("t")
+    after = FakeMesh(mesh.storage, BrokerLimits())
+    await after.broker.load()
+    after.agents.register(registration("b"))
+    for _ in range(3):
+        await after.settle((2 * LEASE_S - 1) / 3)
+        beat(after, "b")
+    waiting = list(after.courier.offers)
+    await after.settle(2.0)
+
+    assert waiting == []
+    assert [(instance, offer.attempt) for instance, offer in after.courier.offers] == [("b", 2)]
