@@ -44,8 +44,13 @@ def restore_latest(place: Place, workplace: Workplace) -> tuple[str | None, str 
         place.runtime.mkdir(exist_ok=True)
         os.chown(place.runtime, owner, owner, follow_symlinks=False)
     # The agent may change both folders, at this moment too: nothing is done there as root.
-    with acting_as(owner):
-        return _restore_latest(place, workplace)
+    try:
+        with acting_as(owner):
+            return _restore_latest(place, workplace)
+    except PermissionError:
+        # Of a folder above, which that user cannot pass: its agent says so when it starts. One in a
+        # container can do without, for its folders are mounted; no snapshot is restored for it.
+        return None, None
 
 
 def _restore_latest(place: Place, workplace: Workplace) -> tuple[str | None, str | None]:

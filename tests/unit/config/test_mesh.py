@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,10 @@ def test_overrides_become_variables_as_the_environment_has_them(folder: Path) ->
             "agents.hello.labels.a b: is no label",
         ),
         ("agents: {hello: {path: hello}}\nagents: {}", "agents: is there twice, first on line 1"),
+        (
+            "agents:\n  hello: {path: hello, env: {AGENT_LOGS__LEVEL: [debug]}}",
+            "AGENT_LOGS__LEVEL: should be text, a number, or true or false",
+        ),
         ("agents:", "agents: is missing: name one agent at least"),
         ("", "agents: is missing"),
         ("- hello", "mesh.yaml:1: should be a mapping of keys"),
@@ -154,3 +159,44 @@ def test_two_folders_with_one_name_are_refused(folder: Path) -> None:
         (folder / name / "config.yaml").write_text("name: same\n")
     with pytest.raises(ConfigError, match="there is an agent 'same' already"):
         make_mesh([folder / "hello", folder / "triage"], {}, folder)
+
+
+@pytest.mark.parametrize(
+    ("written", "link"),
+    [
+        ("nats://h:4222/", "nats://h:4222"),
+        ("tls://h:4222", "tls://h:4222"),
+        ("null", None),
+    ],
+)
+def test_tasks_may_go_through_nats(folder: Path, written: str, link: str | None) -> None:
+    """The same agents, and another way."""
+    (folder / "mesh.yaml").write_text(
+        f"agents: {{hello: {{path: hello}}}}\norchestrator: {{link: {written}}}\n"
+    )
+
+    assert read_mesh(folder / "mesh.yaml").config.orchestrator.link == link
+
+
+def test_a_link_that_is_none_is_refused(folder: Path) -> None:
+    """Every agent would try it without end."""
+    said = read(folder, "agents: {hello: {path: hello}}\norchestrator: {link: 'nats://h:99999'}\n")
+
+    assert "should be a URL such as nats://HOST:PORT" in said
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (Path.exists, "there is no such file"),
+        (lambda path: path.mkdir(), "cannot be read"),
+        (lambda path: path.write_bytes(b"\xff"), "mesh.yaml"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(
+    folder: Path, make: Callable[[Path], object], said: str
+) -> None:
+    """What the system says of it is not enough to find it."""
+    make(folder / "mesh.yaml")
+    with pytest.raises(ConfigError, match=said):
+        read_mesh(folder / "mesh.yaml")

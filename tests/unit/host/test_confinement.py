@@ -150,14 +150,16 @@ def test_the_program_of_a_worker_may_be_executed(
 
 def test_folders_of_secrets_are_hidden_whole(folder: Path) -> None:
     """A mounted secret has its file under another name beside it."""
-    (folder / "tls").mkdir()
+    for name in ("tls", "link"):
+        (folder / name).mkdir()
     asked = config(
         http={"tls": {"certificate": "tls/cert.pem", "key": "tls/key.pem"}},
         snapshots={"destination": "backup"},
+        orchestrator={"tls": {"certificate": "link/cert.pem", "key": "link/key.pem"}},
     )
     secluded = find_secluded(str(folder), asked, ["/run/secrets/agent/token"])
 
-    names = ("runtime", "logs", "backup", "secrets", "tls")
+    names = ("runtime", "logs", "backup", "secrets", "tls", "link")
     assert secluded.folders == (*(f"{folder}/{name}" for name in names), "/run/secrets/agent")
     assert secluded.files == ()
 

@@ -48,6 +48,18 @@ def test_the_oldest_finished_task_goes_first_by_number() -> None:
     assert journal.kept == 3
 
 
+def test_a_finished_task_can_be_let_go_of_before_its_time() -> None:
+    """One whose end counts for nothing makes room for another of its id."""
+    journal = make_journal()
+    records = [make_record(f"t{n}", finished_at=n) for n in range(2)]
+    keep(journal, *records)
+    journal.forget(records[0])
+    journal.forget(records[0])
+
+    assert journal.find("t0") is None
+    assert (journal.kept, journal.kept_bytes) == (1, records[1].size_bytes)
+
+
 def test_bytes_of_finished_tasks_are_bounded() -> None:
     """Large results cannot grow the host."""
     size = make_record("x", finished_at=1).size_bytes

@@ -226,6 +226,8 @@ CASES: dict[str, tuple[Callable[[], bytes], str]] = {
     "a negative time": (lambda: task(deadline_at=-1), "column deadline_at"),
     "a traceparent that breaks lines": (lambda: task(traceparent="a\nb"), "column traceparent"),
     "a sequence of 0": (lambda: task(seq=0), "is out of order"),
+    "a lease that is none": (lambda: task(lease="a b"), "column lease"),
+    "too many hops": (lambda: task(hops=17), "column hops"),
     "a nameless capability": (lambda: task(capability=""), "a capability without a name"),
     "a task twice": (
         lambda: tasks(MANIFEST_ROW, TASK_ROW, {**TASK_ROW, "seq": 2}),
