@@ -27,7 +27,7 @@ library side by side with its peers in one run, checks every answer, and prints 
 `ok` or `MISSED`. Absolute numbers belong to the machine that is named with each table; the ratios
 carry over.
 
-Repeat all of it with `python benchmarks/all.py`, or one part with the command in its section. Every
+Repeat it with `python benchmarks/all.py` (all but *Images* and *Link*), or one part with the command in its section. Every
 script needs nothing but Python 3.11 on Linux, installs each contender into a virtual environment of
 its own under `.venvs/` on first use, and takes `--rounds`, `--seconds`, `--only`, `--json`,
 `--report-only` (budgets do not fail the run) and `--no-docs` (this page stays as it is).

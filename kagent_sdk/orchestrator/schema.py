@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from kagent_sdk.orchestrator.fleet.schema import FLEET_TABLES
 from kagent_sdk.storage.schema import Schema
 
 APPLICATION_ID = 0x6B4F7263
@@ -64,4 +63,4 @@ TASK_TABLES: tuple[str, ...] = (
     """,
 )
 
-ORCHESTRATOR_SCHEMA = Schema(APPLICATION_ID, ((*TASK_TABLES, *FLEET_TABLES),), "an orchestrator")
+ORCHESTRATOR_SCHEMA = Schema(APPLICATION_ID, (TASK_TABLES,), "an orchestrator")
