@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from nats.aio.msg import Msg
 
 from kagent_sdk.errors import LinkError, SnapshotError
 from kagent_sdk.link.nats import snapshots
+from kagent_sdk.link.nats.caller import NatsCaller, Submission
 from kagent_sdk.link.nats.client import connect_caller
 from kagent_sdk.link.nats.connection import Access, Bus
+from kagent_sdk.link.nats.records import TaskRecord
 from kagent_sdk.link.port import CallFailedError, OutgoingCall
 from kagent_sdk.link.settings import LinkTls
 from kagent_sdk.snapshots.destination import open_destination
@@ -222,12 +225,50 @@ async def test_a_call_that_nobody_waits_for_is_cancelled(server: NatsServer) -> 
         with pytest.raises(asyncio.CancelledError):
             await calling
         await worker.wait(lambda: len(worker.cancelled) == 1)
+        overdue = link.link.call(OutgoingCall("c2", "slow", "echo", b"2", timeout_s=2))
+        calling = asyncio.create_task(overdue)
+        await worker.wait(lambda: "c2" in worker.held)
         with pytest.raises(CallFailedError) as late:
-            await link.link.call(OutgoingCall("c2", "slow", "echo", b"2", timeout_s=0.3))
+            await calling
         await worker.wait(lambda: len(worker.cancelled) == 2)
 
     assert late.value.failure.code == "timeout"
     assert [held.task for held in worker.cancelled] == ["c1", "c2"]
+
+
+async def test_a_call_given_up_while_it_is_sent_is_cancelled_too(server: NatsServer) -> None:
+    """An agent may hold the task before the server has answered that it was sent."""
+    asks, worker = FakeHost("impatient"), FakeHost("slow", is_quick=False)
+    async with linked(server, asks, worker) as [link, _]:
+        with submissions_held_up() as (sent, answer):
+            calling = asyncio.create_task(link.link.call(OutgoingCall("c1", "slow", "echo", b"1")))
+            await worker.wait(lambda: "c1" in worker.held)
+            await sent.wait()
+            calling.cancel()
+            await asyncio.sleep(0)
+            answer.set()
+            with pytest.raises(asyncio.CancelledError):
+                await calling
+        await worker.wait(lambda: len(worker.cancelled) == 1)
+
+    assert [held.task for held in worker.cancelled] == ["c1"]
+
+
+@contextmanager
+def submissions_held_up() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Keep the answer to a submission back, once the server has it, until the test lets it through."""
+    sent, answer = asyncio.Event(), asyncio.Event()
+    submit = NatsCaller.submit
+
+    async def submit_slowly(self: NatsCaller, submission: Submission) -> TaskRecord:
+        record = await submit(self, submission)
+        sent.set()
+        await answer.wait()
+        return record
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NatsCaller, "submit", submit_slowly)
+        yield sent, answer
 
 
 async def test_nobody_gets_in_without_the_token_and_a_new_one_is_taken_up(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ class _Call:
         self._call = call
         self._on_item = on_item
         self._connected = connected
-        self._record: TaskRecord | None = None
+        self._submitting: asyncio.Task[TaskRecord] | None = None
         self._seen = (0, 0)
         self._started_s = time.monotonic()
 
@@ -102,18 +102,7 @@ class _Call:
 
     async def _run(self, caller: NatsCaller) -> dict[str, Any]:
         call = self._call
-        record = self._record = await caller.submit(
-            Submission(
-                task=call.task,
-                capability=call.capability,
-                input=call.input,
-                agent=call.agent,
-                labels=call.labels,
-                timeout_s=call.timeout_s,
-                traceparent=call.traceparent,
-                hops=call.hops,
-            )
-        )
+        record = await self._submit(caller)
         with_items = call.is_streamed and self._on_item is not None
         async for event in caller.events(record.agent, record.task, with_items=with_items):
             await self._pass_on(event.attempt, event.payload)
@@ -121,6 +110,22 @@ class _Call:
         if ended is None or not ended.has_ended:
             raise CallFailedError(TaskFailure("unreachable", "the task is not known any more"))
         return await caller.document(ended)
+
+    async def _submit(self, caller: NatsCaller) -> TaskRecord:
+        """Send the task. Who gives up meanwhile does not stop it half-way: see `cancel`."""
+        call = self._call
+        submission = Submission(
+            task=call.task,
+            capability=call.capability,
+            input=call.input,
+            agent=call.agent,
+            labels=call.labels,
+            timeout_s=call.timeout_s,
+            traceparent=call.traceparent,
+            hops=call.hops,
+        )
+        self._submitting = asyncio.create_task(caller.submit(submission))
+        return await asyncio.shield(self._submitting)
 
     async def _pass_on(self, attempt: int, payload: bytes) -> None:
         """Tell of an item, unless it was told of before the connection was lost."""
@@ -137,15 +142,22 @@ class _Call:
         await self._on_item(bodies.encode(event.get("data")))
 
     async def cancel(self) -> None:
-        """Say that nobody waits any more; who cannot hear it runs until the task's own time is over."""
-        if self._record is None:
+        """Say that nobody waits any more; who cannot hear it runs until the task's own time is over.
+
+        An agent may have taken the task before the server has told us that it was sent: only a
+        submission that has ended tells what there is to be cancelled.
+        """
+        if self._submitting is None:
             return
         try:
-            await jobs.finish(self._tell(self._record), CANCEL_S)
-        except (*FAILURES, RecordError):
-            pass
+            await jobs.finish(self._tell(self._submitting), CANCEL_S)
+        except (*FAILURES, RecordError, CallFailedError):
+            pass  # nothing was sent, or nobody can be told
+        finally:
+            await jobs.end({self._submitting})
 
-    async def _tell(self, record: TaskRecord) -> None:
+    async def _tell(self, submitting: asyncio.Task[TaskRecord]) -> None:
+        record = await asyncio.shield(submitting)
         caller = await self._connected()
         await caller.cancel(record.agent, record.task)
 
