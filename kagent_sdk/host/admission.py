@@ -18,6 +18,7 @@ class Refusal(StrEnum):
     QUEUE_BYTES = "queue_bytes"
     OUTBOX = "outbox"
     CANCELING = "canceling"
+    LATE = "late"
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,11 +68,12 @@ class LinkDesk:
 
     def registration(self) -> Registration:
         """Return who the agent is and what it can do now."""
-        return self._view.registration(self._presence, self._held())
+        return self._view.registration(self._presence, self._held(), self._intake.next_beat())
 
     def heartbeat(self) -> Heartbeat:
         """Return how the agent is, and which tasks of the link it holds."""
-        return Heartbeat(status=self._view.status(), tasks=self._held())
+        beat = self._intake.next_beat()
+        return Heartbeat(status=self._view.status(), tasks=self._held(), beat=beat)
 
     def _held(self) -> tuple[Held, ...]:
         held = {record.id: record.lease for record in self._intake.open_tasks()}
@@ -187,4 +188,5 @@ def _submission(offer: Offer) -> Submission:
         kept=True,
         lease=offer.lease,
         hops=offer.hops,
+        beat=offer.beat,
     )

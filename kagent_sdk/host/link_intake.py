@@ -11,6 +11,7 @@ from kagent_sdk.host.task import CancelReason, Submission, Task
 from kagent_sdk.host.task_failures import is_lease_lost
 from kagent_sdk.journal.durable import DurableJournal
 from kagent_sdk.journal.record import TaskRecord
+from kagent_sdk.protocol.headers import MISSED_BEATS
 
 CANCEL_WAIT_S = 5.0
 """A task whose lease was lost is being cancelled when it is offered anew: so long at the most is its
@@ -23,6 +24,10 @@ class LinkIntake:
     Args:
         engine: runs them.
         journal: keeps them.
+
+    Attributes:
+        is_full: too much waits to be told: no more is to come.
+        beats: how often the orchestrator was told, or was to be told, which tasks there are.
     """
 
     def __init__(self, engine: Engine, journal: DurableJournal) -> None:
@@ -30,6 +35,12 @@ class LinkIntake:
         self._journal = journal
         self._open: dict[str, TaskRecord] = {}
         self.is_full = False
+        self.beats = 0
+
+    def next_beat(self) -> int:
+        """Return the number of a message that is about to name the tasks of the link."""
+        self.beats += 1
+        return self.beats
 
     def recover(self) -> None:
         """Take up the tasks that the host before has left; the engine has recovered."""
@@ -59,6 +70,9 @@ class LinkIntake:
         await self._forget_lost(await self._engine.recall(submission.task_id))
         if self.is_full and self._journal.find(submission.task_id) is None:
             raise RefusedError(Refusal.OUTBOX)
+        if self._is_late(submission):
+            raise RefusedError(Refusal.LATE)
+        # From here on to `_open` nothing is waited for: no beat goes out that does not name the task.
         task = self._engine.submit(submission)
         task.is_promised = True  # whoever offered it may hang up
         if task.lease is None and task.is_ended:
@@ -77,6 +91,14 @@ class LinkIntake:
             await task.safe
         self._let_start(task)
         return task
+
+    def _is_late(self, submission: Submission) -> bool:
+        """Whether the orchestrator may have given up an offer: the task may run elsewhere by now."""
+        lease, beat = submission.lease, submission.beat
+        if not beat or self.beats - beat < MISSED_BEATS:
+            return False
+        # What is named already is the same offer once more.
+        return lease is None or self.find(submission.task_id, lease) is None
 
     async def _forget_lost(self, task: Task | None) -> None:
         """Make room for a task whose end counts for nothing: it was cancelled for its lost lease."""

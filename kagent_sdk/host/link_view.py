@@ -45,7 +45,7 @@ class LinkView:
     monitor: Monitor
     places: Callable[[], list[Place]]
 
-    def registration(self, presence: Presence, held: tuple[Held, ...]) -> Registration:
+    def registration(self, presence: Presence, held: tuple[Held, ...], beat: int) -> Registration:
         """Return who the agent is and what it can do now."""
         config = self.config()
         return Registration(
@@ -61,6 +61,7 @@ class LinkView:
             labels=config.orchestrator.labels,
             status=self.status(),
             tasks=held,
+            beat=beat,
         )
 
     def limits(self) -> AgentLimits:

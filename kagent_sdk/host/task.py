@@ -51,6 +51,7 @@ class Submission:
         callback_url: told of the task's end.
         lease: the orchestrator's word for this attempt; None for a task that comes from elsewhere.
         hops: how many agents have passed it on.
+        beat: the last one of this agent that the orchestrator had heard; 0: not known.
         is_own: a task of this agent's sent it; it is taken while the agent drains too, or that task
             could not finish.
     """
@@ -67,6 +68,7 @@ class Submission:
     callback_url: str | None = None
     lease: str | None = None
     hops: int = 0
+    beat: int = 0
 
 
 class Task(TaskRecord):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from kagent_sdk.orchestrator.basis import Basis
 from kagent_sdk.orchestrator.book import Book
-from kagent_sdk.orchestrator.dispatcher import Dispatcher, Fetched
+from kagent_sdk.orchestrator.dispatcher import Dispatcher
 from kagent_sdk.orchestrator.failures import unreadable_result
 from kagent_sdk.orchestrator.leases import Leases
 from kagent_sdk.orchestrator.registry import Instance, Registry
@@ -17,6 +17,7 @@ from kagent_sdk.orchestrator.task import Ending, OpenTask, Phase
 from kagent_sdk.protocol.link import (
     Heartbeat,
     HeartbeatAnswer,
+    Offer,
     Registered,
     Registration,
     ReportAnswer,
@@ -85,8 +86,8 @@ class Agents:
             raise TooManyAgentsError
         now_s = self._clock.now_s()
         instance, superseded = self._registry.register(registration, now_s, size_bytes)
-        self._leases.claim(instance, registration.tasks)
-        self._registry.hear(instance, registration.status, now_s)
+        self._leases.claim(instance, registration.tasks, registration.beat)
+        self._registry.hear(instance, registration.status, now_s, registration.beat)
         self._counters.registrations += 1
         if is_new:
             self._watch(instance.id, self._limits.lease_s)
@@ -114,8 +115,8 @@ class Agents:
             UnknownInstanceError: it is not registered.
         """
         instance = self._find(instance_id)
-        lost = self._leases.claim(instance, heartbeat.tasks)
-        self._registry.hear(instance, heartbeat.status, self._clock.now_s())
+        lost = self._leases.claim(instance, heartbeat.tasks, heartbeat.beat)
+        self._registry.hear(instance, heartbeat.status, self._clock.now_s(), heartbeat.beat)
         return HeartbeatAnswer(
             orchestrator=self._orchestrator,
             lease_s=self._limits.lease_s,
@@ -124,7 +125,7 @@ class Agents:
             cancel=tuple(self._leases.canceling(instance)),
         )
 
-    async def fetch(self, instance_id: str, wait_s: float) -> Fetched | None:
+    async def fetch(self, instance_id: str, wait_s: float) -> Offer | None:
         """Return a task for an agent that pulls; None when there is none in that time.
 
         Raises:
@@ -201,7 +202,7 @@ class Agents:
         """
         instance = self._find(instance_id)
         instance.seen_s = self._clock.now_s()
-        answers = [self._take(report) for report in reports]
+        answers = [self._take(instance, report) for report in reports]
         # Together: when one fails, or the agent is gone, nobody is left waiting for the others.
         waiting = [answer for answer in answers if asyncio.isfuture(answer)]
         done = iter(await asyncio.gather(*waiting))
@@ -215,7 +216,9 @@ class Agents:
             )
         return result
 
-    def _take(self, report: ReportIn) -> asyncio.Future[str | None] | str | None:
+    def _take(
+        self, instance: Instance, report: ReportIn
+    ) -> asyncio.Future[str | None] | str | None:
         """Begin to take a report; return why it is refused, None when it is taken, or a future of it."""
         task = self._book.open.get(report.task)
         if task is None:
@@ -223,7 +226,7 @@ class Agents:
         if task.record.lease != report.lease:
             return LEASE_LOST
         if not report.is_result:
-            return self._take_event(task, report)
+            return self._take_event(instance, task, report)
         if task.phase is Phase.ENDING:
             self._counters.duplicates += 1
             return asyncio.ensure_future(_after(task))
@@ -236,7 +239,7 @@ class Agents:
         return asyncio.ensure_future(_taken(task))
 
     def _take_event(
-        self, task: OpenTask, report: ReportIn
+        self, instance: Instance, task: OpenTask, report: ReportIn
     ) -> asyncio.Future[str | None] | str | None:
         event = read_event(report.payload)
         if event is None:
@@ -246,7 +249,7 @@ class Agents:
         if event.id <= task.last_agent_event:
             self._counters.duplicates += 1
             return None
-        self._leases.acknowledge(task)
+        self._leases.acknowledge_from(instance, task)
         task.last_agent_event = event.id
         if event.kind in TOLD_BY_OTHERS:
             return None

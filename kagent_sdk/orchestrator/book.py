@@ -38,6 +38,8 @@ class Book:
         open: the tasks that have not ended, by id.
         open_bytes: of their inputs.
         ended: how many have ended since the start, by state.
+        served_s: how long orchestrators had been there before this one; see
+            `kagent_sdk.orchestrator.absences`.
     """
 
     def __init__(self, storage: Storage, limits: BrokerLimits, clock: Clock) -> None:
@@ -52,6 +54,7 @@ class Book:
         self.open: dict[str, OpenTask] = {}
         self.open_bytes = 0
         self.ended: Counter[str] = Counter()
+        self.served_s = 0.0
 
     @property
     def kept(self) -> int:
@@ -72,6 +75,7 @@ class Book:
         records, streams = await self._storage.read(rows.read_open)
         totals = await self._storage.read(rows.read_totals)
         self._sequence = totals.last_sequence
+        self.served_s = totals.served_s
         self._retention.finished = totals.ended
         self._retention.finished_bytes = totals.ended_bytes
         for record in records:
@@ -179,6 +183,21 @@ class Book:
         """Write down that nobody has the task any more."""
         record = task.record
         self._write(partial(rows.take_back, seq=record.seq, attempt=record.attempt))
+
+    def note_away(self, task: OpenTask, served_s: float) -> None:
+        """Write down since when its agent is waited for."""
+        record = task.record
+        self._write(
+            partial(rows.note_away, seq=record.seq, away_at=record.away_at, served_s=served_s)
+        )
+
+    def note_all_away(self, served_s: float) -> None:
+        """Write down that the agents of all open tasks that have a lease are waited for."""
+        self._write(partial(rows.note_all_away, served_s=served_s))
+
+    def note_served(self, served_s: float) -> None:
+        """Write down how long orchestrators have been there."""
+        self._write(partial(rows.note_served, served_s=served_s))
 
     def _write(self, operation: Operation[None]) -> None:
         """Write what nobody waits for: a restart does without it."""

@@ -8,7 +8,7 @@ from kagent_sdk.errors import StorageError
 from kagent_sdk.orchestrator.basis import Basis
 from kagent_sdk.orchestrator.book import Book
 from kagent_sdk.orchestrator.dispatcher import Dispatcher
-from kagent_sdk.orchestrator.leases import Leases
+from kagent_sdk.orchestrator.leases import GRACE_LEASES, Leases
 from kagent_sdk.orchestrator.registry import Registry
 from kagent_sdk.orchestrator.routing import fitting, may_come
 from kagent_sdk.orchestrator.submission import Submission
@@ -21,8 +21,6 @@ from kagent_sdk.protocol.problem import Problem, RequestError
 from kagent_sdk.protocol.tasks import ErrorCode, TaskFailure
 
 RETRY_AFTER_S = 2.0
-GRACE_LEASES = 2
-"""After a restart agents have so many leases of time to come back."""
 
 
 class Broker:
@@ -69,15 +67,7 @@ class Broker:
             StorageError: they cannot be read.
         """
         tasks = await self.book.load()
-        grace_s = GRACE_LEASES * self._limits.lease_s
-        for task in tasks:
-            if task.record.lease is None:
-                self.leases.enqueue(task)
-                self.leases.watch_deadline(task)
-            else:
-                # Its agent may have kept the deadline, and have the result ready.
-                self.leases.await_return(task, grace_s, is_restart=True)
-                self.leases.watch_deadline(task, not_before_s=grace_s)
+        self.leases.take_up(tasks)
         return len(tasks)
 
     def stop(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
+from dataclasses import replace
 from typing import NamedTuple
 
 from kagent_sdk.orchestrator.basis import Basis
@@ -119,12 +120,11 @@ class Dispatcher:
         record.agent, record.instance = instance.agent, instance.id
         record.is_idempotent, record.max_attempts = manifest.idempotent, manifest.max_attempts
         task.phase, task.missed, task.last_agent_event = Phase.OFFERED, 0, 0
-        task.may_be_taken = False
+        task.may_be_taken, task.is_delivering = False, True
         instance.leases[record.lease] = task.id
         offer = self._write_offer(task)
         saved = self._book.note_offer(task)
         if instance.is_pushed:
-            task.is_pushing = True
             self._spawn(self._push(task, instance, offer, saved))
         else:
             instance.fetches -= 1
@@ -161,7 +161,7 @@ class Dispatcher:
             outcome, may_be_taken = await self._try_to_push(task, instance, offer)
         finally:
             if task.is_current(offer.lease):
-                task.is_pushing = False
+                task.is_delivering = False
         if outcome is not None:
             self._note_manners(instance, outcome)
             if task.is_current(offer.lease):
@@ -181,13 +181,20 @@ class Dispatcher:
             if not task.is_current(offer.lease):
                 break
             task.may_be_taken = True
-            outcome = await self._courier.deliver(instance, offer)
+            outcome = await self._courier.deliver(instance, self._mark(task, instance, offer))
             self._counters.offers[outcome.verdict.name.lower()] += 1
             if outcome.verdict is not Verdict.UNCLEAR:
                 break
             may_be_taken = True
             await asyncio.sleep(pause_s)
         return outcome, may_be_taken
+
+    def _mark(self, task: OpenTask, instance: Instance, offer: Offer) -> Offer:
+        """Let an offer say how old it is; it goes out at this moment."""
+        # It may have registered anew meanwhile, under the same id.
+        present = self._registry.find(instance.id) or instance
+        task.offered_beat = present.beat
+        return replace(offer, beat=present.beat)
 
     def _note_outcome(
         self, task: OpenTask, instance: Instance, outcome: Outcome, *, may_be_taken: bool
@@ -216,8 +223,8 @@ class Dispatcher:
 
     # Fetches
 
-    async def fetch(self, instance: Instance, wait_s: float) -> Fetched | None:
-        """Return a task for an agent that asks for one; None when there is none in that time.
+    async def fetch(self, instance: Instance, wait_s: float) -> Offer | None:
+        """Return an offer for an agent that asks for one; None when there is none in that time.
 
         Cancelled, it has given none.
 
@@ -238,10 +245,11 @@ class Dispatcher:
             raise
         finally:
             self._forget_fetch(instance.id, waiter)
-        if fetched is not None:
-            fetched.task.may_be_taken = True
-            self._counters.offers["fetched"] += 1
-        return fetched
+        if fetched is None or not fetched.task.is_current(fetched.offer.lease):
+            return None
+        fetched.task.may_be_taken, fetched.task.is_delivering = True, False
+        self._counters.offers["fetched"] += 1
+        return self._mark(fetched.task, instance, fetched.offer)
 
     def _forget_fetch(self, instance_id: str, waiter: asyncio.Future[Fetched | None]) -> None:
         if not waiter.done():

@@ -6,9 +6,10 @@ Everything here runs in the event loop, and every end of a task comes from here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from kagent_sdk.orchestrator.absences import Absences
 from kagent_sdk.orchestrator.basis import Basis
 from kagent_sdk.orchestrator.book import Book
 from kagent_sdk.orchestrator.courier import Courier
@@ -17,12 +18,12 @@ from kagent_sdk.orchestrator.queues import Queues
 from kagent_sdk.orchestrator.registry import Instance, Registry
 from kagent_sdk.orchestrator.routing import Loss, fitting, judge_drop, judge_loss, may_come
 from kagent_sdk.orchestrator.task import Ending, OpenTask, Phase
+from kagent_sdk.protocol.headers import MISSED_BEATS
 from kagent_sdk.protocol.link import Held
 from kagent_sdk.protocol.tasks import TaskState
 
-MISSED_HEARTBEATS = 2
-"""So many heartbeats in a row do not name a task, and the agent does not have it: the first may have
-been on its way when the offer came."""
+GRACE_LEASES = 2
+"""After a restart agents have so many leases of time to come back."""
 
 DEADLINE_GRACE_S = 2.0
 """An agent keeps the deadline too, and knows better what it has done until then."""
@@ -59,6 +60,7 @@ class Leases:
         self._expects = basis.expects
         self._log = basis.log
         self._expected_back: dict[str, set[str]] = {}
+        self._absences = Absences(book, basis.clock)
         self.queues = Queues()
         self.listener: Callable[[], None] = lambda: None
 
@@ -91,6 +93,7 @@ class Leases:
         task.missed = 0
         task.may_be_taken = True
         task.disarm("return")
+        self._absences.end(task)
         if task.phase is not Phase.HELD:
             task.phase = Phase.HELD
             record = task.record
@@ -102,8 +105,19 @@ class Leases:
             if record.is_canceling:
                 self._tell_canceled(task)
 
-    def claim(self, instance: Instance, held: tuple[Held, ...]) -> list[Held]:
-        """Keep the leases that an agent names; return those that are no more."""
+    def acknowledge_from(self, instance: Instance, task: OpenTask) -> None:
+        """Note that an agent has a task, whoever was thought to have it."""
+        lease, record = task.record.lease, task.record
+        if lease is not None and lease not in instance.leases:
+            self._release(task)
+            self._expect_no_more(task)
+            instance.leases[lease] = task.id
+            record.agent, record.instance = instance.agent, instance.id
+            task.offered_beat = 0
+        self.acknowledge(task)
+
+    def claim(self, instance: Instance, held: tuple[Held, ...], beat: int = 0) -> list[Held]:
+        """Keep the leases that an agent names in a beat of it; return those that are no more."""
         lost: list[Held] = []
         named: set[str] = set()
         for item in held:
@@ -112,17 +126,20 @@ class Leases:
                 lost.append(item)
                 continue
             named.add(item.lease)
-            if item.lease not in instance.leases:
-                self._release(task)
-                instance.leases[item.lease] = task.id
-                task.record.agent, task.record.instance = instance.agent, instance.id
-            self.acknowledge(task)
+            self.acknowledge_from(instance, task)
         self._find_again(instance)
         for lease, task_id in list(instance.leases.items()):
             if lease not in named:
-                self._note_unnamed(instance, lease, task_id)
+                self._note_unnamed(instance, lease, task_id, beat)
         self.listener()
         return lost
+
+    def _expect_no_more(self, task: OpenTask) -> None:
+        expected = self._expected_back.get(task.record.instance or "")
+        if expected is not None:
+            expected.discard(task.id)
+            if not expected:
+                del self._expected_back[task.record.instance or ""]
 
     def _find_again(self, instance: Instance) -> None:
         """Take it that an agent that is back has what it had before the orchestrator's restart.
@@ -135,18 +152,21 @@ class Leases:
                 continue
             is_held = task.record.state is TaskState.WORKING
             task.phase = Phase.HELD if is_held else Phase.OFFERED
+            task.missed = 0
             task.disarm("return")
             instance.leases[task.record.lease] = task.id
 
-    def _note_unnamed(self, instance: Instance, lease: str, task_id: str) -> None:
+    def _note_unnamed(self, instance: Instance, lease: str, task_id: str, beat: int) -> None:
         task = self._book.open.get(task_id)
         if task is None or task.record.lease != lease:
             instance.leases.pop(lease, None)
             return
-        if task.phase is Phase.ENDING or task.is_pushing:
+        if task.phase is Phase.ENDING or task.is_delivering:
             return
+        if 0 < beat <= task.offered_beat:
+            return  # it was overtaken on its way: it cannot know of the offer
         task.missed += 1
-        if task.missed >= MISSED_HEARTBEATS:
+        if task.missed >= MISSED_BEATS:
             self._settle_loss(
                 task,
                 judge_drop(
@@ -201,10 +221,10 @@ class Leases:
             attempt=task.record.attempt,
             then=loss.name.lower(),
         )
-        task.is_pushing = False
+        task.is_delivering = False
         if loss is Loss.AWAIT:
             self._release(task)
-            self.await_return(task, self._limits.return_s)
+            self._await_return(task, self._limits.return_s, self._note_never_back)
         elif loss is Loss.CANCEL:
             self.end(task, Ending(TaskState.CANCELED, failure=canceled()))
         elif loss is Loss.FAIL:
@@ -214,32 +234,54 @@ class Leases:
 
     def _requeue(self, task: OpenTask, *, is_counted: bool) -> None:
         self._release(task)
+        self._expect_no_more(task)
         record = task.record
         record.lease = record.instance = record.agent = None
         record.state = TaskState.SUBMITTED
         record.attempt -= 0 if is_counted else 1
+        record.away_at = None
+        self._absences.forget(task)
         task.disarm("return")
         self._book.note_return(task)
         self.enqueue(task, is_first=True)
         task.wake()
 
-    def await_return(self, task: OpenTask, wait_s: float, *, is_restart: bool = False) -> None:
+    def take_up(self, tasks: Sequence[OpenTask]) -> None:
+        """Go on with tasks that an orchestrator before this one has left: it was away, and not the agents.
+
+        Those that agents have wait for them, for two leases in all of the orchestrator's starts. After
+        that the agent counts as lost.
+        """
+        self._absences.take_up(task for task in tasks if task.record.lease is not None)
+        grace_s = GRACE_LEASES * self._limits.lease_s
+        for task in tasks:
+            if task.record.lease is None:
+                self.enqueue(task)
+                self.watch_deadline(task)
+            else:
+                self._await_return(task, grace_s, self._note_absent)
+                # Its agent may have kept the deadline, and have the result ready.
+                left_s = max(0.0, grace_s - self._absences.waited_s(task))
+                self.watch_deadline(task, not_before_s=left_s)
+
+    def _await_return(
+        self, task: OpenTask, within_s: float, due: Callable[[OpenTask], None]
+    ) -> None:
         """Let a task wait for its agent to come back, which names it with its lease.
 
         Args:
             task: the task.
-            wait_s: how long.
-            is_restart: it is the orchestrator that was away; afterwards the agent counts as lost.
+            within_s: since it began to wait, which may have been before the orchestrator's last restart.
+            due: what happens then.
         """
         task.phase = Phase.AWAY
         task.may_be_taken = True
-        if is_restart and task.record.instance is not None:
+        self._absences.begin(task)
+        if task.record.instance is not None:
             self._expected_back.setdefault(task.record.instance, set()).add(task.id)
-        due = self._note_absent if is_restart else self._note_never_back
-        self._arm(task, "return", wait_s, due)
+        self._arm(task, "return", max(0.0, within_s - self._absences.waited_s(task)), due)
 
     def _note_absent(self, task: OpenTask) -> None:
-        self._expected_back.pop(task.record.instance or "", None)
         if task.phase is Phase.AWAY:
             self.lose(task, may_be_taken=True)
 
@@ -300,6 +342,8 @@ class Leases:
         if task.phase is Phase.QUEUED:
             self.queues.remove(task)
         self._release(task)
+        self._absences.forget(task)
+        self._expect_no_more(task)
         for name in list(task.timers):
             task.disarm(name)
 

@@ -18,7 +18,7 @@ from kagent_sdk import __version__
 from kagent_sdk.journal.delivery import parse_retry_after
 from kagent_sdk.orchestrator.courier import Outcome, Verdict, judge_answer
 from kagent_sdk.orchestrator.registry import Instance
-from kagent_sdk.protocol.link import ATTEMPT_HEADER, HOPS_HEADER, LEASE_HEADER, Offer
+from kagent_sdk.protocol.link import ATTEMPT_HEADER, BEAT_HEADER, HOPS_HEADER, LEASE_HEADER, Offer
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -55,6 +55,7 @@ def write_offer(offer: Offer) -> tuple[bytes, dict[str, str]]:
         LEASE_HEADER: offer.lease,
         ATTEMPT_HEADER: str(offer.attempt),
         HOPS_HEADER: str(offer.hops),
+        BEAT_HEADER: str(offer.beat),
     }
     if offer.traceparent:
         headers["traceparent"] = offer.traceparent

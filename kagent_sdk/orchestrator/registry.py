@@ -44,6 +44,7 @@ class Instance:
         fetches: how many tasks it asks for at the moment; with ``pull`` alone.
         is_doubted: another one says that it has the address; it gets no tasks until it is heard of.
         size_bytes: of its registration.
+        beat: the number of the last message that named its tasks; 0: it does not count them.
     """
 
     registration: Registration
@@ -58,6 +59,7 @@ class Instance:
     fetches: int = 0
     is_doubted: bool = False
     size_bytes: int = 0
+    beat: int = 0
     capabilities: Mapping[str, CapabilityManifest] = field(default_factory=dict)
 
     @property
@@ -206,7 +208,7 @@ class Registry:
         if known is not None:
             self._unlist(known)
             instance.leases, instance.fetches = known.leases, known.fetches
-            instance.phase = known.phase
+            instance.phase, instance.beat = known.phase, known.beat
         elif instance.is_pushed:
             superseded = self._at(registration)
             if superseded is not None:
@@ -218,8 +220,9 @@ class Registry:
             self._by_capability[name][instance.id] = instance
         return instance, superseded
 
-    def hear(self, instance: Instance, status: ShortStatus, now_s: float) -> None:
-        """Note a heartbeat."""
+    def hear(self, instance: Instance, status: ShortStatus, now_s: float, beat: int = 0) -> None:
+        """Note a registration or a heartbeat; ``beat`` is its number."""
+        instance.beat = max(instance.beat, beat)
         instance.is_doubted = False
         instance.status = status
         instance.seen_s = now_s

@@ -16,7 +16,7 @@ MAX_PRUNED = 1000
 _COLUMNS = (
     "seq, id, capability, wanted, agent, instance, lease, state, attempt, hops, is_idempotent, "
     "max_attempts, is_canceling, created_at, started_at, finished_at, deadline_at, timeout_s, "
-    "size_bytes, trace_id, traceparent, labels, failure, progress, metadata, output, input"
+    "size_bytes, away_at, trace_id, traceparent, labels, failure, progress, metadata, output, input"
 )
 _SUMMARY = _COLUMNS.replace("output, input", "NULL, x''")
 
@@ -46,11 +46,15 @@ class Stream(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What the database holds: ended tasks, their bytes, and the highest sequence number."""
+    """What the database holds: ended tasks, their bytes, and the highest sequence number.
+
+    ``served_s``: the time of `kagent_sdk.orchestrator.absences`, as it was noted last.
+    """
 
     ended: int
     ended_bytes: int
     last_sequence: int
+    served_s: float
 
 
 class GoneError(Exception):
@@ -92,7 +96,7 @@ def offer(connection: sqlite3.Connection, seq: int, values: Sequence[Any]) -> No
     """
     changed = connection.execute(
         "UPDATE tasks SET agent = ?, instance = ?, lease = ?, attempt = ?, is_idempotent = ?, "
-        "max_attempts = ? WHERE seq = ? AND finished_at IS NULL",
+        "max_attempts = ?, away_at = NULL WHERE seq = ? AND finished_at IS NULL",
         (*values, seq),
     ).rowcount
     if not changed:
@@ -102,10 +106,36 @@ def offer(connection: sqlite3.Connection, seq: int, values: Sequence[Any]) -> No
 def take_back(connection: sqlite3.Connection, seq: int, attempt: int) -> None:
     """Note that nobody has the task any more."""
     connection.execute(
-        "UPDATE tasks SET instance = NULL, lease = NULL, attempt = ?, state = 'submitted' "
-        "WHERE seq = ? AND finished_at IS NULL",
+        "UPDATE tasks SET instance = NULL, lease = NULL, away_at = NULL, attempt = ?, "
+        "state = 'submitted' WHERE seq = ? AND finished_at IS NULL",
         (attempt, seq),
     )
+
+
+def note_away(
+    connection: sqlite3.Connection, seq: int, away_at: float | None, served_s: float
+) -> None:
+    """Note since when the agent of a task is waited for; None: it is there."""
+    connection.execute(
+        "UPDATE tasks SET away_at = ? WHERE seq = ? AND finished_at IS NULL", (away_at, seq)
+    )
+    if away_at is not None:
+        note_served(connection, served_s)
+
+
+def note_all_away(connection: sqlite3.Connection, served_s: float) -> None:
+    """Note that the agents of all open tasks that have a lease are waited for, from now on or before."""
+    connection.execute(
+        "UPDATE tasks SET away_at = ? "
+        "WHERE finished_at IS NULL AND lease IS NOT NULL AND away_at IS NULL",
+        (served_s,),
+    )
+    note_served(connection, served_s)
+
+
+def note_served(connection: sqlite3.Connection, served_s: float) -> None:
+    """Note what time it is on the clock of absences; it never goes back."""
+    connection.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'served_s'", (served_s,))
 
 
 def start(connection: sqlite3.Connection, seq: int, started_at: float | None) -> None:
@@ -260,7 +290,8 @@ def read_totals(connection: sqlite3.Connection) -> Totals:
         "SELECT count(*), coalesce(sum(size_bytes), 0) FROM tasks WHERE finished_at IS NOT NULL"
     ).fetchone()
     (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM tasks").fetchone()
-    return Totals(ended, size, last)
+    (served_s,) = connection.execute("SELECT value FROM meta WHERE name = 'served_s'").fetchone()
+    return Totals(ended, size, last, served_s)
 
 
 def prune(
@@ -297,8 +328,8 @@ def unpack(row: Sequence[Any]) -> TaskRecord:
     """Return the record of a row, whose columns are in the order of the table."""
     (seq, task_id, capability, wanted, agent, instance, lease, state, attempt, hops) = row[:10]
     (is_idempotent, max_attempts, is_canceling, created_at, started_at, finished_at) = row[10:16]
-    (deadline_at, timeout_s, size_bytes, trace_id, traceparent, labels) = row[16:22]
-    (failure, progress, metadata, output, payload) = row[22:]
+    (deadline_at, timeout_s, size_bytes, away_at, trace_id, traceparent, labels) = row[16:23]
+    (failure, progress, metadata, output, payload) = row[23:]
     pairs = tuple(sorted(json.loads(labels).items()))
     return TaskRecord(
         seq,
@@ -326,6 +357,7 @@ def unpack(row: Sequence[Any]) -> TaskRecord:
         None if progress is None else json.loads(progress),
         output,
         size_bytes,
+        away_at,
     )
 
 

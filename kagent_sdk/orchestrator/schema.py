@@ -63,4 +63,10 @@ TASK_TABLES: tuple[str, ...] = (
     """,
 )
 
-ORCHESTRATOR_SCHEMA = Schema(APPLICATION_ID, (TASK_TABLES,), "an orchestrator")
+ABSENCES: tuple[str, ...] = (
+    # away_at: since when its agent is waited for, on the clock of `kagent_sdk.orchestrator.absences`.
+    "ALTER TABLE tasks ADD COLUMN away_at REAL",
+    "INSERT OR IGNORE INTO meta VALUES ('served_s', 0.0)",
+)
+
+ORCHESTRATOR_SCHEMA = Schema(APPLICATION_ID, (TASK_TABLES, ABSENCES), "an orchestrator")

@@ -73,6 +73,7 @@ class TaskRecord:
     progress: Mapping[str, Any] | None = None
     output: bytes | None = None
     size_bytes: int = 0
+    away_at: float | None = None
 
     @property
     def is_ended(self) -> bool:
@@ -137,8 +138,9 @@ class OpenTask:
         saved: done when the record is on disk.
         ended: set when its end is on disk.
         may_be_taken: the offer under way may have reached the agent.
-        is_pushing: it is being brought to the agent at this moment.
-        missed: heartbeats in a row that did not name it.
+        is_delivering: it is being brought to the agent at this moment.
+        missed: beats in a row that did not name it.
+        offered_beat: the agent's last one before it was offered; only later ones count.
         avoid: an instance that gets it only when there is no other.
         last_event, event_count, event_bytes: of its stream.
         last_agent_event: the last id of its holder's own stream.
@@ -151,8 +153,9 @@ class OpenTask:
     saved: asyncio.Future[None] | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     may_be_taken: bool = False
-    is_pushing: bool = False
+    is_delivering: bool = False
     missed: int = 0
+    offered_beat: int = 0
     avoid: str | None = None
     last_event: int = 0
     first_event: int = 1

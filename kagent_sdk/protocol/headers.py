@@ -24,6 +24,11 @@ LAST_EVENT_ID_PATTERN = "^[0-9]{0,15}$"
 KLINK_LEASE = "Klink-Lease"
 """Of an offer, see `kagent_sdk.protocol.link`; here because every request is looked at for it."""
 
+MISSED_BEATS = 2
+"""So many beats of an agent in a row (`kagent_sdk.protocol.link`) do not name a task, and it does not
+have it: the first may have been on its way when the offer came. The agent for its part takes no offer
+after it has sent so many."""
+
 MAX_WAIT_S = 3600
 """The longest that one request may ask to wait; a longer wish is cut, as RFC 7240 allows."""
 

@@ -18,6 +18,11 @@ A lease is a random word for one attempt of one task at one agent. Whoever has i
 events and its end (*reports*), again and again until the orchestrator has them; heartbeats that name
 it keep it. When it is lost the task is offered elsewhere, and what its old holder reports is refused.
 
+Registrations and heartbeats of an instance are its *beats*, numbered from 1 on. An offer carries the
+number of the last one that the orchestrator had heard. It gives up an offer that `headers.MISSED_BEATS`
+later ones do not name; an agent that has sent so many since does not take the offer. So an offer that comes
+late is not begun beside another one, whatever the network does, and without comparing clocks.
+
 Readers ignore members that they do not know, so each side may be newer than the other.
 """
 
@@ -36,7 +41,8 @@ LINK_VERSION = 1
 LEASE_HEADER = KLINK_LEASE
 ATTEMPT_HEADER = "Klink-Attempt"
 HOPS_HEADER = "Klink-Hops"
-OFFER_HEADERS = (LEASE_HEADER, ATTEMPT_HEADER, HOPS_HEADER, "traceparent")
+BEAT_HEADER = "Klink-Beat"
+OFFER_HEADERS = (LEASE_HEADER, ATTEMPT_HEADER, HOPS_HEADER, BEAT_HEADER, "traceparent")
 
 MAX_HOPS = 16
 """Agents that call agents that call agents: a task that has come further is part of a circle."""
@@ -59,6 +65,14 @@ AGENT_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
 Word = Annotated[str, Field(pattern=WORD_PATTERN)]
 TaskId = Annotated[str, Field(pattern=TASK_ID_PATTERN)]
 ShortText = Annotated[str, Field(max_length=100)]
+Beat = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=MAX_COUNT,
+        description="Which of the instance's registrations and heartbeats this is; 0: it does not count.",
+    ),
+]
 
 
 class LinkPart(BaseModel):
@@ -125,6 +139,7 @@ class Registration(LinkPart):
     tasks: Annotated[tuple[Held, ...], Field(max_length=MAX_HELD)] = Field(
         (), description="Tasks of the link that it has not reported the end of."
     )
+    beat: Beat = 0
 
 
 class Registered(LinkPart):
@@ -140,6 +155,7 @@ class Heartbeat(LinkPart):
 
     status: ShortStatus
     tasks: Annotated[tuple[Held, ...], Field(max_length=MAX_HELD)] = ()
+    beat: Beat = 0
 
 
 class HeartbeatAnswer(Registered):
@@ -210,6 +226,7 @@ class Offer:
         timeout_s: what is left of the caller's time; None for the capability's own.
         attempt: which one this is, over all agents, from 1 on.
         hops: how many agents have passed it on, or rather the call behind it.
+        beat: the last one that the orchestrator had heard of the agent; 0: not known.
     """
 
     task: str
@@ -221,3 +238,4 @@ class Offer:
     traceparent: str = ""
     attempt: int = 1
     hops: int = 0
+    beat: int = 0

@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from kagent_sdk.protocol import link
 from kagent_sdk.protocol.envelope import MAX_CAPABILITY_CHARS, MAX_TIMEOUT_S
-from kagent_sdk.protocol.headers import TASK_ID_PATTERN
+from kagent_sdk.protocol.headers import MISSED_BEATS, TASK_ID_PATTERN
 from kagent_sdk.protocol.problem import PROBLEM_CONTENT_TYPE
 
 Json = dict[str, Any]
@@ -185,6 +185,11 @@ def _offer_headers() -> Json:
         link.HOPS_HEADER: {
             "description": "How many agents have passed on the call behind it.",
             "schema": hops,
+        },
+        link.BEAT_HEADER: {
+            "description": "The last beat that was heard of the agent: after "
+            f"{MISSED_BEATS} more it is too late for the offer. 0: not known.",
+            "schema": {"type": "integer", "minimum": 0, "maximum": link.MAX_COUNT},
         },
         "traceparent": {"description": "W3C Trace Context.", "schema": {"type": "string"}},
     }

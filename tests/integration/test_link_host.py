@@ -113,6 +113,26 @@ def test_an_agent_registers_takes_an_offer_and_tells_its_end(
     assert stub.goodbyes == ["draining", "stopped"]
 
 
+def test_an_offer_that_comes_after_two_heartbeats_is_not_begun(
+    subject: Path, stub: StubOrchestrator
+) -> None:
+    """The orchestrator has given it to somebody else by then, and it must not run at both."""
+    with running_agent(subject, env=linked(stub)) as agent:
+        beat = stub.wait_registered()["beat"]
+        wait_until(lambda: len(stub.heartbeats) >= 3)
+        late = stub.push("t-late", LEASE, Klink_Beat=str(beat))
+        # What came with the last heartbeat, or before it, is in time however long that takes.
+        taken = stub.push("t-1", OTHER, Klink_Beat=str(stub.heartbeats[-1]["beat"] + 100))
+        stub.wait_result("t-1")
+        unknown = agent.get("/v1/tasks/t-late")
+
+    assert beat > 0
+    assert [one["beat"] for one in stub.heartbeats[:3]] == [beat + 1, beat + 2, beat + 3]
+    assert (late.status, "Retry-After" in late.headers) == (429, True)
+    assert taken.status == 202
+    assert unknown.status == 404
+
+
 def test_an_agent_without_an_orchestrator_has_no_link(subject: Path) -> None:
     """It imports nothing of one, and nobody can give it leases."""
     with running_agent(subject) as agent:
@@ -249,7 +269,11 @@ def test_a_reload_tells_of_other_capabilities_and_labels(
         (subject / "entrypoint.py").write_text(OTHER_CODE)
         (subject / "config.yaml").write_text("orchestrator: {labels: {zone: b}, required: true}\n")
         reload = agent.post("/v1/reload", timeout_s=60).json()
-        after = stub.wait_registered(2)
+        # The labels may be told first, and the capabilities a moment later.
+        wait_until(
+            lambda: [one["name"] for one in stub.registrations[-1]["capabilities"]] == ["fresh"]
+        )
+        after = stub.registrations[-1]
         taken = stub.push("t-1", LEASE, "fresh", {})
         report = stub.wait_result("t-1")
 

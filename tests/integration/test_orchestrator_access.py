@@ -270,6 +270,7 @@ async def test_lists_pages_and_metrics(mesh: Mesh) -> None:
         await mesh.submit(f"t{number}", "worker/echo")
     page = (await mesh.ask("GET", "/v1/tasks?limit=2&agent=worker")).json
     rest = (await mesh.ask("GET", f"/v1/tasks?limit=2&after={page['next']}")).json
+    full = (await mesh.ask("GET", "/v1/tasks?limit=3")).json  # all that there are, and not one more
     wrong = [
         (await mesh.ask("GET", f"/v1/tasks?{query}")).status
         for query in ("state=x", "limit=0", "color=red")
@@ -278,6 +279,7 @@ async def test_lists_pages_and_metrics(mesh: Mesh) -> None:
 
     assert [task["id"] for task in page["tasks"]] == ["t2", "t1"]
     assert [task["id"] for task in rest["tasks"]] == ["t0"]
+    assert (rest["next"], full["next"], len(full["tasks"])) == (None, None, 3)
     assert wrong == [400] * 3
     assert "kagent_orchestrator_tasks_submitted_total 3.0" in metrics
     assert "kagent_orchestrator_tasks_waiting 3.0" in metrics

@@ -164,7 +164,13 @@ class Calls:
             refusal, queued=len(engine.dispatcher.queue), finished_per_s=engine.finished_per_s
         )
         match refusal:
-            case Refusal.QUEUE_FULL | Refusal.QUEUE_BYTES | Refusal.OUTBOX | Refusal.CANCELING:
+            case (
+                Refusal.QUEUE_FULL
+                | Refusal.QUEUE_BYTES
+                | Refusal.OUTBOX
+                | Refusal.CANCELING
+                | Refusal.LATE
+            ):
                 return problems.queue_full(wait_s)
             case Refusal.STARTING:
                 return problems.starting(wait_s)

@@ -14,7 +14,7 @@ from kagent_sdk.protocol.problems import foreign_lease
 
 MAX_ATTEMPT = 1_000_000
 
-_is_count = re.compile(r"[0-9]{1,7}").fullmatch
+_is_count = re.compile(r"[0-9]{1,16}").fullmatch
 
 
 class Offers:
@@ -48,6 +48,7 @@ class Offers:
             raise HeaderError(KLINK_LEASE, "is for a task with an id")
         _read_count(headers, link.ATTEMPT_HEADER, 1, 1, MAX_ATTEMPT)
         submission.hops = _read_count(headers, link.HOPS_HEADER, 0, 0, link.MAX_HOPS)
+        submission.beat = _read_count(headers, link.BEAT_HEADER, 0, 0, link.MAX_COUNT)
         submission.lease = lease
 
 

@@ -7,8 +7,10 @@ from typing import Any
 from kagent_sdk.host.http.offers import MAX_ATTEMPT
 from kagent_sdk.protocol.link import (
     ATTEMPT_HEADER,
+    BEAT_HEADER,
     HOPS_HEADER,
     LEASE_HEADER,
+    MAX_COUNT,
     MAX_HOPS,
     WORD_PATTERN,
 )
@@ -33,6 +35,11 @@ def describe_offers(document: Json) -> None:
             HOPS_HEADER,
             {"type": "integer", "minimum": 0, "maximum": MAX_HOPS},
             "How many agents have passed it on.",
+        ),
+        _header(
+            BEAT_HEADER,
+            {"type": "integer", "minimum": 0, "maximum": MAX_COUNT},
+            "The last registration or heartbeat that was heard: an offer that is too old gets 429.",
         ),
     ]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-from collections.abc import Mapping
 
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import Response, StreamResponse
@@ -13,23 +11,20 @@ from aiohttp.web_response import Response, StreamResponse
 from kagent_sdk.errors import StorageError
 from kagent_sdk.host.engine import Engine, RefusedError
 from kagent_sdk.host.http.answers import json_response
+from kagent_sdk.host.http.queries import parse_number, parse_state, read_query
 from kagent_sdk.host.http.streams import EventStream
 from kagent_sdk.host.task import CancelReason, Task
 from kagent_sdk.host.task_failures import journal_failure
 from kagent_sdk.journal.port import Query
 from kagent_sdk.protocol.headers import parse_last_event_id
 from kagent_sdk.protocol.problem import RequestError
-from kagent_sdk.protocol.problems import from_failure, invalid_query, starting, unknown_task
-from kagent_sdk.protocol.tasks import TaskState
+from kagent_sdk.protocol.problems import from_failure, starting, unknown_task
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 MAX_WAIT_S = 60.0
 START_RETRY_S = 1.0
 """Reading what the host before has left takes less."""
-
-# As JSON writes them. Not all that float() takes: no blanks, underscores, NaN or other digits.
-_is_number = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,400})?([eE][-+]?[0-9]{1,3})?").fullmatch
 
 
 class Tasks:
@@ -46,9 +41,9 @@ class Tasks:
 
     async def list(self, request: BaseRequest) -> Response:
         """``GET /v1/tasks``: the newest first, filtered, a page at a time."""
-        query = _query(request, ("state", "capability", "limit", "after"))
-        state = _parse_state(query.get("state"))
-        limit = int(_parse_number("limit", query.get("limit"), DEFAULT_LIMIT, 1, MAX_LIMIT))
+        query = read_query(request, ("state", "capability", "limit", "after"))
+        state = parse_state(query.get("state"))
+        limit = int(parse_number("limit", query.get("limit"), DEFAULT_LIMIT, 1, MAX_LIMIT))
         asked = Query(state, query.get("capability"), limit, query.get("after"))
         try:
             page = await self._engine.journal.page(asked)
@@ -63,8 +58,8 @@ class Tasks:
 
     async def read(self, request: BaseRequest, task_id: str) -> Response:
         """``GET /v1/tasks/{id}``: the task; with ``wait_s`` not before its end or that time."""
-        query = _query(request, ("wait_s",))
-        wait_s = _parse_number("wait_s", query.get("wait_s"), 0, 0, MAX_WAIT_S)
+        query = read_query(request, ("wait_s",))
+        wait_s = parse_number("wait_s", query.get("wait_s"), 0, 0, MAX_WAIT_S)
         task = await self._find(task_id)
         if wait_s and not task.is_finished:
             try:
@@ -76,7 +71,7 @@ class Tasks:
 
     async def events(self, request: BaseRequest, task_id: str) -> StreamResponse:
         """``GET /v1/tasks/{id}/events``: replay from ``Last-Event-ID``, then follow."""
-        _query(request, ())
+        read_query(request, ())
         task = await self._find(task_id)
         after_id = parse_last_event_id(request.headers.get("Last-Event-ID")) or 0
         return await self._streams.send(request, task, after_id=after_id)
@@ -101,32 +96,3 @@ class Tasks:
 
 def _unreadable() -> RequestError:
     return RequestError(from_failure(journal_failure()))
-
-
-def _query(request: BaseRequest, known: tuple[str, ...]) -> Mapping[str, str]:
-    query = request.query
-    for name in query:
-        if name not in known:
-            raise RequestError(invalid_query(name, "is not known here", known))
-        if len(query.getall(name)) > 1:
-            raise RequestError(invalid_query(name, "is given more than once"))
-    return query
-
-
-def _parse_state(value: str | None) -> TaskState | None:
-    if value is None:
-        return None
-    try:
-        return TaskState(value)
-    except ValueError:
-        states = ", ".join(TaskState)
-        raise RequestError(invalid_query("state", f"is not one of {states}")) from None
-
-
-def _parse_number(name: str, value: str | None, default: float, low: float, high: float) -> float:
-    if value is None:
-        return default
-    number = float(value) if _is_number(value) else low - 1
-    if not low <= number <= high or not (name.endswith("_s") or number.is_integer()):
-        raise RequestError(invalid_query(name, f"is not a number from {low:g} to {high:g}"))
-    return number

@@ -19,6 +19,7 @@ from kagent_sdk.protocol.envelope import EnvelopeError, parse_envelope
 from kagent_sdk.protocol.headers import format_time, parse_traceparent
 from kagent_sdk.protocol.link import (
     ATTEMPT_HEADER,
+    BEAT_HEADER,
     HOPS_HEADER,
     LEASE_HEADER,
     MAX_HOPS,
@@ -34,6 +35,7 @@ MAX_CODE_BYTES = 64 * 1024
 
 _is_word = re.compile(WORD_PATTERN).fullmatch
 _is_count = re.compile(r"[0-9]{1,9}").fullmatch
+_is_beat = re.compile(r"[0-9]{1,16}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +109,15 @@ def parse_offer(headers: Mapping[str, str], body: bytes) -> Offer:
     lease = headers.get(LEASE_HEADER, "")
     attempt = headers.get(ATTEMPT_HEADER, "1")
     hops = headers.get(HOPS_HEADER, "0")
+    beat = headers.get(BEAT_HEADER, "0")
     if not _is_word(lease):
         raise not_klink(f"an offer's header {LEASE_HEADER} is missing or wrong")
     if not _is_count(attempt) or int(attempt) < 1:
         raise not_klink(f"an offer's header {ATTEMPT_HEADER} is wrong")
     if not _is_count(hops) or int(hops) > MAX_HOPS:
         raise not_klink(f"an offer's header {HOPS_HEADER} is wrong")
+    if not _is_beat(beat):
+        raise not_klink(f"an offer's header {BEAT_HEADER} is wrong")
     try:
         envelope = parse_envelope(body)
     except EnvelopeError as exc:
@@ -130,6 +135,7 @@ def parse_offer(headers: Mapping[str, str], body: bytes) -> Offer:
         traceparent="" if trace is None else trace.traceparent,
         attempt=int(attempt),
         hops=int(hops),
+        beat=int(beat),
     )
 
 

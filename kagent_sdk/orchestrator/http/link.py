@@ -71,14 +71,14 @@ class LinkRoutes:
     async def _fetch(self, request: BaseRequest, instance: str) -> Response:
         fetch = await read_model(Fetch, await self._bodies.read(request) or NO_BODY)
         try:
-            fetched = await self._agents.fetch(instance, fetch.wait_s)
+            offer = await self._agents.fetch(instance, fetch.wait_s)
         except UnknownInstanceError:
             raise RequestError(_unknown_instance()) from None
         except StorageError:
             raise RequestError(unavailable()) from None
-        if fetched is None:
+        if offer is None:
             return Response(status=204)
-        body, headers = write_offer(fetched.offer)
+        body, headers = write_offer(offer)
         return json_response(body, headers=headers)
 
     async def _report(self, request: BaseRequest, instance: str) -> Response:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
 
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import Response, StreamResponse
@@ -13,6 +12,7 @@ from aiohttp.web_response import Response, StreamResponse
 from kagent_sdk.errors import StorageError
 from kagent_sdk.host.http.answers import json_response
 from kagent_sdk.host.http.bodies import BodyReader
+from kagent_sdk.host.http.queries import parse_number, parse_state, read_query
 from kagent_sdk.orchestrator.broker import Broker, unavailable
 from kagent_sdk.orchestrator.http.streams import EventStream
 from kagent_sdk.orchestrator.port import Route
@@ -30,15 +30,12 @@ from kagent_sdk.protocol.headers import (
 from kagent_sdk.protocol.json_text import SMALL_BYTES
 from kagent_sdk.protocol.link import HOPS_HEADER
 from kagent_sdk.protocol.problem import RequestError
-from kagent_sdk.protocol.problems import invalid_query
-from kagent_sdk.protocol.tasks import TaskState
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 MAX_WAIT_S = 60.0
 LIST_KEYS = ("state", "capability", "agent", "limit", "after")
 
-_is_number = re.compile(r"[0-9]{1,10}(\.[0-9]{1,20})?").fullmatch
 _is_hops = re.compile(r"[0-9]{1,4}").fullmatch
 
 
@@ -100,38 +97,36 @@ class TaskRoutes:
                 job.cancel()
 
     async def _list(self, request: BaseRequest) -> Response:
-        query = _query(request, LIST_KEYS)
-        state = query.get("state")
-        if state is not None and state not in set(TaskState):
-            raise RequestError(invalid_query("state", f"is not one of {', '.join(TaskState)}"))
-        limit = _parse_number("limit", query.get("limit"), DEFAULT_LIMIT, 1, MAX_LIMIT)
+        query = read_query(request, LIST_KEYS)
+        state = parse_state(query.get("state"))
+        limit = int(parse_number("limit", query.get("limit"), DEFAULT_LIMIT, 1, MAX_LIMIT))
         try:
             records = await self._broker.book.page(
                 after=query.get("after"),
-                limit=int(limit),
+                limit=limit + 1,  # one more tells whether there is another page
                 state=state,
                 capability=query.get("capability"),
                 agent=query.get("agent"),
             )
         except StorageError:
             raise RequestError(unavailable()) from None
-        following = records[-1].id if len(records) == int(limit) else None
+        following = records[limit - 1].id if len(records) > limit else None
         body = b'{"tasks":[%b],"next":%b}' % (
-            b",".join(record.document(with_output=False) for record in records),
+            b",".join(record.document(with_output=False) for record in records[:limit]),
             json.dumps(following).encode(),
         )
         return json_response(body)
 
     async def _read(self, request: BaseRequest, task_id: str) -> Response:
-        query = _query(request, ("wait_s",))
-        wait_s = _parse_number("wait_s", query.get("wait_s"), 0, 0, MAX_WAIT_S)
+        query = read_query(request, ("wait_s",))
+        wait_s = parse_number("wait_s", query.get("wait_s"), 0, 0, MAX_WAIT_S)
         task = await self._broker.find(task_id)
         if wait_s and not task.ended.is_set():
             await self._wait(task, wait_s)
         return json_response(task.record.document())
 
     async def _events(self, request: BaseRequest, task_id: str) -> StreamResponse:
-        _query(request, ())
+        read_query(request, ())
         task = await self._broker.find(task_id)
         after_id = parse_last_event_id(request.headers.get("Last-Event-ID")) or 0
         return await self._streams.send(request, task, after_id=after_id)
@@ -162,22 +157,3 @@ def _parse_hops(value: str | None) -> int:
     if not _is_hops(value):
         raise HeaderError(HOPS_HEADER, "must be a whole number")
     return int(value)
-
-
-def _query(request: BaseRequest, known: tuple[str, ...]) -> Mapping[str, str]:
-    query = request.query
-    for name in query:
-        if name not in known:
-            raise RequestError(invalid_query(name, "is not known here", known))
-        if len(query.getall(name)) > 1:
-            raise RequestError(invalid_query(name, "is given more than once"))
-    return query
-
-
-def _parse_number(name: str, value: str | None, default: float, low: float, high: float) -> float:
-    if value is None:
-        return default
-    number = float(value) if _is_number(value) else low - 1
-    if not low <= number <= high or not (name.endswith("_s") or number.is_integer()):
-        raise RequestError(invalid_query(name, f"is not a number from {low:g} to {high:g}"))
-    return number

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,23 @@ async def test_no_offer_is_taken_while_too_much_waits_to_be_told(bench: LinkBenc
 
     assert caught.value.refusal is Refusal.OUTBOX
     assert await bench.take(lease=NEW) is task
+
+
+async def test_an_offer_is_taken_until_two_beats_did_not_name_it(bench: LinkBench) -> None:
+    """From then on it may be at another agent: also what must not run twice would run at both."""
+    sent = Submission("t1", "echo", b"{}", kept=True, lease=OLD, beat=bench.intake.next_beat())
+    bench.intake.next_beat()
+    task = await bench.intake.admit(sent)
+    bench.intake.next_beat()
+    again = await bench.intake.admit(sent)
+    with pytest.raises(RefusedError) as caught:
+        await bench.intake.admit(replace(sent, task_id="t2"))
+    with pytest.raises(RefusedError):
+        await bench.intake.admit(replace(sent, lease=NEW))
+
+    assert again is task  # the same offer once more, which the second beat has named
+    assert caught.value.refusal is Refusal.LATE
+    assert bench.held() == [("t1", OLD)]
 
 
 async def test_a_cancelled_task_is_told_as_canceled(bench: LinkBench) -> None:

@@ -51,6 +51,7 @@ class FakeClock:
 
     def __init__(self) -> None:
         self.at_s = 1000.0
+        self.epoch_s = 1_000_000.0
         self._timers: list[FakeTimer] = []
         self._numbers = count()
 
@@ -60,7 +61,7 @@ class FakeClock:
 
     def wall_s(self) -> float:
         """Return the time as if it were since the epoch."""
-        return self.at_s + 1_000_000
+        return self.at_s + self.epoch_s
 
     def later(self, delay_s: float, function: Callable[..., None], *args: Any) -> FakeTimer:
         """Note what is due."""

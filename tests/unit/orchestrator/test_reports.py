@@ -106,13 +106,18 @@ def test_what_is_no_json_of_reports_is_refused(body: bytes) -> None:
 
 def test_an_offer_is_what_an_agent_reads() -> None:
     """The orchestrator writes envelopes, and agents read them: one shape."""
-    offer = Offer("t", "l" * 16, "echo", b'{"n": 1.50}', 2.5, b'{"m":1}', "", 2, 3)
+    offer = Offer("t", "l" * 16, "echo", b'{"n": 1.50}', 2.5, b'{"m":1}', "", 2, 3, 4)
     body, headers = write_offer(offer)
     envelope = parse_envelope(body)
 
     assert (envelope.id, envelope.capability, envelope.input) == ("t", "echo", b'{"n": 1.50}')
     assert (envelope.timeout_s, envelope.metadata) == (2.5, b'{"m":1}')
-    assert headers == {"Klink-Lease": "l" * 16, "Klink-Attempt": "2", "Klink-Hops": "3"}
+    assert headers == {
+        "Klink-Lease": "l" * 16,
+        "Klink-Attempt": "2",
+        "Klink-Hops": "3",
+        "Klink-Beat": "4",
+    }
 
 
 @pytest.mark.parametrize(
