@@ -101,13 +101,14 @@ class Durability:
 
 
 def doubt_leases(tasks: Iterable[Task]) -> None:
-    """Let tasks that must not run twice wait until the orchestrator has confirmed their leases.
+    """Let tasks of the link wait until the orchestrator has confirmed their leases.
 
-    While no host was there their callers may have been told that they are lost, and have sent
-    others in their place.
+    While no host was there they may have been given to others, or their callers may have been told
+    that they are lost. Those that may run twice wait for a while only, see
+    `kagent_sdk.host.link_intake`.
     """
     for task in tasks:
-        task.is_unconfirmed = task.lease is not None and not task.capability.idempotent
+        task.is_unconfirmed = task.lease is not None
 
 
 def build_journal(

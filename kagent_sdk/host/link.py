@@ -10,11 +10,13 @@ import secrets
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from kagent_sdk.errors import StorageError
 from kagent_sdk.host.link_checks import NATS_SCHEMES, link_settings
 from kagent_sdk.host.link_intake import LinkIntake
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from kagent_sdk.host.watchdog import Watchdog
     from kagent_sdk.link.port import Link, LinkHost
     from kagent_sdk.link.settings import LinkSettings
+    from kagent_sdk.storage.thread import Storage
 
     BuildLink = Callable[[LinkSettings, LinkHost], Link]
 
@@ -184,7 +187,12 @@ class HostLink:
             lambda: sources.succession.pool.places,
         )
         self.reports = box
-        presence = Presence(self.instance, await self._find_address(), self.call_token)
+        presence = Presence(
+            self.instance,
+            await self._find_address(),
+            self.call_token,
+            await self._find_before(durability.storage),
+        )
         return LinkDesk(
             view,
             presence,
@@ -193,6 +201,14 @@ class HostLink:
             find_token=lambda: keeper.link_token,
             pump=sources.pump,
         )
+
+    async def _find_before(self, storage: Storage) -> tuple[str, ...]:
+        from kagent_sdk.journal.instances import succeed  # noqa: PLC0415 - see the module
+
+        try:
+            return await storage.write(partial(succeed, instance=self.instance))
+        except StorageError:
+            return ()  # the orchestrator waits a while longer for those before
 
     async def _find_address(self) -> str | None:
         config = self._sources.config.orchestrator

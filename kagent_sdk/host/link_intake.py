@@ -18,6 +18,12 @@ CANCEL_WAIT_S = 5.0
 end waited for before the offer is refused, for a while."""
 
 
+CONFIRM_WAIT_S = 10.0
+"""Two heartbeats by default: so long a task that a host before has left, and that may run twice, waits
+for its lease to be confirmed. It may have been given to another agent; but an agent goes on with its work
+when its orchestrator is away."""
+
+
 class LinkIntake:
     """Takes offers, and knows the tasks of the link that have not ended.
 
@@ -43,10 +49,24 @@ class LinkIntake:
         return self.beats
 
     def recover(self) -> None:
-        """Take up the tasks that the host before has left; the engine has recovered."""
+        """Take up the tasks that the host before has left; the engine has recovered.
+
+        Those that wait for a word of the orchestrator, and may run twice, start without it after
+        `CONFIRM_WAIT_S`: they get it with the first heartbeat, if there is an orchestrator at all.
+        """
         for record in self._journal.open_tasks:
             if record.lease is not None:
                 self._open[record.id] = record
+        if self._engine.dispatcher.queue.unconfirmed:
+            asyncio.get_running_loop().call_later(CONFIRM_WAIT_S, self.start_unconfirmed)
+
+    def start_unconfirmed(self) -> None:
+        """Start what may run twice, and still waits for a word of the orchestrator."""
+        if self._engine.gate is Refusal.DRAINING:
+            return  # the next host goes on with it
+        for task in list(self._engine.dispatcher.queue.unconfirmed.values()):
+            if task.capability.idempotent:
+                self._let_start(task)
 
     def open_tasks(self) -> Iterator[TaskRecord]:
         """Iterate over the tasks that have not ended."""

@@ -22,12 +22,14 @@ class Presence:
     Attributes:
         instance: random, another one each time.
         url: where the orchestrator reaches the agent; None with pull.
+        before: the starts that had the journal before this one.
         call_token: the bearer token that lets it in; None with pull.
     """
 
     instance: str
     url: str | None
     call_token: str | None = field(repr=False)
+    before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class LinkView:
             status=self.status(),
             tasks=held,
             beat=beat,
+            before=presence.before,
         )
 
     def limits(self) -> AgentLimits:

@@ -99,9 +99,10 @@ class Agents:
                 delivery=registration.delivery,
                 held=len(registration.tasks),
             )
+        for before in registration.before:
+            self._succeed(instance, before)
         if superseded is not None:
-            wait_s = min(DOUBTED_HEARTBEATS * self._limits.heartbeat_s, self._limits.lease_s)
-            self._clock.later(wait_s, self._check_doubt, superseded)
+            self._check_soon(superseded)
         return Registered(
             orchestrator=self._orchestrator,
             lease_s=self._limits.lease_s,
@@ -170,6 +171,19 @@ class Agents:
             self._watch(instance_id, left_s)
         else:
             self._lose(instance)
+
+    def _succeed(self, instance: Instance, before: str) -> None:
+        """Wait no more for an instance whose journal another one has: what that does not name is lost."""
+        other = self._registry.find(before)
+        if other is None:
+            self._leases.give_up(before, instance.agent)
+        elif other is not instance and other.agent == instance.agent and not other.is_succeeded:
+            self._registry.doubt(other)
+            self._check_soon(other)
+
+    def _check_soon(self, instance: Instance) -> None:
+        wait_s = min(DOUBTED_HEARTBEATS * self._limits.heartbeat_s, self._limits.lease_s)
+        self._clock.later(wait_s, self._check_doubt, instance)
 
     def _check_doubt(self, instance: Instance) -> None:
         if instance.is_doubted and self._registry.find(instance.id) is instance:

@@ -22,7 +22,7 @@ def no_agent(target: Target, waited_s: float) -> TaskFailure:
 
 def agent_lost(attempt: int) -> TaskFailure:
     """The agent that had the task is gone; what it did of it is not known."""
-    message = f"the agent was lost while it had the task (attempt {attempt}), and has not come back"
+    message = f"the agent was lost while it had the task (attempt {attempt}), and has not come back with it"
     return TaskFailure(AGENT_LOST, message, retryable=True)
 
 

@@ -195,9 +195,22 @@ class Leases:
             task = self._book.open.get(task_id)
             if task is not None and task.phase is not Phase.ENDING:
                 task.avoid = instance.id
-                self.lose(task, may_be_taken=task.may_be_taken)
+                self.lose(
+                    task,
+                    may_be_taken=task.may_be_taken,
+                    may_return=not instance.is_succeeded,
+                )
+        if instance.is_succeeded:
+            self.give_up(instance.id, instance.agent)
 
-    def lose(self, task: OpenTask, *, may_be_taken: bool) -> None:
+    def give_up(self, instance_id: str, agent: str) -> None:
+        """Wait no more for a process of an agent: the next one has its journal, and not these tasks."""
+        for task_id in list(self._expected_back.get(instance_id, ())):
+            task = self._book.open.get(task_id)
+            if task is not None and task.phase is Phase.AWAY and task.record.agent == agent:
+                self.lose(task, may_be_taken=True, may_return=False)
+
+    def lose(self, task: OpenTask, *, may_be_taken: bool, may_return: bool = True) -> None:
         """Note that whoever has, or may have, a task is not to be heard of."""
         record = task.record
         self._settle_loss(
@@ -208,6 +221,7 @@ class Leases:
                 is_idempotent=record.is_idempotent,
                 attempt=record.attempt,
                 max_attempts=record.max_attempts,
+                may_return=may_return,
             ),
         )
 

@@ -42,7 +42,9 @@ class Instance:
         not_before_s: it asked to be left alone until then.
         failures: offers in a row that could not be brought to it.
         fetches: how many tasks it asks for at the moment; with ``pull`` alone.
-        is_doubted: another one says that it has the address; it gets no tasks until it is heard of.
+        is_doubted: another one says that it has the address, or the journal; it gets no tasks until it
+            is heard of.
+        is_succeeded: another one has the journal: if this one is lost, it does not come back.
         size_bytes: of its registration.
         beat: the number of the last message that named its tasks; 0: it does not count them.
     """
@@ -58,6 +60,7 @@ class Instance:
     failures: int = 0
     fetches: int = 0
     is_doubted: bool = False
+    is_succeeded: bool = False
     size_bytes: int = 0
     beat: int = 0
     capabilities: Mapping[str, CapabilityManifest] = field(default_factory=dict)
@@ -223,10 +226,14 @@ class Registry:
     def hear(self, instance: Instance, status: ShortStatus, now_s: float, beat: int = 0) -> None:
         """Note a registration or a heartbeat; ``beat`` is its number."""
         instance.beat = max(instance.beat, beat)
-        instance.is_doubted = False
+        instance.is_doubted = instance.is_succeeded = False
         instance.status = status
         instance.seen_s = now_s
         instance.foreign = _foreign(instance)
+
+    def doubt(self, instance: Instance) -> None:
+        """Note that another one has an instance's journal: this one is gone, or the other one lies."""
+        instance.is_doubted = instance.is_succeeded = True
 
     def drain(self, instance: Instance) -> None:
         """Note that an instance takes no more tasks."""

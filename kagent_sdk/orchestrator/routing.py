@@ -75,6 +75,7 @@ def judge_loss(
     is_idempotent: bool,
     attempt: int,
     max_attempts: int,
+    may_return: bool = True,
 ) -> Loss:
     """Decide what becomes of a task whose agent is no more to be heard of.
 
@@ -84,13 +85,14 @@ def judge_loss(
         is_idempotent: it may run twice.
         attempt: the one that is lost, from 1 on.
         max_attempts: how many there may be.
+        may_return: the agent may come back with the task.
     """
     if is_canceling:
         return Loss.CANCEL
     if not may_be_taken:
         return Loss.RETURN
     if not is_idempotent:
-        return Loss.AWAIT
+        return Loss.AWAIT if may_return else Loss.FAIL
     return Loss.RETRY if attempt < max_attempts else Loss.FAIL
 
 

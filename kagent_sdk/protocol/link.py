@@ -48,6 +48,7 @@ MAX_HOPS = 16
 """Agents that call agents that call agents: a task that has come further is part of a circle."""
 
 MAX_HELD = 100_000
+MAX_BEFORE = 16
 MAX_REPORTS = 1000
 MAX_FETCH_WAIT_S = 60.0
 
@@ -140,6 +141,11 @@ class Registration(LinkPart):
         (), description="Tasks of the link that it has not reported the end of."
     )
     beat: Beat = 0
+    before: Annotated[tuple[Word, ...], Field(max_length=MAX_BEFORE)] = Field(
+        (),
+        description="Instances that had this one's journal before it. They are gone, and what is not "
+        "among the tasks none of them has.",
+    )
 
 
 class Registered(LinkPart):

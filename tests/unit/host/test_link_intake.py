@@ -277,21 +277,47 @@ async def leave(folder: Path, *capabilities: str) -> None:
         bench.engine.cancel_all(CancelReason.SHUTDOWN)
 
 
-async def test_the_next_host_begins_nothing_dangerous_before_its_lease_is_confirmed(
-    tmp_path: Path,
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_the_next_host_begins_nothing_before_its_lease_is_confirmed(
+    tmp_path: Path, has_begun: bool
 ) -> None:
-    """Its caller may have been told that it is lost, and may have sent another one."""
-    await leave(tmp_path, "echo", "safe")
+    """It may be another agent's by now, or its caller may have been told that it is lost."""
+    if has_begun:
+        async with link_bench(tmp_path) as bench:
+            begun = Submission("safe", "safe", b"{}", kept=True, lease=OLD)
+            assert (await bench.intake.admit(begun)).attempt == 1
+            bench.engine.cancel_all(CancelReason.SHUTDOWN)
+    await leave(tmp_path, *(["echo"] if has_begun else ["echo", "safe"]))
     async with link_bench(tmp_path) as bench:
         queue = bench.engine.dispatcher.queue
-        assert [task.id for task in bench.worker.calls.values()] == ["safe"]
-        assert [task.id for task in queue] == ["echo"]
+        safe = bench.intake.find("safe", OLD)
+        assert safe is not None
+        assert safe.attempt == int(has_begun)
+        assert not bench.worker.calls
+        assert sorted(task.id for task in queue) == ["echo", "safe"]
         assert len(queue) == 0
         bench.intake.confirm({("echo", NEW), ("other", OLD)}, in_force=True)
-        assert [task.id for task in queue] == ["echo"]
-        bench.intake.confirm({("echo", OLD)}, in_force=True)
+        assert not bench.worker.calls
+        bench.intake.confirm({("echo", OLD), ("safe", OLD)}, in_force=True)
 
         assert sorted(task.id for task in bench.worker.calls.values()) == ["echo", "safe"]
+
+
+async def test_what_may_run_twice_begins_without_an_orchestrator_after_a_while(
+    tmp_path: Path,
+) -> None:
+    """An agent goes on with its work when nobody is there to confirm it; what is dangerous waits."""
+    await leave(tmp_path, "echo", "safe")
+    async with link_bench(tmp_path) as bench:
+        assert not bench.worker.calls
+        bench.engine.gate = Refusal.DRAINING
+        bench.intake.start_unconfirmed()
+        assert not bench.worker.calls  # the next host goes on with it
+        bench.engine.gate = None
+        bench.intake.start_unconfirmed()
+
+        assert [task.id for task in bench.worker.calls.values()] == ["safe"]
+        assert [task.id for task in bench.engine.dispatcher.queue] == ["echo"]
 
 
 async def test_what_the_orchestrator_does_not_confirm_never_begins(tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ class FakeMesh:
 
     def __init__(self, storage: Storage, limits: BrokerLimits) -> None:
         self.storage = storage
+        self.limits = limits
         self.clock = FakeClock()
         self.courier = FakeCourier()
         self.registry = Registry()

@@ -1,0 +1,43 @@
+"""A journal knows who had it: an orchestrator waits no more for those."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+import pytest
+
+from kagent_sdk.journal.instances import MAX_KEPT, succeed
+from kagent_sdk.storage.schema import migrate
+
+
+@pytest.fixture
+def connection() -> Iterator[sqlite3.Connection]:
+    """Give a database of an agent."""
+    made = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(made)
+    yield made
+    made.close()
+
+
+def test_each_start_knows_those_before_it_and_a_bounded_number(
+    connection: sqlite3.Connection,
+) -> None:
+    """An agent that crashes at each start for a year must not grow its registration."""
+    assert succeed(connection, "one") == ()
+    assert succeed(connection, "two") == ("one",)
+    assert succeed(connection, "two") == ("one",)
+    assert succeed(connection, "three") == ("two", "one")
+    for number in range(2 * MAX_KEPT):
+        last = succeed(connection, f"n{number}")
+
+    assert len(last) == MAX_KEPT
+    assert last[0] == f"n{2 * MAX_KEPT - 2}"
+
+
+@pytest.mark.parametrize("value", ["no json", "{}", "[1]", "null"])
+def test_what_cannot_be_read_names_nobody(connection: sqlite3.Connection, value: str) -> None:
+    """Naming somebody who lives would cost it its tasks."""
+    connection.execute("INSERT INTO meta VALUES ('link_instances', ?)", (value,))
+
+    assert succeed(connection, "one") == ()
