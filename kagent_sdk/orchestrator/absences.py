@@ -4,7 +4,7 @@ What counts is the time in which agents could have come back: that in which an o
 Its own clock would begin anew with each start, and an orchestrator that is killed again and again would
 wait for ever; the wall clock would count the hours in which it was down, and give up agents that never
 had a chance. So there is a clock of its own, which stands still in between: its time is written down
-once a second while somebody is waited for. A kill loses a second of it at the most.
+twice a second while somebody is waited for. A kill loses half a second of it at the most.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kagent_sdk.orchestrator.book import Book
 from kagent_sdk.orchestrator.clock import Clock
 from kagent_sdk.orchestrator.task import OpenTask
 
-TICK_S = 1.0
+TICK_S = 0.5
 """Between two notes of the time. Starts that all last for less than this count for nothing."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -79,6 +80,28 @@ async def test_reports_go_on_while_heartbeats_fail(orchestrator: FakeOrchestrato
         await until(lambda: not host.reports.waiting)
 
         assert link.status.state == "down"
+
+
+async def test_reports_are_sent_anew_when_the_link_is_back(orchestrator: FakeOrchestrator) -> None:
+    """After a partition the answer to what was sent before may never come: nobody waits for it."""
+    host, hung = FakeLinkHost(), asyncio.Event()
+
+    async def be_away(request: web.Request) -> web.StreamResponse | None:
+        if request.path.endswith("/reports"):
+            hung.set()
+            await asyncio.Event().wait()
+        return problem(503, "away") if request.path.endswith("/heartbeat") else None
+
+    settings = LinkSettings(orchestrator.url, heartbeat_s=0.1, timeout_s=3600)
+    async with running_link(settings, host) as link:
+        orchestrator.fault = be_away
+        host.reports.add(*make_reports(1))
+        await hung.wait()
+        await until(lambda: link.status.state == "down")
+        orchestrator.fault = None
+        await until(lambda: not host.reports.waiting)
+
+        assert [item["id"] for item in orchestrator.reports] == ["r0"]
 
 
 async def test_a_refused_report_is_settled_and_counted(orchestrator: FakeOrchestrator) -> None:

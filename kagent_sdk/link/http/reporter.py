@@ -73,9 +73,12 @@ class Reporter:
     async def _deliver(self, reports: Sequence[Report]) -> None:
         generation = self._session.generation
         try:
-            answers = await self._session.persist(
-                partial(self._send, reports), self._grievance.complain, give_up_on=_GIVE_UP_ON
-            )
+            async with self._session.waits.scope():
+                answers = await self._session.persist(
+                    partial(self._send, reports), self._grievance.complain, give_up_on=_GIVE_UP_ON
+                )
+        except TimeoutError:
+            return  # the link is back: what was asked before may never be answered, and is sent anew
         except ContactError as exc:
             if exc.fault is Fault.UNKNOWN:
                 self._session.note_unknown(generation)
