@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Sequence
 
 from kagent_sdk.orchestrator.basis import Basis
@@ -27,6 +28,10 @@ from kagent_sdk.protocol.tasks import TaskState
 DOUBTED_HEARTBEATS = 2
 """How long an instance whose address another one claims may be silent. All agents show one token: a claim
 alone must not take tasks from one that lives."""
+
+STALL_S = 0.5
+"""A lease that is looked at so much too late: it was the orchestrator that stood still, as with its
+machine. What agents have said meanwhile is read behind that, so they get a heartbeat's time for it."""
 
 LEASE_LOST = "lease_lost"
 ENDED = "ended"
@@ -159,16 +164,21 @@ class Agents:
             raise UnknownInstanceError
         return instance
 
-    def _watch(self, instance_id: str, wait_s: float) -> None:
-        self._clock.later(wait_s, self._check_lease, instance_id)
+    def _watch(self, instance_id: str, wait_s: float, *, is_extended: bool = False) -> None:
+        due_s = math.inf if is_extended else self._clock.now_s() + wait_s
+        self._clock.later(wait_s, self._check_lease, instance_id, due_s)
 
-    def _check_lease(self, instance_id: str) -> None:
+    def _check_lease(self, instance_id: str, due_s: float) -> None:
         instance = self._registry.find(instance_id)
         if instance is None:
             return
-        left_s = instance.seen_s + self._limits.lease_s - self._clock.now_s()
+        now_s = self._clock.now_s()
+        left_s = instance.seen_s + self._limits.lease_s - now_s
         if left_s > 0:
             self._watch(instance_id, left_s)
+        elif now_s - due_s > STALL_S:
+            # Once: one that is too busy to be in time must lose agents too.
+            self._watch(instance_id, self._limits.heartbeat_s, is_extended=True)
         else:
             self._lose(instance)
 

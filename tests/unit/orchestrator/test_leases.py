@@ -59,6 +59,23 @@ async def test_an_agent_that_falls_silent_is_lost_after_its_lease(mesh: FakeMesh
     assert mesh.counters.agents_lost == 1
 
 
+async def test_an_orchestrator_that_stood_still_loses_nobody_for_that(mesh: FakeMesh) -> None:
+    """A machine that was suspended must not run every task again: its agents had no say meanwhile."""
+    mesh.agents.register(registration())
+    task = await mesh.submit("t")
+    mesh.clock.at_s += 3600
+    mesh.clock.go()
+    beat(mesh, "a", held(task))
+    await mesh.settle(LEASE_S - 1)
+    phase = task.phase
+    mesh.clock.at_s += 3600
+    mesh.clock.go()
+    mesh.clock.go(LEASE_S)
+
+    assert (phase, task.record.attempt) == (Phase.HELD, 1)
+    assert mesh.counters.agents_lost == 1  # who says nothing after that is lost as ever
+
+
 async def test_heartbeats_keep_a_lease_and_silence_loses_it(mesh: FakeMesh) -> None:
     """The task goes on at another replica, as another attempt with another lease."""
     mesh.agents.register(registration("a"))
