@@ -218,6 +218,7 @@ def test_an_end_that_was_not_told_before_a_kill_is_told_by_the_next_host(
         stub.wait_held()
         given_up = agent.get("/v1/tasks/given-up").json()
 
+    assert (first["before"], second["before"]) == ([], [first["instance"]])
     assert second["instance"] != first["instance"]
     assert second["token"] != first["token"]
     held = {(one["task"], one["lease"]) for one in second["tasks"]}
