@@ -7,11 +7,12 @@ of a later one need not wait for it.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 
-MAX_KEPT = 16
-"""Starts whose tasks an orchestrator may still wait for: each one had the journal for a while at least."""
+from kagent_sdk.protocol.link import MAX_BEFORE, WORD_PATTERN
 
+_is_word = re.compile(WORD_PATTERN).fullmatch
 _NAME = "link_instances"
 
 
@@ -22,9 +23,9 @@ def succeed(connection: sqlite3.Connection, instance: str) -> tuple[str, ...]:
     before = [one for one in kept if one != instance]
     connection.execute(
         "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)",
-        (_NAME, json.dumps([instance, *before][: MAX_KEPT + 1])),
+        (_NAME, json.dumps([instance, *before][: MAX_BEFORE + 1])),
     )
-    return tuple(before[:MAX_KEPT])
+    return tuple(before[:MAX_BEFORE])
 
 
 def _read(value: object) -> list[str]:
@@ -32,4 +33,5 @@ def _read(value: object) -> list[str]:
         found = json.loads(str(value))
     except ValueError:
         return []  # no start of ours has written that: nobody is known
-    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
+    found = found if isinstance(found, list) else []
+    return [one for one in found if isinstance(one, str) and _is_word(one)]

@@ -49,6 +49,8 @@ MAX_HOPS = 16
 
 MAX_HELD = 100_000
 MAX_BEFORE = 16
+"""Starts of an agent whose tasks an orchestrator may still wait for."""
+
 MAX_REPORTS = 1000
 MAX_FETCH_WAIT_S = 60.0
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from kagent_sdk.journal.instances import MAX_KEPT, succeed
+from kagent_sdk.journal.instances import succeed
+from kagent_sdk.protocol.link import MAX_BEFORE
 from kagent_sdk.storage.schema import migrate
 
 
@@ -24,18 +25,19 @@ def test_each_start_knows_those_before_it_and_a_bounded_number(
     connection: sqlite3.Connection,
 ) -> None:
     """An agent that crashes at each start for a year must not grow its registration."""
-    assert succeed(connection, "one") == ()
-    assert succeed(connection, "two") == ("one",)
-    assert succeed(connection, "two") == ("one",)
-    assert succeed(connection, "three") == ("two", "one")
-    for number in range(2 * MAX_KEPT):
-        last = succeed(connection, f"n{number}")
+    one, two, three = (name.ljust(16, "-") for name in ("one", "two", "three"))
+    assert succeed(connection, one) == ()
+    assert succeed(connection, two) == (one,)
+    assert succeed(connection, two) == (one,)
+    assert succeed(connection, three) == (two, one)
+    for number in range(2 * MAX_BEFORE):
+        last = succeed(connection, f"{number:016}")
 
-    assert len(last) == MAX_KEPT
-    assert last[0] == f"n{2 * MAX_KEPT - 2}"
+    assert len(last) == MAX_BEFORE
+    assert last[0] == f"{2 * MAX_BEFORE - 2:016}"
 
 
-@pytest.mark.parametrize("value", ["no json", "{}", "[1]", "null"])
+@pytest.mark.parametrize("value", ["no json", "{}", "[1]", "null", '["a word"]'])
 def test_what_cannot_be_read_names_nobody(connection: sqlite3.Connection, value: str) -> None:
     """Naming somebody who lives would cost it its tasks."""
     connection.execute("INSERT INTO meta VALUES ('link_instances', ?)", (value,))
