@@ -55,8 +55,10 @@ class ReplicaInfo(MeshPart):
     delivery: Literal["push", "pull"] | None = None
     url: str | None = Field(None, description="Where it is reached; null with pull.")
     labels: dict[str, str] = {}
-    state: Literal["up", "lost", "draining", "stopped"] = Field(
-        "up", description="lost: silent for longer than its lease; draining, stopped: said goodbye."
+    state: Literal["up", "lost", "draining"] = Field(
+        "up",
+        description="lost: silent for longer than its lease, and nobody came in its place; "
+        "draining: takes no more tasks.",
     )
     lifecycle: str = Field("", description="As it said last; see an agent's /status.")
     ready: bool = Field(default=False, description="It takes tasks.")

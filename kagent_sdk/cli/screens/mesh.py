@@ -46,7 +46,7 @@ INSTANCE_CHARS = 8
 MAX_PROBLEMS = 20
 LATE_MS = 100.0
 LIFECYCLE_STYLES = {"ready": GOOD, "stopped": QUIET, "failed": BAD}
-REPLICA_STYLES = {"ready": GOOD, "busy": GOOD, "lost": BAD, "stopped": QUIET, "failed": BAD}
+REPLICA_STYLES = {"ready": GOOD, "busy": GOOD, "lost": BAD, "failed": BAD}
 
 
 def mesh_screen(status: MeshStatus) -> Group:
