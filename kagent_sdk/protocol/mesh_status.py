@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 MESH_KIND: Final = "orchestrator"
+NATS_KIND: Final = "nats"
 
 
 class MeshPart(BaseModel):
@@ -127,3 +128,11 @@ class MeshStatus(MeshPart):
     fleet: dict[str, Any] | None = Field(
         None, description="The agents that it has started itself; null: it starts none."
     )
+
+
+class NatsStatus(MeshPart):
+    """What NATS knows of its agents: ``kos-agent status --url nats://…`` asks no orchestrator."""
+
+    kind: Literal["nats"] = NATS_KIND
+    url: str = Field("", description="Of the server that was asked.")
+    agents: tuple[MeshAgent, ...] = ()

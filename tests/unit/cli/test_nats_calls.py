@@ -13,6 +13,7 @@ import pytest
 from kagent_sdk.cli import nats_calls
 from kagent_sdk.cli.boundary import CommandError, UnreachableError, UsageError
 from kagent_sdk.cli.nats_calls import NatsCalls
+from kagent_sdk.cli.nats_session import NatsSession
 from kagent_sdk.link.nats.caller import NatsCaller, Submission, TaskEvent
 from kagent_sdk.link.nats.record_store import RecordError
 from kagent_sdk.link.nats.records import TaskRecord
@@ -77,7 +78,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """Return what gives the calls of a caller; nothing is waited for."""
     monkeypatch.setattr(nats_calls, "RETRY_S", 0)
     with asyncio.Runner() as runner:
-        yield lambda caller: NatsCalls(runner, cast("NatsCaller", caller))
+        yield lambda caller: NatsCalls(NatsSession(runner, cast("NatsCaller", caller)))
 
 
 def test_a_call_goes_on_where_it_was_when_the_server_is_back(
