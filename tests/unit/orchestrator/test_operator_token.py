@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from kagent_sdk.errors import ConfigError, OrchestratorError
-from kagent_sdk.orchestrator import operator_token
 from kagent_sdk.orchestrator.http.auth import Roles
 from kagent_sdk.orchestrator.operator_token import keep_operator_token
 from kagent_sdk.protocol.problem import RequestError
@@ -42,7 +41,7 @@ def test_of_two_that_begin_at_once_both_have_the_same(
         other.rename(target)
         real(source, target, **options)
 
-    monkeypatch.setattr(operator_token.os, "link", link)
+    monkeypatch.setattr(os, "link", link)
 
     assert keep_operator_token(tmp_path, None) == CONFIGURED
     assert [path.name for path in tmp_path.iterdir()] == ["operator-token"]
