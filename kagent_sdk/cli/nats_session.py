@@ -59,6 +59,9 @@ class NatsSession:
         try:
             # Or a Ctrl-C could be lost in the client: see there.
             return self._runner.run(jobs.finish(work))
+        except asyncio.CancelledError:
+            # Nothing else cancels this. A Runner forgets a Ctrl-C that comes as it begins (CPython 3.11).
+            raise KeyboardInterrupt from None
         except CallFailedError as exc:
             raise _refusal(exc.failure.code, exc.failure.message) from None
         except RecordError:
@@ -67,6 +70,8 @@ class NatsSession:
             raise UnreachableError(
                 f"{clean_line(describe(exc))}; {way_out}", code="connection_lost"
             ) from None
+        finally:
+            work.close()  # it may not have begun
 
     def drain(self, updates: AsyncGenerator[TaskUpdate]) -> Generator[TaskUpdate]:
         """Yield what a generator does; its errors are those of `run`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, cast
 
 import nats.errors
@@ -150,3 +150,20 @@ def test_what_was_sent_is_cancelled_and_nothing_else(calls: Open) -> None:
     sent.cancel("one")
 
     assert caller.cancelled == [("desk", "one")]
+
+
+def test_ctrl_c_is_heard_even_as_a_wait_begins() -> None:
+    """Then the runner gives a bare cancellation, and what it was to wait for has not begun."""
+
+    class Runner:
+        def run(self, waiting: Coroutine[Any, Any, Any]) -> None:
+            waiting.close()
+            raise asyncio.CancelledError
+
+    async def work() -> None:
+        raise AssertionError
+
+    session = NatsSession(cast("asyncio.Runner", Runner()), cast("NatsCaller", None))
+
+    with pytest.raises(KeyboardInterrupt):
+        session.run(work())
