@@ -14,6 +14,7 @@ from rig.command import end_progress, show_progress
 from rig.contenders import INPUT, OURS, TaskCheck
 from rig.load import Load
 from rig.mesh import (
+    OPERATOR_TOKEN,
     STATUS,
     nats_server,
     orchestrator,
@@ -180,7 +181,7 @@ def memory_after(server: Server, tasks: int) -> float:
 
 def finished(port: int) -> int:
     """Return how many tasks have ended."""
-    request = build_request("GET", "/status", close=True)
+    request = build_request("GET", "/status", close=True, token=OPERATOR_TOKEN)
     tasks = json.loads(exchange(port, request, timeout_s=30).body)["tasks"]
     return int(tasks["completed"])
 

@@ -24,6 +24,9 @@ AGENT = "digest"
 WAIT_S = 60.0
 POLL_S = 0.05
 HTTP_OK = range(200, 300)
+OPERATOR_TOKEN = secrets.token_urlsafe(32)
+"""Of every orchestrator that is measured."""
+
 STATUS = {"lifecycle": "ready", "ready": True, "working": 0, "queued": 0}
 
 
@@ -33,7 +36,10 @@ def orchestrator(core: int | None = None) -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="kagent-benchmark-") as scratch:
         port = free_port()
         command = [str(OURS.environment.python), "-m", "kagent_sdk", "orchestrator"]
-        command += ["--port", str(port)]
+        token = Path(scratch, "operators.token")
+        token.touch(0o600)
+        token.write_text(OPERATOR_TOKEN)
+        command += ["--port", str(port), "--operator-token-file", str(token)]
         environment = plain_environment()
         with start(
             command, port, core=core, folder=Path(scratch), environment=environment

@@ -23,12 +23,16 @@ class Answer:
     body: bytes
 
 
-def build_request(method: str, path: str, body: bytes = b"", *, close: bool = False) -> bytes:
+def build_request(
+    method: str, path: str, body: bytes = b"", *, close: bool = False, token: str = ""
+) -> bytes:
     """Return the bytes of a request; ``close`` asks the server to end the connection."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {HOST}", f"User-Agent: {USER_AGENT}"]
     lines.append("Accept: */*")
     if close:
         lines.append("Connection: close")
+    if token:
+        lines.append(f"Authorization: Bearer {token}")
     if body:
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "", ""]).encode() + body

@@ -130,8 +130,8 @@ def check_url(url: str) -> str:
         parts = urlsplit("")
     if parts.scheme in {"nats", "tls"}:
         raise UsageError(
-            "only call and capabilities go through NATS; for the rest name an agent's folder with -C DIR, "
-            "or its address: http://HOST:PORT"
+            "call, capabilities, status and tasks go through NATS, and this does not; name an agent's folder "
+            "with -C DIR, or its address: http://HOST:PORT"
         )
     if not has_host or not url.isascii() or not url.isprintable() or " " in url:
         raise UsageError(

@@ -5,84 +5,46 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from contextlib import AsyncExitStack, aclosing, contextmanager
-from importlib.util import find_spec
+from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kagent_sdk.cli.boundary import CommandError, UnreachableError, UsageError
+from kagent_sdk.cli.boundary import CommandError
+from kagent_sdk.cli.nats_session import SAME_ID, NatsSession, open_session
 from kagent_sdk.cli.output import say
 from kagent_sdk.cli.task_stream import TaskUpdate
-from kagent_sdk.cli.text import clean_line
-from kagent_sdk.errors import LinkError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator
-    from typing import TypeVar
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 
     from kagent_sdk.cli.target import Target
     from kagent_sdk.link.nats.caller import NatsCaller, Submission
     from kagent_sdk.link.nats.records import TaskRecord
 
-    T = TypeVar("T")
-
-CONNECT_S = 5.0
-REQUEST_S = 10.0
 CANCEL_S = 5.0
 AWAY_S = 60.0
 """How long a server that is lost in the middle of a call is waited for: it may be restarted."""
 
 RETRY_S = 0.5
-_THE_CALLERS_FAULT = frozenset({"conflict", "invalid_input", "unknown_capability"})
 
 
 @contextmanager
 def open_nats(target: Target) -> Iterator[NatsCalls]:
-    """Connect to a NATS server, for the time of the block.
-
-    Raises:
-        UsageError: the client of NATS is not installed.
-        UnreachableError: no server answers, or it refuses.
-    """
-    if find_spec("nats") is None:
-        raise UsageError(
-            f"{clean_line(target.url)} needs NATS' client: pip install 'kagent-sdk[nats]'",
-            code="nats_missing",
-        )
-    from kagent_sdk.link.nats.client import connect_caller  # noqa: PLC0415 - the extra
-    from kagent_sdk.link.settings import LinkTls  # noqa: PLC0415
-
-    certificate = target.client_certificate
-    # One file has both, as for agents: OpenSSL then looks for the key beside the certificate.
-    tls = None if certificate is None else LinkTls(certificate=certificate.absolute())
-    with asyncio.Runner() as runner:
-        stack = AsyncExitStack()
-        caller = connect_caller(
-            target.url, token=target.token, tls=tls, timeout_s=REQUEST_S, connect_s=CONNECT_S
-        )
-        try:
-            calls = runner.run(stack.enter_async_context(caller))
-        except LinkError as exc:
-            raise UnreachableError(
-                f"{clean_line(exc)}; is {clean_line(target.url)} the address of a NATS server with "
-                "JetStream, and the token right (--token-file FILE)?"
-            ) from None
-        try:
-            yield NatsCalls(runner, calls)
-        finally:
-            runner.run(stack.aclose())
+    """Connect to a NATS server, for the time of the block; see `open_session` for the errors."""
+    with open_session(target) as session:
+        yield NatsCalls(session)
 
 
 class NatsCalls:
     """See `kagent_sdk.cli.calls.Calls`.
 
     Args:
-        runner: of the loop in which the caller lives; it runs while a method waits.
-        caller: sends the tasks.
+        session: sends the tasks.
     """
 
-    def __init__(self, runner: asyncio.Runner, caller: NatsCaller) -> None:
-        self._runner = runner
-        self._caller = caller
+    def __init__(self, session: NatsSession) -> None:
+        self._session = session
+        self._caller = session.caller
         self._sent: dict[str, str] = {}
 
     def start(self, document: dict[str, Any]) -> dict[str, Any]:
@@ -92,20 +54,13 @@ class NatsCalls:
             record = await self._submit(_submission(document))
             return await self._caller.document(record)
 
-        return self._run(start())
+        return self._session.run(start(), SAME_ID)
 
     def send(self, document: dict[str, Any]) -> Generator[TaskUpdate]:
         """See `Calls.send`."""
-        updates = self._updates(_submission(document))
-
-        async def following() -> TaskUpdate | None:
-            return await anext(updates, None)
-
-        try:
-            while (update := self._run(following())) is not None:
-                yield update
-        finally:
-            self._run(updates.aclose())
+        return self._session.drain(
+            follow(self._caller, partial(self._submit, _submission(document)))
+        )
 
     def cancel(self, task_id: str) -> None:
         """See `Calls.cancel`."""
@@ -118,12 +73,12 @@ class NatsCalls:
         async def cancel() -> None:
             await jobs.finish(self._caller.cancel(agent, task_id), CANCEL_S)
 
-        self._run(cancel())
+        self._session.run(cancel())
 
     def capabilities(self) -> list[dict[str, Any]]:
         """See `Calls.capabilities`."""
         found: dict[str, dict[str, Any]] = {}
-        for agent in self._run(self._caller.registry.agents()):
+        for agent in self._session.run(self._caller.registry.agents()):
             for one in agent.capabilities:
                 # Replicas of one release say the same.
                 entry = {"agent": agent.agent, **one.model_dump(mode="json")}
@@ -139,53 +94,41 @@ class NatsCalls:
         self._sent[record.task] = record.agent
         return record
 
-    async def _updates(self, submission: Submission) -> AsyncGenerator[TaskUpdate]:
-        """Yield what happens to a task; when the server is lost, go on where it was as it is back."""
-        from kagent_sdk.link.nats.connection import FAILURES  # noqa: PLC0415 - the extra
 
-        seen = (0, 0)
-        lost_at_s: float | None = None
-        while True:
-            try:
-                record = await self._submit(submission)
-                async with aclosing(_events(self._caller, record)) as events:
-                    async for place, update in events:
-                        lost_at_s = None
-                        if place > seen:
-                            seen = place
-                            yield update
-                ended = await self._caller.find(record.agent, record.task)
-                if ended is not None and ended.has_ended:
-                    yield TaskUpdate("task", await self._caller.document(ended))
-                    return
-            except FAILURES:
-                now_s = time.monotonic()
-                if lost_at_s is None:
-                    lost_at_s = now_s
-                    say("the NATS server does not answer; waiting for it")
-                if now_s - lost_at_s > AWAY_S:
-                    raise
-            await asyncio.sleep(RETRY_S)
+async def follow(
+    caller: NatsCaller, find: Callable[[], Awaitable[TaskRecord]]
+) -> AsyncGenerator[TaskUpdate]:
+    """Yield what happens to a task; when the server is lost, go on where it was as it is back.
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        from kagent_sdk.link.nats import jobs  # noqa: PLC0415 - the extra
-        from kagent_sdk.link.nats.connection import FAILURES, describe  # noqa: PLC0415
-        from kagent_sdk.link.nats.record_store import RecordError  # noqa: PLC0415
-        from kagent_sdk.link.port import CallFailedError  # noqa: PLC0415
+    Args:
+        caller: talks to NATS.
+        find: finds the task, or sends it.
+    """
+    from kagent_sdk.link.nats.connection import FAILURES  # noqa: PLC0415 - the extra
 
+    seen = (0, 0)
+    lost_at_s: float | None = None
+    while True:
         try:
-            # Or a Ctrl-C could be lost in the client: see there.
-            return self._runner.run(jobs.finish(work))
-        except CallFailedError as exc:
-            raise _refusal(exc.failure.code, exc.failure.message) from None
-        except RecordError:
-            raise CommandError("the record of the task is malformed", code="unreachable") from None
-        except FAILURES as exc:
-            raise UnreachableError(
-                f"{clean_line(describe(exc))}; the task may run all the same: call it again with "
-                "the same --id",
-                code="connection_lost",
-            ) from None
+            record = await find()
+            async with aclosing(_events(caller, record)) as events:
+                async for place, update in events:
+                    lost_at_s = None
+                    if place > seen:
+                        seen = place
+                        yield update
+            ended = await caller.find(record.agent, record.task)
+            if ended is not None and ended.has_ended:
+                yield TaskUpdate("task", await caller.document(ended))
+                return
+        except FAILURES:
+            now_s = time.monotonic()
+            if lost_at_s is None:
+                lost_at_s = now_s
+                say("the NATS server does not answer; waiting for it")
+            if now_s - lost_at_s > AWAY_S:
+                raise
+        await asyncio.sleep(RETRY_S)
 
 
 async def _events(
@@ -219,13 +162,3 @@ def _submission(document: dict[str, Any]) -> Submission:
         agent=agent if slash else None,
         timeout_s=document.get("timeout_s"),
     )
-
-
-def _refusal(code: str, message: str) -> CommandError:
-    """Return the error for a task that was not taken."""
-    said = clean_line(message)
-    if code == "unknown_capability":
-        return UsageError(f"{said}; see what there is: kos-agent capabilities", code=code)
-    if code in _THE_CALLERS_FAULT:
-        return UsageError(said, code=code)
-    return CommandError(said, code=code)

@@ -55,6 +55,14 @@ class AgentOptions:
             return AgentClient(remote_target(self.url, self.credentials, os.environ))
         return AgentClient(local_target(self.directory, self.credentials, os.environ))
 
+    def name_nats(self) -> Target | None:
+        """Return the NATS server that ``--url`` names; None when it names none.
+
+        Raises:
+            UsageError: as with `find_nats`.
+        """
+        return None if self.url is None else self.find_nats()
+
     def find_nats(self) -> Target | None:
         """Return the NATS server to call through; None when the way is `connect`.
 
@@ -122,7 +130,7 @@ _AGENT_OPTIONS = (
     click.option(
         "--url",
         metavar="URL",
-        help="Address of an agent or orchestrator somewhere else; for calls also nats://HOST:PORT.",
+        help="Address of an agent or orchestrator somewhere else, or nats://HOST:PORT.",
     ),
     click.option(
         "--token-file",

@@ -107,7 +107,7 @@ def _notes(deployment: Deployment) -> tuple[str, ...]:
     vault = vault_of(deployment, _SECRETS)
     if vault is not None:
         notes.append(
-            f"{vault.source} must be there, for group {AGENT_ID} alone to read, with the vault"
+            f"{vault.source} must be there, for group {AGENT_ID} alone to read, with {deployment.vault_text}"
         )
     if deployment.gpus:
         notes.append(

@@ -66,7 +66,12 @@ def find_exclusions(
         token_file: of the control plane, if it has one.
     """
     secluded = find_secluded(str(directory), config, () if token_file is None else (token_file,))
-    secrets = [config.secrets.file, *(() if config.http.tls is None else (config.http.tls.key,))]
+    link_tls = config.orchestrator.tls
+    keys = (
+        None if config.http.tls is None else config.http.tls.key,
+        None if link_tls is None else link_tls.key,
+    )
+    secrets = [config.secrets.file, *(key for key in keys if key is not None)]
     paths = [*secluded.folders, *secluded.files, *(str(directory / name) for name in secrets)]
     inside = [os.path.relpath(path, directory) for path in paths]
     files = [Path(path) for path in secluded.files] + [directory / name for name in secrets]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from kagent_sdk.config.sandbox import parse_destination
@@ -57,6 +58,8 @@ class Deployment:
         gpus: how many it is given.
         volumes: what it writes, outermost first.
         vault: the file of secrets in the container; None: it has none.
+        link_files: names of the files of ``orchestrator.tls`` in the vault's folder, which is mounted
+            as a whole; what lies elsewhere has to be in the image.
         environment: variables of the container, beside the image's.
         settings: what differs per environment.
     """
@@ -73,8 +76,14 @@ class Deployment:
     gpus: int
     volumes: tuple[Volume, ...]
     vault: str | None
+    link_files: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
     settings: Settings
+
+    @property
+    def vault_text(self) -> str:
+        """What has to be in the vault's folder, for people."""
+        return f"the vault and {', '.join(self.link_files)}" if self.link_files else "the vault"
 
     @property
     def needs_proxy(self) -> bool:
@@ -109,6 +118,7 @@ def describe(config: AgentConfig, name: str, settings: Settings) -> Deployment:
         gpus=config.limits.gpus,
         volumes=_volumes(config, is_kept=settings.storage == "volume"),
         vault=_inside(config.secrets.file) if needs_vault(config) else None,
+        link_files=_link_files(config),
         environment=_environment(config),
         settings=settings,
     )
@@ -158,6 +168,14 @@ def needs_vault(config: AgentConfig) -> bool:
         or config.callbacks.allow
         or config.orchestrator.url is not None  # the token to show there
     )
+
+
+def _link_files(config: AgentConfig) -> tuple[str, ...]:
+    tls, folder = config.orchestrator.tls, PurePosixPath(_inside(config.secrets.file)).parent
+    if tls is None or config.orchestrator.url is None:
+        return ()
+    paths = [PurePosixPath(_inside(name)) for name in (tls.ca, tls.certificate, tls.key) if name]
+    return tuple(str(path.relative_to(folder)) for path in paths if path.is_relative_to(folder))
 
 
 def _volumes(config: AgentConfig, *, is_kept: bool) -> tuple[Volume, ...]:

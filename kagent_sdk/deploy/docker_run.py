@@ -180,7 +180,10 @@ def _notes(deployment: Deployment) -> tuple[str, ...]:
         return ()
     file = deployment.vault.rpartition("/")[2]
     folder = deployment.settings.vault or "secrets/ beside the script"
-    return (f"the vault is {file} in {folder}: root:1000, the folder 0750 and the file 0440",)
+    beside = f", beside {', '.join(deployment.link_files)}" if deployment.link_files else ""
+    return (
+        f"the vault is {file} in {folder}{beside}: root:1000, the folder 0750 and the file 0440",
+    )
 
 
 def _quote(word: str) -> str:

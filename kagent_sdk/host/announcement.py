@@ -1,4 +1,4 @@
-"""``runtime/host.json``: how a client on the same machine finds a running agent."""
+"""How a client on the same machine finds what runs: a file that is there as long as it does."""
 
 from __future__ import annotations
 
@@ -12,31 +12,26 @@ from kagent_sdk.protocol.headers import format_time
 
 
 @contextmanager
-def announce(
-    directory: Path, *, url: str, agent: str, version: str, started_at: float
-) -> Iterator[None]:
-    """Keep ``runtime/host.json`` in place for the time of the block.
+def announce(path: Path, *, url: str, started_at: float, **facts: str) -> Iterator[None]:
+    """Keep a file in place for the time of the block.
 
     It is written whole (a temporary file, then a rename) and readable by its owner alone.
 
     Args:
-        directory: the agent's folder.
-        url: where the control plane listens.
-        agent: the agent's name.
-        version: the agent's version.
+        path: of the file: ``runtime/host.json`` or ``orchestrator.json``.
+        url: where this process listens.
         started_at: seconds since the epoch.
+        facts: what else there is to say, such as a name.
     """
-    path = directory / "runtime" / "host.json"
     document = {
         "pid": os.getpid(),
         "pid_namespace": pid_namespace(),
         "url": url,
-        "agent": agent,
-        "version": version,
+        **facts,
         "started_at": format_time(started_at),
     }
     temporary = path.with_suffix(".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w") as file:
         json.dump(document, file)
     temporary.rename(path)

@@ -6,11 +6,14 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from kagent_sdk.errors import ProtocolError
 from kagent_sdk.host.worker_connection import WorkerConnection
 from kagent_sdk.protocol.frames import Kind
 from kagent_sdk.protocol.messages import CALL_WINDOW, CALL_WINDOW_BYTES
+
+T = TypeVar("T")
 
 MAX_OPEN_CALLS = 1000
 MAX_OPEN_BYTES = 64 * 1024 * 1024
@@ -101,12 +104,11 @@ class CallDesk:
         self._size_bytes += size_bytes
         return call
 
-    async def run(self, call: OpenCall, answer: Callable[[], Awaitable[None]]) -> None:
-        """Answer a call that was entered, and let it go; nothing happens if it was cancelled before."""
+    async def run(self, call: OpenCall, answer: Callable[[], Awaitable[T]]) -> T | None:
+        """Answer a call that was entered, and let it go; None if it was cancelled before."""
         call.job = asyncio.current_task()
         try:
-            if not call.is_cancelled:
-                await answer()
+            return None if call.is_cancelled else await answer()
         finally:
             self._count -= 1
             self._size_bytes -= call.size_bytes

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,6 +39,13 @@ DURATION_BOUNDS_S = (
 
 UNDECLARED = "(undeclared)"
 """Stands for capabilities that left the manifest. No capability can be called so."""
+
+
+CallWay = Literal["local", "link"]
+"""Where a call of the author's code is answered: by this agent, or by way of the link."""
+
+CallOutcome = Literal["completed", "failed", "timeout", "canceled", "unreachable", "refused"]
+"""What became of it. ``refused``: it was not sent: too many calls, a circle, a task that has ended."""
 
 
 class Histogram:
@@ -105,6 +112,21 @@ class CapabilityCounters:
         self.duration.add(other.duration)
 
 
+class CallCounters:
+    """Calls of the author's code that went one way, since the host started.
+
+    Attributes:
+        outcomes: how many had each outcome; all of them are there.
+        duration: from the call to its answer, of all that were sent.
+    """
+
+    __slots__ = ("duration", "outcomes")
+
+    def __init__(self) -> None:
+        self.outcomes: dict[CallOutcome, int] = dict.fromkeys(get_args(CallOutcome), 0)
+        self.duration = Histogram()
+
+
 @dataclass(frozen=True, slots=True)
 class TaskTotals:
     """Tasks of all capabilities since the host started; see `CapabilityCounters`."""
@@ -123,15 +145,17 @@ class Counters:
         queue: how long tasks waited for a place, of all that got one.
         undeclared: tasks of capabilities that are not in the manifest any more.
         requests: answers of the control plane by route and HTTP status.
+        calls: those of the author's code, by their way; a way that none has gone is not there.
     """
 
-    __slots__ = ("_capabilities", "queue", "requests", "undeclared")
+    __slots__ = ("_capabilities", "calls", "queue", "requests", "undeclared")
 
     def __init__(self) -> None:
         self._capabilities: dict[str, CapabilityCounters] = {}
         self.queue = Histogram()
         self.undeclared = CapabilityCounters(UNDECLARED)
         self.requests: dict[tuple[str, int], int] = {}
+        self.calls: dict[CallWay, CallCounters] = {}
 
     def declare(self, names: Iterable[str]) -> None:
         """Take the names of a manifest; call it for every HELLO.
@@ -200,6 +224,15 @@ class Counters:
     def rejected(self, capability: str) -> None:
         """Count a task that was not taken."""
         self.capability(capability).rejected += 1
+
+    def called(self, way: CallWay, outcome: CallOutcome, took_s: float | None) -> None:
+        """Count a call of the author's code; ``took_s`` is None if it was not sent."""
+        counters = self.calls.get(way)
+        if counters is None:
+            counters = self.calls[way] = CallCounters()
+        counters.outcomes[outcome] += 1
+        if took_s is not None:
+            counters.duration.observe(took_s)
 
     def answered(self, route: str, status: int) -> None:
         """Count an answer of the control plane.

@@ -89,7 +89,7 @@ class Host:
             stack.callback(_kill_all, processes)
             stack.enter_context(
                 announce(
-                    parts.directory,
+                    parts.directory / "runtime" / "host.json",
                     url=server.url,
                     agent=parts.config.name or "agent",
                     version=parts.config.version,

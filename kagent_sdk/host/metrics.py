@@ -9,21 +9,19 @@ The work grows with the number of capabilities (about 0.14 ms each): call `rende
 
 from __future__ import annotations
 
-from itertools import accumulate
 from typing import TYPE_CHECKING, cast, get_args
 
-from kagent_sdk.host.counters import DURATION_BOUNDS_S
+from kagent_sdk.host.metric_families import counter, gauge, histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from prometheus_client import Metric
     from prometheus_client.registry import Collector
 
-    from kagent_sdk.host.counters import Counters, Histogram
+    from kagent_sdk.host.counters import Counters
+    from kagent_sdk.host.metric_families import Row
     from kagent_sdk.protocol.status import PressuresInfo, Status
-
-    Row = tuple[Sequence[object], float | None]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Of what `render_metrics` returns: the text format that every Prometheus reads."""
@@ -56,6 +54,7 @@ class _Page:
             _collect_loops(self._status),
             _collect_state(self._status),
             _collect_requests(self._counters),
+            _collect_calls(self._counters),
             _collect_logs(self._status),
             _collect_outbox(self._status),
             _collect_link(self._status),
@@ -71,19 +70,17 @@ def _collect_agent(status: Status) -> Iterator[Metric]:
 
     agent, state = status.agent, status.lifecycle.state
     build = (agent.sdk_version, agent.python_version, agent.name, agent.version)
-    yield _gauge(
+    yield gauge(
         "kagent_build_info",
         "Versions of the library, the interpreter and the agent.",
         ("version", "python_version", "agent", "agent_version"),
         [(build, 1)],
     )
     started_s = agent.started_at.timestamp()
-    yield _gauge(
-        "kagent_start_time_seconds", "When the host started (Unix).", (), [((), started_s)]
-    )
-    yield _gauge("kagent_live", "Whether /healthz answers 200.", (), [((), status.health.live)])
-    yield _gauge("kagent_ready", "Whether /readyz answers 200.", (), [((), status.health.ready)])
-    yield _gauge(
+    yield gauge("kagent_start_time_seconds", "When the host started (Unix).", (), [((), started_s)])
+    yield gauge("kagent_live", "Whether /healthz answers 200.", (), [((), status.health.live)])
+    yield gauge("kagent_ready", "Whether /readyz answers 200.", (), [((), status.health.ready)])
+    yield gauge(
         "kagent_lifecycle_state",
         "1 for the state that the agent is in.",
         ("state",),
@@ -95,13 +92,13 @@ def _collect_tasks(counters: Counters, status: Status) -> Iterator[Metric]:
     all_counters = counters.capabilities()
     if not counters.undeclared.is_empty:
         all_counters.append(counters.undeclared)
-    yield _counter(
+    yield counter(
         "kagent_tasks_submitted",
         "Tasks that were taken.",
         ("capability",),
         [((one.name,), one.submitted) for one in all_counters],
     )
-    yield _counter(
+    yield counter(
         "kagent_tasks",
         "Tasks by the state in which they ended.",
         ("capability", "state"),
@@ -111,19 +108,19 @@ def _collect_tasks(counters: Counters, status: Status) -> Iterator[Metric]:
             for state in ("completed", "failed", "canceled", "rejected")
         ],
     )
-    yield _histogram(
+    yield histogram(
         "kagent_task_duration_seconds",
         "From the start of a task's last attempt to its end.",
         ("capability",),
         [((one.name,), one.duration) for one in all_counters],
     )
-    yield _histogram(
+    yield histogram(
         "kagent_task_queue_seconds",
         "How long tasks waited for a place.",
         (),
         [((), counters.queue)],
     )
-    yield _gauge(
+    yield gauge(
         "kagent_tasks_running",
         "Tasks that run now.",
         ("capability",),
@@ -138,30 +135,30 @@ def _collect_tasks(counters: Counters, status: Status) -> Iterator[Metric]:
         ("kagent_tasks_kept", "Finished tasks that can still be read.", tasks.kept),
         ("kagent_tasks_kept_bytes", "Bytes of finished tasks that are kept.", tasks.kept_bytes),
     ):
-        yield _gauge(name, text, (), [((), value)])
+        yield gauge(name, text, (), [((), value)])
 
 
 def _collect_workers(status: Status) -> Iterator[Metric]:
     workers = [process for process in status.processes if process.role == "worker"]
-    yield _counter(
+    yield counter(
         "kagent_worker_restarts",
         "How often a worker was replaced.",
         ("index",),
         [((worker.index,), worker.restarts) for worker in workers],
     )
-    yield _gauge(
+    yield gauge(
         "kagent_worker_loop_lag_seconds",
         "How late a worker's event loop runs.",
         ("index",),
         [((worker.index,), _to_seconds(worker.lag_ms)) for worker in workers],
     )
-    yield _gauge(
+    yield gauge(
         "kagent_worker_threads_busy",
         "Threads of a worker that run sync functions.",
         ("index",),
         [((worker.index,), worker.threads_busy) for worker in workers],
     )
-    yield _gauge(
+    yield gauge(
         "kagent_host_loop_lag_seconds",
         "How late the host's event loop runs.",
         (),
@@ -182,8 +179,8 @@ def _collect_processes(status: Status) -> Iterator[Metric]:
         ("kagent_process_threads", "Threads.", "threads"),
         ("kagent_process_open_fds", "Open file descriptors.", "fds"),
     ):
-        yield _gauge(name, text, labels, [(key, getattr(one, member)) for key, one in found])
-    yield _counter(
+        yield gauge(name, text, labels, [(key, getattr(one, member)) for key, one in found])
+    yield counter(
         "kagent_process_cpu_seconds",
         "User and system time.",
         labels,
@@ -200,7 +197,7 @@ def _collect_cgroup(status: Status) -> Iterator[Metric]:
         ("kagent_pids", "Processes and threads in the cgroup.", resources.pids),
         ("kagent_pids_limit", "Limit on them.", resources.pids_limit),
     ):
-        yield _gauge(name, text, (), [((), value)])
+        yield gauge(name, text, (), [((), value)])
     for name, text, total in (
         ("kagent_oom_kills", "Processes killed for memory.", resources.oom_kills),
         ("kagent_cpu_usage_seconds", "Processor time of the cgroup.", resources.cpu_usage_s),
@@ -211,8 +208,8 @@ def _collect_cgroup(status: Status) -> Iterator[Metric]:
             resources.cpu_throttled_periods,
         ),
     ):
-        yield _counter(name, text, (), [((), total)])
-    yield _counter(
+        yield counter(name, text, (), [((), total)])
+    yield counter(
         "kagent_pressure_waiting_seconds",
         "Time in which at least one process waited for the resource (PSI).",
         ("resource", "scope"),
@@ -227,7 +224,7 @@ def _collect_gpus(status: Status) -> Iterator[Metric]:
         ("kagent_gpu_utilization_ratio", "Share of time that it computed.", "utilization_ratio"),
     ):
         rows = [((gpu.index,), getattr(gpu, member)) for gpu in status.gpus.devices]
-        yield _gauge(name, text, ("gpu",), rows)
+        yield gauge(name, text, ("gpu",), rows)
 
 
 def _list_pressures(pressures: PressuresInfo) -> Iterator[Row]:
@@ -241,8 +238,8 @@ def _collect_loops(status: Status) -> Iterator[Metric]:
     found = [((loop.name, loop.worker), loop) for loop in status.loops]
     labels = ("loop", "index")
     runs, crashes = "Runs of an author's loop.", "Crashes of an author's loop."
-    yield _counter("kagent_loop_runs", runs, labels, [(key, loop.runs) for key, loop in found])
-    yield _counter(
+    yield counter("kagent_loop_runs", runs, labels, [(key, loop.runs) for key, loop in found])
+    yield counter(
         "kagent_loop_crashes", crashes, labels, [(key, loop.crashes) for key, loop in found]
     )
 
@@ -254,12 +251,12 @@ def _collect_state(status: Status) -> Iterator[Metric]:
         ("kagent_state_bytes", "Bytes of these keys and their values.", state.used_bytes),
         ("kagent_state_quota_bytes", "Bytes that they may take.", state.quota_bytes),
     ):
-        yield _gauge(name, text, (), [((), value)])
+        yield gauge(name, text, (), [((), value)])
 
 
 def _collect_requests(counters: Counters) -> Iterator[Metric]:
     # The event loop's thread may add a key meanwhile: a copy is made in one piece.
-    yield _counter(
+    yield counter(
         "kagent_http_requests",
         "Answers of the control plane.",
         ("route", "status"),
@@ -267,33 +264,51 @@ def _collect_requests(counters: Counters) -> Iterator[Metric]:
     )
 
 
+def _collect_calls(counters: Counters) -> Iterator[Metric]:
+    # As above: the first call of its way adds a key.
+    calls = counters.calls.copy()
+    yield counter(
+        "kagent_calls",
+        "Calls of the author's code (ctx.call, ctx.stream), by the way they went and what came of them; "
+        "refused: not sent.",
+        ("way", "outcome"),
+        [((way, name), n) for way, one in calls.items() for name, n in one.outcomes.items()],
+    )
+    yield histogram(
+        "kagent_call_duration_seconds",
+        "From a call to its answer, or to the end of its stream; without those refused.",
+        ("way",),
+        [((way,), one.duration) for way, one in calls.items()],
+    )
+
+
 def _collect_logs(status: Status) -> Iterator[Metric]:
     logs = status.logs
-    yield _counter("kagent_log_records", "Records in the log file.", (), [((), logs.lines)])
+    yield counter("kagent_log_records", "Records in the log file.", (), [((), logs.lines)])
     lost = [
         (("disk",), logs.lost_lines),
         (("stdout",), logs.tee_lost_lines),
         (("host",), logs.dropped_events),
     ]
     text = "Records that could not be written, by what was in the way."
-    yield _counter("kagent_log_lost_records", text, ("where",), lost)
+    yield counter("kagent_log_lost_records", text, ("where",), lost)
 
 
 def _collect_outbox(status: Status) -> Iterator[Metric]:
     outbox = status.outbox
-    yield _gauge(
+    yield gauge(
         "kagent_outbox_pending",
         "Callbacks that are not delivered yet.",
         (),
         [((), outbox.pending)],
     )
-    yield _gauge(
+    yield gauge(
         "kagent_outbox_oldest_seconds",
         "Age of the oldest of them.",
         (),
         [((), outbox.oldest_s)],
     )
-    yield _counter(
+    yield counter(
         "kagent_webhooks",
         "Attempts to deliver a callback by what came of them; dropped: messages that were given up.",
         ("outcome",),
@@ -304,16 +319,16 @@ def _collect_outbox(status: Status) -> Iterator[Metric]:
 def _collect_link(status: Status) -> Iterator[Metric]:
     link = status.link
     for make, name, text, value in (
-        (_gauge, "up", "Whether the orchestrator knows the agent.", link.state in _LINKED),
-        (_gauge, "tasks", "Tasks of the link that have not ended.", link.tasks),
-        (_gauge, "reports_pending", "Reports that it has not answered yet.", link.pending),
-        (_counter, "registrations", "How often the agent was registered.", link.registrations),
-        (_counter, "leases_lost", "Tasks that were given to another agent.", link.lost),
+        (gauge, "up", "Whether the orchestrator knows the agent.", link.state in _LINKED),
+        (gauge, "tasks", "Tasks of the link that have not ended.", link.tasks),
+        (gauge, "reports_pending", "Reports that it has not answered yet.", link.pending),
+        (counter, "registrations", "How often the agent was registered.", link.registrations),
+        (counter, "leases_lost", "Tasks that were given to another agent.", link.lost),
     ):
         rows: list[Row] = [] if link.state == "off" else [((), value)]
         yield make(f"kagent_link_{name}", text, (), rows)
     outcomes = {"taken": link.reported, "refused": link.refused, "dropped": link.dropped}
-    yield _counter(
+    yield counter(
         "kagent_link_reports",
         "Reports of tasks by what became of them; dropped: given up, as too many waited.",
         ("outcome",),
@@ -326,13 +341,13 @@ _LINKED = ("up", "draining")
 
 def _collect_egress(status: Status) -> Iterator[Metric]:
     egress = status.egress
-    yield _gauge(
+    yield gauge(
         "kagent_egress_connections",
         "Connections of workers to the egress proxy.",
         (),
         [((), egress.connections)] if egress.running else [],
     )
-    yield _counter(
+    yield counter(
         "kagent_egress_passages",
         "What was let through, by the entry of sandbox.network.allow, and how.",
         ("destination", "way"),
@@ -342,7 +357,7 @@ def _collect_egress(status: Status) -> Iterator[Metric]:
             for way in ("tunnel", "plain", "inject")
         ],
     )
-    yield _counter(
+    yield counter(
         "kagent_egress_failures",
         "How much of it did not reach its destination.",
         ("destination", "reason"),
@@ -357,47 +372,13 @@ def _collect_egress(status: Status) -> Iterator[Metric]:
         ("kagent_egress_received_bytes", "Bytes received from them.", "received_bytes"),
     ):
         rows = [((one.destination,), getattr(one, member)) for one in egress.destinations]
-        yield _counter(name, text, ("destination",), rows)
-    yield _counter(
+        yield counter(name, text, ("destination",), rows)
+    yield counter(
         "kagent_egress_refused",
         "Requests that the egress proxy has refused.",
         ("reason",),
         [((reason,), count) for reason, count in egress.refused.items()],
     )
-
-
-def _gauge(name: str, text: str, labels: Sequence[str], rows: Iterable[Row]) -> Metric:
-    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415 - see the module
-
-    family = GaugeMetricFamily(name, text, labels=labels)
-    for values, number in rows:
-        if number is not None:
-            family.add_metric([str(value) for value in values], number)
-    return family
-
-
-def _counter(name: str, text: str, labels: Sequence[str], rows: Iterable[Row]) -> Metric:
-    """Make a counter; ``_total`` is added to its name."""
-    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415 - see the module
-
-    family = CounterMetricFamily(name, text, labels=labels)
-    for values, number in rows:
-        if number is not None:
-            family.add_metric([str(value) for value in values], number)
-    return family
-
-
-def _histogram(
-    name: str, text: str, labels: Sequence[str], rows: Iterable[tuple[Sequence[str], Histogram]]
-) -> Metric:
-    from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415 - see the module
-
-    family = HistogramMetricFamily(name, text, labels=labels)
-    bounds = [*map(str, DURATION_BOUNDS_S), "+Inf"]
-    for values, histogram in rows:
-        counts = map(float, accumulate(histogram.buckets))
-        family.add_metric(values, list(zip(bounds, counts, strict=True)), histogram.sum_s)
-    return family
 
 
 def _to_seconds(milliseconds: float | None) -> float | None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
 from secrets import token_hex
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kagent_sdk.errors import ProtocolError
 from kagent_sdk.host.call_desk import CallDesk, OpenCall
+from kagent_sdk.host.counters import CallOutcome, CallWay
 from kagent_sdk.host.engine import Engine
 from kagent_sdk.host.json_checks import is_json_soon
 from kagent_sdk.host.local_calls import CallRefusedError, LocalCalls, OnItem
@@ -26,6 +27,13 @@ from kagent_sdk.protocol.tasks import ErrorCode, TaskFailure
 
 if TYPE_CHECKING:
     from kagent_sdk.link.port import Link
+
+_OUTCOMES: dict[str, CallOutcome] = {
+    ErrorCode.TIMEOUT: "timeout",
+    ErrorCode.CANCELED: "canceled",
+    ErrorCode.UNREACHABLE: "unreachable",
+}
+"""What the code of an error counts as; every other one: ``failed``."""
 
 FindLink = Callable[[], "Link | None"]
 """Returns the link to the orchestrator as it is now; None when there is none."""
@@ -78,15 +86,17 @@ class OwnCalls:
         if desk is None:
             desk = self._desks[connection] = CallDesk(connection)
         connection.hold_reading()
+        way: CallWay = "local" if self._is_local(head) else "link"
         try:
             # At once: the next frame may be the end of the task that sends the call.
             bounds = _admit(connection, desk, head)
         except CallRefusedError as refused:
+            self._engine.counters.called(way, "refused", None)
             connection.send(Kind.ANSWER, number, _error_answer(refused.failure))
             return
         call = desk.enter(number, len(payload))
         answer = partial(self._answer, desk, call, head, input, bounds)
-        self._engine.own(desk.run(call, answer))
+        self._engine.own(self._count(way, partial(desk.run, call, answer)))
 
     def on_cancel(self, connection: WorkerConnection, number: int, payload: bytes) -> None:
         """Take a CALL_CANCEL frame; nothing is answered to it."""
@@ -115,15 +125,31 @@ class OwnCalls:
         if desk is not None:
             desk.cancel_all()
 
+    async def _count(
+        self, way: CallWay, run: Callable[[], Coroutine[Any, Any, CallOutcome | None]]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        outcome: CallOutcome | None = None
+        try:
+            outcome = await run()
+        except Exception:
+            outcome = "failed"
+            raise
+        finally:
+            self._engine.counters.called(way, outcome or "canceled", loop.time() - began_s)
+
     async def _answer(
         self, desk: CallDesk, call: OpenCall, head: CallHead, input: bytes, bounds: _Bounds
-    ) -> None:
+    ) -> CallOutcome:
         on_item = partial(desk.send_item, call) if head.stream else None
+        outcome: CallOutcome = "completed"
         try:
             submission = await self._read(head, input, bounds)
             output = await self._run(submission, head, on_item)
         except CallRefusedError as refused:
             answer = _error_answer(refused.failure)
+            outcome = _OUTCOMES.get(refused.failure.code, "failed")
         except Exception:
             # Of the link's, or ours: the loop's handler logs it, and the author's code goes on.
             message = "the call failed inside the agent's host; its log has more"
@@ -134,6 +160,7 @@ class OwnCalls:
             # The items were the output.
             answer = b'{"output":' + (b"null" if head.stream else output) + b"}"
         await desk.send_answer(call, answer)
+        return outcome
 
     async def _read(self, head: CallHead, input: bytes, bounds: _Bounds) -> Submission:
         if not self._is_local(head) and self._link() is None:

@@ -154,7 +154,8 @@ class Agents:
             "info", "agent_said_goodbye", left=instance.agent, instance=instance.id, is_gone=is_gone
         )
         if is_gone:
-            self._forget(instance)
+            self._registry.remove(instance, self._clock.now_s())
+            self._let_go(instance)
         else:
             self._registry.drain(instance)
 
@@ -208,10 +209,10 @@ class Agents:
             instance=instance.id,
             tasks=len(instance.leases),
         )
-        self._forget(instance)
+        self._registry.lose(instance, self._clock.now_s())
+        self._let_go(instance)
 
-    def _forget(self, instance: Instance) -> None:
-        self._registry.remove(instance, self._clock.now_s())
+    def _let_go(self, instance: Instance) -> None:
         self._dispatcher.dismiss(instance.id)
         self._leases.lose_all(instance)
 

@@ -27,7 +27,7 @@ from kagent_sdk.protocol.mesh_status import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from kagent_sdk.orchestrator.report import Figures, Identity
     from kagent_sdk.orchestrator.task import OpenTask
@@ -93,19 +93,36 @@ def _health(trouble: str | None, *, is_draining: bool) -> MeshHealth:
 
 
 def _agents(registry: Registry, now_s: float) -> tuple[MeshAgent, ...]:
-    """Return the agents with their replicas; one that has left or is lost stays a while, without."""
+    """Return the agents with their replicas; an agent that has left stays a while, without any."""
     capabilities: defaultdict[str, set[str]] = defaultdict(set)
     for agent, capability in registry.names(now_s):
         capabilities[agent].add(capability)
     agents = capabilities.keys() | set(registry.agents())  # some offer nothing
+    agents |= registry.missing.agents(now_s)
     return tuple(
         MeshAgent(
             name=agent,
             capabilities=tuple(sorted(capabilities.get(agent, ()))),
-            replicas=tuple(_replica(one, now_s) for one in registry.instances_of(agent)),
+            replicas=tuple(_replicas(registry, agent, now_s)),
         )
         for agent in sorted(agents)
     )
+
+
+def _replicas(registry: Registry, agent: str, now_s: float) -> Iterator[ReplicaInfo]:
+    present = registry.instances_of(agent)
+    for one in present:
+        yield _replica(one, now_s)
+    for missing in registry.missing.of(agent, (one.registered_s for one in present), now_s):
+        yield ReplicaInfo(
+            instance=missing.instance,
+            version=missing.version,
+            sdk_version=missing.sdk_version,
+            delivery=missing.delivery,
+            url=missing.url,
+            state="lost",
+            heard_s=round(max(now_s - missing.seen_s, 0), 3),
+        )
 
 
 def _replica(instance: Instance, now_s: float) -> ReplicaInfo:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from kagent_sdk.orchestrator.missing import MissingInstance, MissingInstances
 from kagent_sdk.protocol.link import Registration, ShortStatus
 from kagent_sdk.protocol.manifest import CapabilityManifest
 
@@ -36,7 +37,7 @@ class Instance:
         registration: what it said of itself last.
         status: as of its last message.
         phase: ``draining`` takes no more tasks.
-        registered_s, seen_s: when it registered and was heard of last, on the registry's clock.
+        registered_s, seen_s: when it registered first and was heard of last, on the registry's clock.
         leases: task ids by lease, of the tasks that it was offered and that have not ended.
         foreign: tasks that it has from others, as of its last heartbeat.
         not_before_s: it asked to be left alone until then.
@@ -123,9 +124,13 @@ class Registry:
     """The instances that have registered and are not lost.
 
     Every time is on one monotonic clock, which the caller reads.
+
+    Attributes:
+        missing: those that were lost a short while ago.
     """
 
     def __init__(self) -> None:
+        self.missing = MissingInstances()
         self._instances: dict[str, Instance] = {}
         self._by_agent: dict[str, dict[str, Instance]] = defaultdict(dict)
         self._by_capability: dict[str, dict[str, Instance]] = defaultdict(dict)
@@ -212,11 +217,13 @@ class Registry:
             self._unlist(known)
             instance.leases, instance.fetches = known.leases, known.fetches
             instance.phase, instance.beat = known.phase, known.beat
+            instance.registered_s = known.registered_s
         elif instance.is_pushed:
             superseded = self._at(registration)
             if superseded is not None:
                 superseded.is_doubted = True
         instance.foreign = _foreign(instance)
+        self.missing.drop(instance.id)
         self._instances[instance.id] = instance
         self._by_agent[instance.agent][instance.id] = instance
         for name in instance.capabilities:
@@ -250,6 +257,22 @@ class Registry:
         for name in instance.capabilities:
             if len(self._remembered) < MAX_REMEMBERED:
                 self._remembered[instance.agent, name] = now_s + REMEMBERED_S
+
+    def lose(self, instance: Instance, now_s: float) -> None:
+        """Forget an instance that fell silent, but for the fact."""
+        self.remove(instance, now_s)
+        one = instance.registration
+        self.missing.note(
+            MissingInstance(
+                one.agent,
+                one.instance,
+                one.version,
+                one.sdk_version,
+                one.delivery,
+                one.url,
+                instance.seen_s,
+            )
+        )
 
     def _unlist(self, instance: Instance) -> None:
         _discard(self._by_agent, instance.agent, instance.id)

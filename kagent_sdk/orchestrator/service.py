@@ -19,12 +19,12 @@ from kagent_sdk.errors import (
     StorageLockedError,
     StorageVersionError,
 )
+from kagent_sdk.host.announcement import announce
 from kagent_sdk.host.http.auth import tls_context
 from kagent_sdk.host.http.bodies import BodyReader
 from kagent_sdk.host.http.server import HttpServer
 from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.orchestrator.agents import Agents
-from kagent_sdk.orchestrator.announcement import announce
 from kagent_sdk.orchestrator.basis import Basis
 from kagent_sdk.orchestrator.book import Book
 from kagent_sdk.orchestrator.broker import Broker
@@ -42,7 +42,12 @@ from kagent_sdk.orchestrator.push import PushCourier
 from kagent_sdk.orchestrator.registry import Registry
 from kagent_sdk.orchestrator.report import CONTENT_TYPE, Identity, render_metrics, take_figures
 from kagent_sdk.orchestrator.schema import ORCHESTRATOR_SCHEMA
-from kagent_sdk.orchestrator.settings import DATABASE_NAME, LOG_NAME, ServiceSettings
+from kagent_sdk.orchestrator.settings import (
+    ANNOUNCEMENT_NAME,
+    DATABASE_NAME,
+    LOG_NAME,
+    ServiceSettings,
+)
 from kagent_sdk.protocol.headers import TaskIds
 from kagent_sdk.storage.thread import Storage
 
@@ -237,7 +242,7 @@ class Service:
 
     def _announcing(self) -> Any:
         return announce(
-            self._settings.data,
+            self._settings.data / ANNOUNCEMENT_NAME,
             url=self.url,
             orchestrator=self.id,
             started_at=self._started_at,

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 MESH_KIND: Final = "orchestrator"
+NATS_KIND: Final = "nats"
 
 
 class MeshPart(BaseModel):
@@ -55,8 +56,10 @@ class ReplicaInfo(MeshPart):
     delivery: Literal["push", "pull"] | None = None
     url: str | None = Field(None, description="Where it is reached; null with pull.")
     labels: dict[str, str] = {}
-    state: Literal["up", "lost", "draining", "stopped"] = Field(
-        "up", description="lost: silent for longer than its lease; draining, stopped: said goodbye."
+    state: Literal["up", "lost", "draining"] = Field(
+        "up",
+        description="lost: silent for longer than its lease, and nobody came in its place; "
+        "draining: takes no more tasks.",
     )
     lifecycle: str = Field("", description="As it said last; see an agent's /status.")
     ready: bool = Field(default=False, description="It takes tasks.")
@@ -125,3 +128,11 @@ class MeshStatus(MeshPart):
     fleet: dict[str, Any] | None = Field(
         None, description="The agents that it has started itself; null: it starts none."
     )
+
+
+class NatsStatus(MeshPart):
+    """What NATS knows of its agents: ``kos-agent status --url nats://…`` asks no orchestrator."""
+
+    kind: Literal["nats"] = NATS_KIND
+    url: str = Field("", description="Of the server that was asked.")
+    agents: tuple[MeshAgent, ...] = ()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kagent_sdk.cli import nats_calls
+from kagent_sdk.cli import nats_session
 from kagent_sdk.cli.boundary import UnreachableError
 from kagent_sdk.cli.nats_calls import open_nats
 from kagent_sdk.cli.target import Target
@@ -159,6 +159,47 @@ def test_the_same_commands_go_through_nats(nats_mesh: RunningMesh, server: NatsS
     assert status["fleet"]["link"] == server.url
 
 
+def test_agents_and_tasks_are_looked_at_through_nats(
+    nats_mesh: RunningMesh, server: NatsServer
+) -> None:
+    """Whoever has the server's address sees who is there and what became of a task, and can end one."""
+    at_server = ("--url", server.url)
+    kos("call", "triage/triage", "text=It is down.", "--id", "looked-at", *at_server)
+    slow = ("digest/points", f"text={'Wait. ' * 100}", "pause_s:=5")
+    kos("call", *slow, "--async", "--id", "ended", *at_server)
+    canceled = kos("tasks", "--cancel", "ended", *at_server)
+    waited = kos("tasks", "ended", "--watch", *at_server)
+    status = kos("status", "--json", *at_server).json()
+    screen = kos("status", *at_server)
+    listed = kos("tasks", "--json", "--agent", "triage", *at_server).json()["tasks"]
+    in_mesh = in_folder(nats_mesh, "tasks", "--json", "--limit", "1").json()["tasks"]
+    shown = kos("tasks", "looked-at", "--json", *at_server).json()
+    detail = kos("tasks", "looked-at", *at_server)
+    unknown = kos("tasks", "nobody-has-sent-it", *at_server)
+    logs = kos("logs", "desk", *at_server)
+
+    agents = {one["name"]: one for one in status["agents"]}
+    assert {name: len(one["replicas"]) for name, one in agents.items()} == {
+        "desk": 2,
+        "triage": 2,
+        "digest": 2,
+    }
+    assert all(one["ready"] for agent in agents.values() for one in agent["replicas"])
+    assert "6 of 6 replicas ready" in screen.out
+    assert {one["agent"] for one in listed} == {"triage"}
+    assert "looked-at" in [one["id"] for one in listed]
+    assert in_mesh[0]["id"] == "ended"
+    assert (shown["state"], shown["output"]["urgency"]) == ("completed", "high")
+    assert "looked-at" in detail.out
+    assert canceled.code == 0, canceled
+    assert "canceled" in waited.out, waited
+    assert waited.code == 1
+    assert unknown.code == 1, unknown
+    assert "there is no task nobody-has-sent-it" in unknown.err
+    assert logs.code == EXIT_USAGE
+    assert "go through NATS, and this does not" in logs.err
+
+
 @pytest.mark.usefixtures("nats_mesh")
 def test_a_call_through_nats_is_cancelled_by_ctrl_c(server: NatsServer) -> None:
     """Who stops waiting does not leave the work running."""
@@ -209,7 +250,7 @@ async def _first_item(caller: NatsCaller, task: str) -> None:
 
 def test_a_server_that_is_not_there_is_said_to_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not only that something failed: what to look at."""
-    monkeypatch.setattr(nats_calls, "CONNECT_S", 0.3)
+    monkeypatch.setattr(nats_session, "CONNECT_S", 0.3)
     with (
         pytest.raises(UnreachableError, match=r"is nats://127\.0\.0\.1:1 the address of a NATS"),
         open_nats(Target("nats://127.0.0.1:1")),

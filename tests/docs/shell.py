@@ -162,7 +162,11 @@ class PageShell:
                 document = json.loads(
                     (self._folder / ".kos-mesh" / "orchestrator.json").read_bytes()
                 )
-                with urllib.request.urlopen(f"{document['url']}/v1/fleet", timeout=5) as answer:
+                token = (self._folder / ".kos-mesh" / "operator-token").read_text()
+                request = urllib.request.Request(
+                    f"{document['url']}/v1/fleet", headers={"Authorization": f"Bearer {token}"}
+                )
+                with urllib.request.urlopen(request, timeout=5) as answer:
                     agents = json.load(answer)["agents"]
                 if agents and all(one["ready"] == len(one["replicas"]) > 0 for one in agents):
                     self._address = document["url"].partition("://")[2]

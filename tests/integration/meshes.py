@@ -87,6 +87,13 @@ class RunningMesh:
     headers: dict[str, str] = field(default_factory=dict)
 
     @property
+    def operator(self) -> dict[str, str]:
+        """What an operator shows: ``headers``, or the token that `kos-agent up` has made."""
+        if self.headers:
+            return self.headers
+        return {"Authorization": f"Bearer {(self.data / 'operator-token').read_text()}"}
+
+    @property
     def data(self) -> Path:
         """The folder of what it keeps."""
         return self.directory / ".kos-mesh"
@@ -118,7 +125,7 @@ class RunningMesh:
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """Send a request to the orchestrator."""
-        return send(method, self.url + path, body, {**self.headers, **(headers or {})})
+        return send(method, self.url + path, body, {**self.operator, **(headers or {})})
 
     def fleet(self, agent: str = "steady") -> dict[str, Any]:
         """Return what ``/v1/fleet/AGENT`` says; nothing while it does not answer."""

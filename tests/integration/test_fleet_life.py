@@ -129,6 +129,7 @@ def test_an_agent_that_cannot_start_is_shown_and_does_not_keep_the_others(tmp_pa
     with running_mesh(tmp_path, text) as mesh:
         mesh.wait_ready()
         wait_until(lambda: bool(mesh.told("replica_waiting", agent="broken")))
+        wait_until(lambda: mesh.fleet("broken")["replicas"][0]["retry_in_s"] is not None)
 
         assert "exit code 75" in mesh.told("replica_waiting", agent="broken")[0]["reason"]
         assert mesh.fleet("broken")["ready"] == 0

@@ -230,6 +230,26 @@ async def test_cancelling_reaches_a_task_that_runs_and_one_that_waits(server: Na
         assert [offer.task for offer in host.offers] == ["runs"]
 
 
+async def test_tasks_are_found_without_their_agent_and_without_their_id(server: NatsServer) -> None:
+    """A person who looks knows the one or the other, and some records may be nobody's."""
+    hosts = [FakeHost("found"), FakeHost("found.too")]
+    async with linked(server, *hosts), connect_caller(server.url, limits=QUICK) as caller:
+        for agent, id in (("found", "1"), ("found", "same"), ("found.too", "same")):
+            await caller.submit(task(agent, id))
+            await end_of(caller, agent, id)
+        await caller._bus.tasks.put("found.broken", b"{")
+        await caller._bus.tasks.create("_any.same", b"found")
+        newest = await caller.index.newest(9, lambda record: record.has_ended, agent="found")
+        one = await caller.index.newest(1, lambda record: record.agent.startswith("found"))
+        same = await caller.index.of_id("same")
+        none = await caller.index.of_id("nobody-has-it")
+
+    assert [record.task for record in newest] == ["same", "1"]
+    assert [(record.agent, record.task) for record in one] == [("found.too", "same")]
+    assert {record.agent for record in same} == {"found", "found.too"}
+    assert none == []
+
+
 async def test_large_bodies_go_through_the_object_store(server: NatsServer) -> None:
     """The server takes messages of one megabyte; inputs and outputs may be larger."""
     host = FakeHost("big")

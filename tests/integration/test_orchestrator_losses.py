@@ -52,7 +52,9 @@ async def test_a_task_of_a_lost_agent_is_offered_elsewhere_and_late_results_refu
     silent, spare = FakeAgent(mesh), FakeAgent(mesh)
     first = await offered(silent, "t")
     await until_lost(silent)
+    missed = (await mesh.status())["agents"][0]["replicas"]
     await spare.register()
+    replaced = (await mesh.status())["agents"][0]["replicas"]
     second = await spare.fetch()
     assert second is not None
     await silent.register()
@@ -63,6 +65,8 @@ async def test_a_task_of_a_lost_agent_is_offered_elsewhere_and_late_results_refu
     again = await spare.finish(second, "again")
     done = await mesh.task("t", 10)
 
+    assert [(one["instance"], one["state"]) for one in missed] == [(silent.instance, "lost")]
+    assert [(one["instance"], one["state"]) for one in replaced] == [(spare.instance, "up")]
     assert second.lease != first.lease
     assert second.attempt == 2
     assert (late["outcome"], late["reason"]) == ("refused", "lease_lost")

@@ -27,7 +27,10 @@ from kagent_sdk.cli.text import clean_line
 )
 @click.option("--token-file", type=FOLDER, metavar="FILE", help="The token that agents show.")
 @click.option(
-    "--operator-token-file", type=FOLDER, metavar="FILE", help="The token that operators show."
+    "--operator-token-file",
+    type=FOLDER,
+    metavar="FILE",
+    help="The token that operators show; without it one is made, in DIR/operator-token.",
 )
 @click.option(
     "--lease-s",
@@ -56,22 +59,24 @@ def command(  # noqa: PLR0913 - click hands over one argument per option
     They find it by orchestrator.url in their config.yaml. It takes tasks at /v1/tasks, hands them to
     agents that are ready, and keeps what came of them. It is for one machine; beyond it use NATS.
 
-    On an address that other machines reach it needs both tokens.
+    On an address that other machines reach it needs the token of agents, too.
     """
     from kagent_sdk.cli.orchestration import read_token, run_service  # noqa: PLC0415 - not for help
     from kagent_sdk.host.http.lean_aiohttp import put_off_client  # noqa: PLC0415
 
     put_off_client()
+    from kagent_sdk.orchestrator.operator_token import keep_operator_token  # noqa: PLC0415
     from kagent_sdk.orchestrator.service import Service  # noqa: PLC0415
     from kagent_sdk.orchestrator.settings import BrokerLimits, ServiceSettings  # noqa: PLC0415
 
     limits = BrokerLimits()
+    operators = read_token(operator_token_file, "--operator-token-file")
     settings = ServiceSettings(
         data.absolute(),
         host,
         port,
         agent_token=read_token(token_file, "--token-file"),
-        operator_token=read_token(operator_token_file, "--operator-token-file"),
+        operator_token=keep_operator_token(data.absolute(), operators),
         limits=replace(
             limits,
             lease_s=limits.lease_s if lease_s is None else lease_s,

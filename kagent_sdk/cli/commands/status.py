@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from kagent_sdk.cli.text import clean_line
 from kagent_sdk.cli.watching import watch_json, watch_screen
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from rich.console import RenderableType
 
 
@@ -23,17 +26,14 @@ if TYPE_CHECKING:
 def command(options: AgentOptions, *, watch: bool) -> int:
     """Show how the agent is doing; the exit code is 1 when it is not healthy.
 
-    Of an orchestrator: its agents, their replicas, and the tasks of all of them.
+    Of an orchestrator: its agents, their replicas, and the tasks of all of them. Of NATS: the agents that
+    are linked to it.
     """
-    client = options.connect()
-
-    def fetch() -> dict[str, Any]:
-        return client.get("/status")
-
-    if watch:
-        watch_json(fetch) if options.as_json else watch_screen(lambda: render_status(fetch()))
-        return 0
-    document = fetch()
+    with _open(options) as fetch:
+        if watch:
+            watch_json(fetch) if options.as_json else watch_screen(lambda: render_status(fetch()))
+            return 0
+        document = fetch()
     if options.as_json:
         print_json(document)
     else:
@@ -41,8 +41,25 @@ def command(options: AgentOptions, *, watch: bool) -> int:
     return 0 if is_live(document) else EXIT_FAILED
 
 
+@contextmanager
+def _open(options: AgentOptions) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Give what asks for the status. A mesh over NATS in a folder still has an orchestrator, which knows more."""
+    target = options.name_nats()
+    if target is None:
+        client = options.connect()
+        yield lambda: client.get("/status")
+        return
+    from kagent_sdk.cli.nats_session import open_session  # noqa: PLC0415 - asyncio
+    from kagent_sdk.cli.nats_status import fetch_status  # noqa: PLC0415 - pydantic
+
+    with open_session(target) as session:
+        yield lambda: fetch_status(session).model_dump(mode="json")
+
+
 def is_live(document: dict[str, Any]) -> bool:
     """Return whether a status document says that the agent is healthy."""
+    if document.get("kind") == "nats":
+        return True  # it has answered
     health = document.get("health")
     return isinstance(health, dict) and health.get("live") is True
 
@@ -56,6 +73,8 @@ def render_status(document: dict[str, Any]) -> RenderableType:
     from pydantic import ValidationError  # noqa: PLC0415 - not with --json
 
     try:
+        if document.get("kind") == "nats":
+            return _render_nats(document)
         if document.get("kind") is not None:
             return _render_mesh(document)
         return _render_agent(document)
@@ -80,3 +99,10 @@ def _render_mesh(document: dict[str, Any]) -> RenderableType:
     from kagent_sdk.protocol.mesh_status import MeshStatus  # noqa: PLC0415
 
     return mesh_screen(MeshStatus.model_validate(document))
+
+
+def _render_nats(document: dict[str, Any]) -> RenderableType:
+    from kagent_sdk.cli.screens.mesh import nats_screen  # noqa: PLC0415
+    from kagent_sdk.protocol.mesh_status import NatsStatus  # noqa: PLC0415
+
+    return nats_screen(NatsStatus.model_validate(document))

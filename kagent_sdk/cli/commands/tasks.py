@@ -12,19 +12,14 @@ from kagent_sdk.cli.boundary import UsageError
 from kagent_sdk.cli.options import AgentOptions, agent_options
 from kagent_sdk.cli.outcomes import check_completed
 from kagent_sdk.cli.output import print_json, print_screen, say
+from kagent_sdk.cli.task_query import TaskQuery
+from kagent_sdk.cli.task_source import TaskSource, open_tasks
 from kagent_sdk.cli.text import clean_line
 from kagent_sdk.cli.watching import watch_json, watch_screen
 from kagent_sdk.protocol.tasks import FINAL_STATES, TaskState
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from kagent_sdk.cli.client import AgentClient
-
-    Task = dict[str, Any]
-
-PAGE = 100
-"""Tasks per request."""
 
 
 @click.command("tasks")
@@ -43,6 +38,7 @@ PAGE = 100
     metavar="N",
     help="At most so many, the newest.",
 )
+@click.option("--agent", metavar="NAME", help="Of a mesh: only tasks of that agent.")
 @click.option("--cancel", "to_cancel", metavar="ID", help="Cancel that task.")
 @click.option("--watch", is_flag=True, help="Keep showing the list; of one task, wait for its end.")
 @agent_options
@@ -53,6 +49,7 @@ def command(  # noqa: PLR0913 - click hands over one argument per option
     state: str | None,
     capability: str | None,
     limit: int,
+    agent: str | None,
     to_cancel: str | None,
     watch: bool,
 ) -> int:
@@ -62,33 +59,12 @@ def command(  # noqa: PLR0913 - click hands over one argument per option
     """
     if to_cancel is not None:
         _refuse_both(task_id, to_cancel)
-        return _cancel(options, to_cancel)
-    client = options.connect()
-    if task_id is not None:
-        return _show_one(client, options, task_id, watch=watch)
-    filters = {"state": state, "capability": capability}
-    query = {name: value for name, value in filters.items() if value is not None}
-    return _show_list(client, options, query, limit, watch=watch)
-
-
-def fetch_tasks(client: AgentClient, query: dict[str, str], limit: int) -> list[Task]:
-    """Return up to ``limit`` tasks, the newest first.
-
-    Raises:
-        ProblemError, UnreachableError: the agent does not say.
-    """
-    found: list[Task] = []
-    after: dict[str, str] = {}
-    while len(found) < limit:
-        page = client.get("/v1/tasks", {**query, **after, "limit": str(min(PAGE, limit))})
-        listed = page.get("tasks")
-        tasks = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-        found += tasks
-        following = page.get("next")
-        if not tasks or not isinstance(following, str):
-            break
-        after = {"after": following}
-    return found[:limit]
+    with open_tasks(options) as tasks:
+        if to_cancel is not None:
+            return _cancel(tasks, options, to_cancel, agent)
+        if task_id is not None:
+            return _show_one(tasks, options, task_id, agent, watch=watch)
+        return _show_list(tasks, options, TaskQuery(limit, state, capability, agent), watch=watch)
 
 
 def _refuse_both(task_id: str | None, to_cancel: str) -> None:
@@ -96,10 +72,8 @@ def _refuse_both(task_id: str | None, to_cancel: str) -> None:
         raise UsageError(f"to cancel a task its id is enough: kos-agent tasks --cancel {to_cancel}")
 
 
-def _cancel(options: AgentOptions, task_id: str) -> int:
-    from kagent_sdk.cli.client import path_of  # noqa: PLC0415 - http.client comes with connect()
-
-    task = options.connect().post(f"{path_of('v1', 'tasks', task_id)}/cancel")
+def _cancel(tasks: TaskSource, options: AgentOptions, task_id: str, agent: str | None) -> int:
+    task = tasks.cancel(task_id, agent)
     if options.as_json:
         print_json(task)
     elif task.get("state") in FINAL_STATES:
@@ -109,19 +83,17 @@ def _cancel(options: AgentOptions, task_id: str) -> int:
     return 0
 
 
-def _show_list(
-    client: AgentClient, options: AgentOptions, query: dict[str, str], limit: int, *, watch: bool
-) -> int:
+def _show_list(tasks: TaskSource, options: AgentOptions, query: TaskQuery, *, watch: bool) -> int:
     def fetch() -> dict[str, Any]:
-        return {"tasks": fetch_tasks(client, query, limit)}
+        return {"tasks": tasks.list(query)}
 
     def render() -> RenderableType:
         from rich.text import Text  # noqa: PLC0415 - rich is for people
 
         from kagent_sdk.cli.screens.tasks import task_table  # noqa: PLC0415
 
-        tasks = fetch()["tasks"]
-        return task_table(tasks, datetime.now(UTC)) if tasks else Text("no tasks", "bright_black")
+        found = fetch()["tasks"]
+        return task_table(found, datetime.now(UTC)) if found else Text("no tasks", "bright_black")
 
     if watch:
         watch_json(fetch) if options.as_json else watch_screen(render)
@@ -132,12 +104,12 @@ def _show_list(
     return 0
 
 
-def _show_one(client: AgentClient, options: AgentOptions, task_id: str, *, watch: bool) -> int:
-    from kagent_sdk.cli.client import path_of  # noqa: PLC0415
-
+def _show_one(
+    tasks: TaskSource, options: AgentOptions, task_id: str, agent: str | None, *, watch: bool
+) -> int:
     if watch:
-        _wait(client, task_id)
-    task = client.get(path_of("v1", "tasks", task_id))
+        _wait(tasks, task_id, agent)
+    task = tasks.find(task_id, agent)
     if options.as_json:
         print_json(task)
     else:
@@ -149,13 +121,12 @@ def _show_one(client: AgentClient, options: AgentOptions, task_id: str, *, watch
     return 0
 
 
-def _wait(client: AgentClient, task_id: str) -> None:
+def _wait(tasks: TaskSource, task_id: str, agent: str | None) -> None:
     """Follow a task to its end, with its progress on stderr; leaving does not cancel it."""
     from kagent_sdk.cli.progress import ProgressBar  # noqa: PLC0415
-    from kagent_sdk.cli.task_stream import follow_task  # noqa: PLC0415
 
     try:
-        with ProgressBar() as bar, closing(follow_task(client, task_id)) as updates:
+        with ProgressBar() as bar, closing(tasks.follow(task_id, agent)) as updates:
             for update in updates:
                 if update.kind == "progress":
                     bar.show(update.data)

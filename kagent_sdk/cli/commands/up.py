@@ -126,6 +126,7 @@ def _settings(mesh: Mesh) -> ServiceSettings:
     from kagent_sdk.cli.orchestration import read_token  # noqa: PLC0415 - asyncio
     from kagent_sdk.config.models import LogsConfig  # noqa: PLC0415 - pydantic
     from kagent_sdk.orchestrator.fleet.ownership import keep_token, make_folder  # noqa: PLC0415
+    from kagent_sdk.orchestrator.operator_token import keep_operator_token  # noqa: PLC0415
     from kagent_sdk.orchestrator.settings import BrokerLimits, ServiceSettings  # noqa: PLC0415
 
     orchestrator, data = mesh.config.orchestrator, mesh.directory / MESH_FOLDER
@@ -138,12 +139,13 @@ def _settings(mesh: Mesh) -> ServiceSettings:
         )
     }
     token = read_token(files["token_file"], "orchestrator.token_file")
+    operators = read_token(files["operator_token_file"], "orchestrator.operator_token_file")
     return ServiceSettings(
         data,
         orchestrator.host,
         orchestrator.port or _last_port(data, orchestrator.host),
         agent_token=token or keep_token(data / TOKEN_NAME),
-        operator_token=read_token(files["operator_token_file"], "orchestrator.operator_token_file"),
+        operator_token=keep_operator_token(data, operators),
         # Over NATS they come to that alone: a task here would wait for nobody.
         expects=frozenset(mesh.config.agents if orchestrator.link is None else ()),
         limits=BrokerLimits(lease_s=orchestrator.lease_s, heartbeat_s=orchestrator.heartbeat_s),

@@ -23,6 +23,7 @@ from kagent_sdk.cli.screens.style import (
     word,
 )
 from kagent_sdk.cli.text import clean_line, format_bytes, format_duration
+from kagent_sdk.protocol.mesh_status import MeshStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from kagent_sdk.protocol.mesh_status import (
         MeshAgent,
         MeshCapability,
-        MeshStatus,
         MeshTasks,
+        NatsStatus,
         OrchestratorInfo,
         ReplicaInfo,
     )
@@ -46,7 +47,7 @@ INSTANCE_CHARS = 8
 MAX_PROBLEMS = 20
 LATE_MS = 100.0
 LIFECYCLE_STYLES = {"ready": GOOD, "stopped": QUIET, "failed": BAD}
-REPLICA_STYLES = {"ready": GOOD, "busy": GOOD, "lost": BAD, "stopped": QUIET, "failed": BAD}
+REPLICA_STYLES = {"ready": GOOD, "busy": GOOD, "lost": BAD, "failed": BAD}
 
 
 def mesh_screen(status: MeshStatus) -> Group:
@@ -69,6 +70,18 @@ def mesh_screen(status: MeshStatus) -> Group:
     if status.capabilities:
         parts += ["", indented(capability_table(status.capabilities))]
     return Group(*parts)
+
+
+def nats_screen(status: NatsStatus) -> Group:
+    """Return the agents that are linked to NATS, those with a problem first."""
+    agents = status.agents
+    mesh = MeshStatus(agents=agents)
+    head = styled("NATS", NAME).append("  ").append(clean_line(status.url), QUIET)
+    parts: list[RenderableType] = [head, indented(_count_agents(mesh))]
+    if problems := _problems(mesh):
+        parts += _part("problems", Group(*problems[:MAX_PROBLEMS]))
+    content = agent_table(agents) if agents else styled("none has registered", QUIET)
+    return Group(*parts, *_part("agents", content))
 
 
 def agent_table(agents: Sequence[MeshAgent]) -> Table:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from kagent_sdk.cli.screens.style import BAD, NAME, QUIET, WARN, plain_table, styled, word
+from kagent_sdk.cli.text import format_duration
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+MAX_WAIT_S = 1e6
 Fleet = dict[str, Any]
 """``{"agents": [{"agent", "ready", "replicas": how many, or a document for each of them, …}]}``."""
 
@@ -52,7 +54,13 @@ def fleet_problems(fleet: Fleet) -> list[Text]:
 
 def _why(replica: dict[str, Any]) -> str:
     state = str(replica.get("state")).replace("_", " ")
-    return f"{state}: {replica['reason']}"
+    wait_s = replica.get("retry_in_s")
+    again = f"; starts again in {format_duration(wait_s)}" if _is_duration(wait_s) else ""
+    return f"{state}: {replica['reason']}{again}"
+
+
+def _is_duration(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and 0 <= value < MAX_WAIT_S
 
 
 def _line(who: object, what: object, style: str) -> Text:

@@ -109,6 +109,7 @@ def _secret_note(deployment: Deployment) -> str:
     files = [] if deployment.vault is None else [deployment.vault.rpartition("/")[2]]
     if deployment.has_tls:
         files.append("the files of http.tls")
+    files += deployment.link_files
     if settings.for_podman:
         return (
             f"first put {_enumerate(files)} into the volume {name}, of root's and the group 1000: "

@@ -16,6 +16,7 @@ from kagent_sdk.link.nats.blobs import BlobMissingError
 from kagent_sdk.link.nats.record_store import RecordRaceError, RecordStore
 from kagent_sdk.link.nats.records import TaskRecord, end_document
 from kagent_sdk.link.nats.registry import Registry
+from kagent_sdk.link.nats.task_index import TaskIndex
 from kagent_sdk.link.port import CallFailedError
 from kagent_sdk.protocol.headers import is_task_id, parse_traceparent
 from kagent_sdk.protocol.link import ATTEMPT_HEADER, HOPS_HEADER
@@ -71,6 +72,7 @@ class NatsCaller:
         self._bus = bus
         self._records = RecordStore(bus)
         self.registry = Registry(bus)
+        self.index = TaskIndex(bus)
 
     async def submit(self, submission: Submission) -> TaskRecord:
         """Send a task, or find the one of this id; return its record.
@@ -131,6 +133,13 @@ class NatsCaller:
                 raise CallFailedError(
                     TaskFailure("unreachable", "the task has ended, but its output is gone")
                 ) from None
+        return self.summary(record)
+
+    @staticmethod
+    def summary(record: TaskRecord) -> dict[str, Any]:
+        """Return a task as a list of tasks has it: without its output, and without asking further."""
+        if record.result is not None:
+            return {**record.result, "output": None, "agent": record.agent}
         document = end_document(record, TaskFailure("", ""), record.created_at)
         return document | {"state": str(record.state), "error": None, "finished_at": None}
 

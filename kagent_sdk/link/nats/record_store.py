@@ -48,8 +48,12 @@ class RecordStore:
         Raises:
             RecordError: what is there is no record.
         """
+        return await self.read_key(names.task_key(agent, task))
+
+    async def read_key(self, key: str) -> Seen:
+        """Return the record of a key of the bucket; see `read`."""
         try:
-            entry = await self._bus.tasks.get(names.task_key(agent, task))
+            entry = await self._bus.tasks.get(key)
         except KeyDeletedError as exc:
             return Seen(None, exc.entry.revision or 0)
         except KeyNotFoundError:
@@ -58,7 +62,7 @@ class RecordStore:
         try:
             return Seen(TaskRecord.model_validate_json(entry.value or b""), revision)
         except ValidationError:
-            raise RecordError(f"the record of task {task} is malformed") from None
+            raise RecordError(f"the record {key} is malformed") from None
 
     async def write(self, record: TaskRecord, revision: int) -> int | None:
         """Write a record over the revision that was seen; None when it was written meanwhile."""

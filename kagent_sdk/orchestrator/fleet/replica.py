@@ -63,7 +63,12 @@ Remember = Callable[[int, "Identity | None"], Awaitable[None]]
 
 @dataclass(slots=True)
 class Facts:
-    """What is known of a replica, for `/v1/fleet`."""
+    """What is known of a replica, for `/v1/fleet`.
+
+    Attributes:
+        since_s: when it came into its state, in seconds since the epoch.
+        retry_in_s: from then to its next start; None: it does not wait for one.
+    """
 
     state: State = State.STOPPED
     reason: str = ""
@@ -71,6 +76,13 @@ class Facts:
     restarts: int = 0
     address: Address | None = None
     since_s: float = field(default_factory=time.time)
+    retry_in_s: float | None = None
+
+    def waits_s(self, now_s: float) -> float | None:
+        """Return how long it is to its next start; None: it does not wait for one."""
+        if self.retry_in_s is None:
+            return None
+        return round(min(max(self.since_s + self.retry_in_s - now_s, 0.0), self.retry_in_s), 1)
 
 
 class Replica:
@@ -211,6 +223,7 @@ class Replica:
             "url": None if facts.address is None else facts.address.url,
             "restarts": facts.restarts,
             "since": facts.since_s,
+            "retry_in_s": facts.waits_s(time.time()),
         }
 
     async def _live(self, release: Path) -> None:
@@ -366,6 +379,7 @@ class Replica:
     async def _show(self, state: State, reason: str = "", **values: Any) -> None:
         facts = self.facts
         facts.state, facts.reason, facts.since_s = state, reason, time.time()
+        facts.retry_in_s = values.get("retry_in_s")
         if reason:
             values["reason"] = reason
         self._say(f"replica_{state.value}", **values)

@@ -2,7 +2,8 @@
 
 The agent token opens the link, and what agents need to call each other; the operator token opens
 everything but the link. Without an operator token every local program is an operator; without an
-agent token, which is possible on loopback alone, every local program may be an agent.
+agent token, which is possible on loopback alone, every local program may be an agent and do what
+agents do.
 """
 
 from __future__ import annotations
@@ -46,8 +47,10 @@ class Roles:
             self._check(self._operators, self._agents, headers)
 
     def _is_agent(self, headers: Mapping[str, str]) -> bool:
-        # A local program that shows no token is looked at as an operator.
-        return self._agents.is_token_required and self._agents.admits(headers)
+        # A local program without a token is looked at as an operator, where operators need none either.
+        if not (self._agents.is_token_required or self._operators.is_token_required):
+            return False
+        return self._agents.admits(headers)
 
     def _check(self, mine: Gatekeeper, other: Gatekeeper, headers: Mapping[str, str]) -> None:
         try:

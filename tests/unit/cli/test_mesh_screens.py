@@ -111,7 +111,7 @@ def test_problems_come_first() -> None:
                 replica(),
                 replica(instance="lost567890123456", state="lost", heard_s=32),
                 replica(instance="full567890123456", ready=False, reason="full"),
-                replica(instance="left567890123456", ready=False, state="stopped"),
+                replica(instance="left567890123456", ready=False, state="draining"),
             ],
         },
     ]
@@ -148,14 +148,20 @@ def test_agents_that_it_has_started_are_told_with_what_is_wrong() -> None:
     """One that does not come up never registers: only who starts it knows why."""
     replicas = [
         {"replica": 0, "state": "ready", "reason": None, "restarts": 0},
-        {"replica": 1, "state": "backing_off", "reason": "exit code 78", "restarts": 3},
+        {
+            "replica": 1,
+            "state": "waiting",
+            "reason": "exit code 78",
+            "retry_in_s": 4,
+            "restarts": 3,
+        },
     ]
     hello = {"agent": "hello", "driver": "process", "release": "r2", "ready": 1}
     update = {"kind": "update", "state": "failed", "reason": "r3 did not become ready"}
     text = screen(mesh(fleet={"agents": [{**hello, "replicas": replicas, "operation": update}]}))
 
     assert text.split("problems\n")[1].splitlines()[:2] == [
-        "  hello/1  backing off: exit code 78",
+        "  hello/1  waiting: exit code 78; starts again in 4 s",
         "  hello  update failed: r3 did not become ready",
     ]
     assert text.split("started here\n")[1].splitlines()[:2] == [
@@ -168,7 +174,9 @@ def test_agents_that_it_has_started_are_told_with_what_is_wrong() -> None:
     )
 
 
-@pytest.mark.parametrize("replicas", [2, None, "x", [1, {"state": EVIL, "reason": EVIL}]])
+@pytest.mark.parametrize(
+    "replicas", [2, None, "x", [1, {"state": EVIL, "reason": EVIL, "retry_in_s": float("nan")}]]
+)
 def test_a_fleet_of_another_version_is_shown_as_far_as_it_can_be(replicas: object) -> None:
     """It is not trusted, and it may tell less."""
     text = screen(mesh(fleet={"agents": [{"agent": EVIL, "ready": 2, "replicas": replicas}, 3]}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, cast
 
 import nats.errors
@@ -13,6 +13,7 @@ import pytest
 from kagent_sdk.cli import nats_calls
 from kagent_sdk.cli.boundary import CommandError, UnreachableError, UsageError
 from kagent_sdk.cli.nats_calls import NatsCalls
+from kagent_sdk.cli.nats_session import NatsSession
 from kagent_sdk.link.nats.caller import NatsCaller, Submission, TaskEvent
 from kagent_sdk.link.nats.record_store import RecordError
 from kagent_sdk.link.nats.records import TaskRecord
@@ -77,7 +78,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """Return what gives the calls of a caller; nothing is waited for."""
     monkeypatch.setattr(nats_calls, "RETRY_S", 0)
     with asyncio.Runner() as runner:
-        yield lambda caller: NatsCalls(runner, cast("NatsCaller", caller))
+        yield lambda caller: NatsCalls(NatsSession(runner, cast("NatsCaller", caller)))
 
 
 def test_a_call_goes_on_where_it_was_when_the_server_is_back(
@@ -149,3 +150,20 @@ def test_what_was_sent_is_cancelled_and_nothing_else(calls: Open) -> None:
     sent.cancel("one")
 
     assert caller.cancelled == [("desk", "one")]
+
+
+def test_ctrl_c_is_heard_even_as_a_wait_begins() -> None:
+    """Then the runner gives a bare cancellation, and what it was to wait for has not begun."""
+
+    class Runner:
+        def run(self, waiting: Coroutine[Any, Any, Any]) -> None:
+            waiting.close()
+            raise asyncio.CancelledError
+
+    async def work() -> None:
+        raise AssertionError
+
+    session = NatsSession(cast("asyncio.Runner", Runner()), cast("NatsCaller", None))
+
+    with pytest.raises(KeyboardInterrupt):
+        session.run(work())

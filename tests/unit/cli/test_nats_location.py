@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kagent_sdk.cli import nats_calls
+from kagent_sdk.cli import nats_session
 from kagent_sdk.cli.boundary import UsageError
 from kagent_sdk.cli.location import check_url
 from kagent_sdk.cli.nats_calls import open_nats
@@ -71,13 +71,13 @@ def test_a_wrong_address_of_nats_is_refused_without_its_password(tmp_path: Path,
 
 def test_what_does_not_go_through_nats_says_where_to_ask() -> None:
     """`status`, `tasks`, `health` and `logs` are an agent's own, or an orchestrator's."""
-    with pytest.raises(UsageError, match="only call and capabilities go through NATS"):
+    with pytest.raises(UsageError, match="status and tasks go through NATS, and this does not"):
         check_url("nats://there:4222")
 
 
 def test_without_the_extra_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plain installation has no client of NATS."""
-    monkeypatch.setattr(nats_calls, "find_spec", lambda _: None)
+    monkeypatch.setattr(nats_session, "find_spec", lambda _: None)
     with (
         pytest.raises(UsageError, match=r"pip install 'kagent-sdk\[nats\]'"),
         open_nats(Target("nats://there:4222")),

@@ -97,6 +97,8 @@ def test_an_environment_is_known_by_its_mark(agent: Path) -> None:
 def test_secrets_stay_out_under_any_name(agent: Path) -> None:
     """The vault where config.yaml has it, the key of TLS, the token, and other names of the same files."""
     put(agent, "conf/vault.json", "conf/app.ini", "tls/key.pem", "tls/certificate.pem", "token")
+    put(agent, "link/key.pem")
+    (agent / "again.pem").hardlink_to(agent / "link/key.pem")
     (agent / "again.json").hardlink_to(agent / "conf/vault.json")
     (agent / "key").symlink_to("tls/key.pem")
     found = staged(
@@ -104,10 +106,11 @@ def test_secrets_stay_out_under_any_name(agent: Path) -> None:
         str(agent / "token"),
         secrets={"file": "conf/vault.json"},
         http={"tls": {"certificate": "tls/certificate.pem", "key": "tls/key.pem"}},
+        orchestrator={"tls": {"certificate": "tls/certificate.pem", "key": "link/key.pem"}},
     )
 
     assert not {name for name in found if name.startswith(("conf/vault", "tls/key"))}
-    assert "again.json" not in found
+    assert not {"again.json", "again.pem", "link/key.pem"} & set(found)
     assert "token" not in found
     assert "key" in found  # a link that leads to nothing, in the image
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kagent_sdk.config import AgentConfig
+from kagent_sdk.deploy import compose, docker_run, kubernetes, quadlet
 from kagent_sdk.deploy.deployment import AGENT_FOLDER, Deployment, describe, to_label
 from kagent_sdk.deploy.settings import Settings
 from kagent_sdk.errors import DeployError
@@ -116,3 +117,16 @@ def test_a_program_may_notify() -> None:
     """Its socket is one of the file system's."""
     assert deploy({"worker": {"command": ["sh"]}}).policy.network.unix_sockets
     assert not deploy().policy.network.unix_sockets
+
+
+def test_files_of_the_link_beside_the_vault_are_named() -> None:
+    """They are mounted with it: whoever makes the folder has to know of them; others must not be looked for."""
+    tls = {"ca": "ca.pem", "certificate": "secrets/link.crt", "key": "secrets/link.key"}
+    link = {"orchestrator": {"url": "https://mesh.internal", "tls": tls}}
+
+    assert deploy(link).link_files == ("link.crt", "link.key")
+    assert deploy(link).vault_text == "the vault and link.crt, link.key"
+    assert deploy({"orchestrator": {"tls": tls}}).link_files == ()
+    for render in (compose.render, quadlet.render, docker_run.render, kubernetes.render):
+        notes = render(deploy(link)).notes
+        assert any("link.crt" in note and "link.key" in note for note in notes), notes

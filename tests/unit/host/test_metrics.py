@@ -121,6 +121,8 @@ def make_counters() -> Counters:
     counters.failed("digest", 1e9)
     counters.started(0.3)
     counters.answered("/v1/tasks/{id}", 200)
+    counters.called("link", "completed", 0.2)
+    counters.called("link", "refused", None)
     return counters
 
 
@@ -151,6 +153,12 @@ PAGE = render_metrics(make_counters(), FULL)
         ("kagent_tasks_total", {"capability": "digest", "state": "failed"}, 1),
         ("kagent_tasks_total", {"capability": "digest", "state": "rejected"}, 0),
         ("kagent_tasks_submitted_total", {"capability": "digest"}, 1),
+        ("kagent_calls_total", {"way": "link", "outcome": "completed"}, 1),
+        ("kagent_calls_total", {"way": "link", "outcome": "refused"}, 1),
+        ("kagent_calls_total", {"way": "link", "outcome": "timeout"}, 0),
+        ("kagent_calls_total", {"way": "local", "outcome": "completed"}, None),
+        ("kagent_call_duration_seconds_count", {"way": "link"}, 1),
+        ("kagent_call_duration_seconds_sum", {"way": "link"}, 0.2),
         ("kagent_tasks_running", {"capability": "digest"}, 2),
         ("kagent_tasks_queued", {}, 3),
         ("kagent_tasks_queued_limit", {}, 1000),

@@ -438,3 +438,48 @@ async def test_open_calls_are_bounded(count: int, size_bytes: int) -> None:
 
     assert (refused["error"]["code"], refused["error"]["retryable"]) == ("too_many_calls", True)
     assert await desk.answers() == []
+
+
+async def test_calls_are_counted_by_their_way_and_by_what_came_of_them() -> None:
+    """Whether another agent is slow, or away, or this one asks in vain, is seen at a glance."""
+
+    async def fail(on_item: OnItem | None) -> bytes:
+        del on_item
+        raise CallFailedError(TaskFailure(codes.pop(), "no"))
+
+    codes = ["unreachable", "timeout", "no_such_order"]
+    desk = Desk(give_one)
+    desk.call(1)
+    desk.call(2, agent="desk")
+    desk.call(3, task=99)
+    desk.call(4)
+    desk.cancel(4)
+    await desk.frames()
+    desk.link = FakeLink(fail)
+    for number in (5, 6, 7):
+        desk.call(number)
+    await desk.frames()
+    desk.link = FakeLink(never)
+    desk.call(8)
+    await desk.frames()
+    desk.cancel(8)
+    await desk.frames()
+    counted = {
+        way: ({name: n for name, n in one.outcomes.items() if n}, sum(one.duration.buckets))
+        for way, one in desk.engine.counters.calls.items()
+    }
+
+    assert counted == {
+        "link": (
+            {
+                "completed": 1,
+                "refused": 1,
+                "canceled": 2,
+                "failed": 1,
+                "timeout": 1,
+                "unreachable": 1,
+            },
+            6,
+        ),
+        "local": ({"unreachable": 1}, 1),
+    }

@@ -57,6 +57,24 @@ def test_an_agent_that_is_gone_is_still_told_of() -> None:
     assert (agent.name, agent.capabilities, agent.replicas) == ("hello", ("greet",), ())
 
 
+def test_a_lost_replica_is_told_of_until_another_one_has_come() -> None:
+    """A person wants to see that one is down, and not for ever that one was."""
+    registry = Registry()
+    lost, _ = registry.register(registration("hello", "a"), 0.0)
+    registry.register(registration("hello", "b"), 0.0)
+    registry.hear(lost, lost.status, 5.0)
+    registry.lose(lost, 20.0)
+    (agent,) = mesh_report._agents(registry, 21.0)
+    registry.register(registration("hello", "c"), 22.0)
+    (after,) = mesh_report._agents(registry, 23.0)
+
+    assert [(one.state, one.ready, one.heard_s) for one in agent.replicas] == [
+        ("up", True, 21.0),
+        ("lost", False, 16.0),
+    ]
+    assert [one.state for one in after.replicas] == ["up", "up"]
+
+
 def test_capabilities_that_nobody_offers_any_more_show_who_waits() -> None:
     """Tasks that wait for them are the reason to look."""
     registry = Registry()
