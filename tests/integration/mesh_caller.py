@@ -26,16 +26,18 @@ class OrchestratorCaller:
 
     Args:
         find_url: returns where it listens, or last did.
+        token: of an operator; None: it asks for none.
     """
 
-    def __init__(self, find_url: Callable[[], str]) -> None:
+    def __init__(self, find_url: Callable[[], str], token: str | None = None) -> None:
         self._find_url = find_url
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._session: aiohttp.ClientSession | None = None
         self._figures: dict[str, dict[str, int]] = {}
 
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
-        self._session = aiohttp.ClientSession(timeout=timeout)
+        self._session = aiohttp.ClientSession(timeout=timeout, headers=self._headers)
         return self
 
     async def __aexit__(self, *_: object) -> None:
