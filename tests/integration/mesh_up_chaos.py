@@ -10,20 +10,21 @@ import signal
 import socket
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import psutil
 
 from kagent_sdk.orchestrator.fleet.layout import Layout, Place
 from kagent_sdk.orchestrator.fleet.process import identify
 from kagent_sdk.orchestrator.fleet.record import read_record
+from tests.integration.auditing import Books, read_books
 from tests.integration.mesh_audit import count_refused
 from tests.integration.mesh_caller import BROKEN, OrchestratorCaller
 from tests.integration.mesh_chaos import CALM_S, Fault
-from tests.integration.mesh_load import TASK_DEADLINE_S, Load
+from tests.integration.mesh_load import Load
 from tests.integration.mesh_processes import signal_tree, wait_gone
 from tests.integration.meshes import RunningMesh, start_mesh
 
@@ -58,7 +59,14 @@ PORTS = range(20_000, 30_000)
 """Below those that connections get (ip(7), ip_local_port_range): while the command is dead, no connection
 of a busy machine takes its port, where its agents look for it."""
 
+BACK_S = 90.0
+"""Within this a replica is back, whatever has happened to it."""
+
+DEADLINE_S = 180.0
+"""A task that must not be run twice waits 120 s for an agent that may have it."""
+
 POLL_S = 0.05
+T = TypeVar("T")
 
 
 def find_quiet_port() -> int:
@@ -171,34 +179,49 @@ class Stand:
         """Return how many of its reports were refused."""
         return count_refused(self.place.log.read_bytes())
 
+    def read_books(self) -> Books:
+        """Return what it has left on disk; it has ended."""
+        (self.place.runtime / "data" / "marks").touch()  # one that was given no task has made none
+        return read_books(self.place.folder)
+
     async def find_pid(self) -> int:
         """Return the host that runs, as soon as one does."""
-        async with asyncio.timeout(TASK_DEADLINE_S):
-            while True:
-                agent = read_record(self._up.layout.record).agents.get(self._agent)
-                found = None if agent is None else agent.processes.get(str(self._number))
-                # Its number alone may be another program's by now.
-                if found is not None and identify(found.pid) == found.identity:
-                    return found.pid
-                await asyncio.sleep(POLL_S)
+        return await self._until(self._running_pid, "has no host")
 
     async def find_workers(self) -> list[psutil.Process]:
         """Return what its host has started, as soon as that is something."""
-        async with asyncio.timeout(TASK_DEADLINE_S):
-            while True:
-                with suppress(psutil.NoSuchProcess):
-                    if found := psutil.Process(await self.find_pid()).children(recursive=True):
-                        return found
-                await asyncio.sleep(POLL_S)
+
+        async def look() -> list[psutil.Process] | None:
+            with suppress(psutil.NoSuchProcess):
+                return psutil.Process(await self.find_pid()).children(recursive=True) or None
+            return None
+
+        return await self._until(look, "has no worker")
 
     async def wait_ready(self, *, after: int | None = None) -> int:
         """Wait until it is ready, with another host than that one; return the host that it has."""
-        async with asyncio.timeout(TASK_DEADLINE_S):
-            while True:
-                pid = await self._ready_pid()
-                if pid is not None and pid != after:
-                    return pid
-                await asyncio.sleep(POLL_S)
+
+        async def look() -> int | None:
+            pid = await self._ready_pid()
+            return None if pid == after else pid
+
+        return await self._until(look, f"is not ready with another host than {after}")
+
+    async def _until(self, look: Callable[[], Awaitable[T | None]], wrong: str) -> T:
+        try:
+            async with asyncio.timeout(BACK_S):
+                while (found := await look()) is None:  # noqa: ASYNC110 - it is another program's
+                    await asyncio.sleep(POLL_S)
+                return found
+        except TimeoutError:
+            told = "".join(mesh.text for mesh in self._up.starts)
+            raise AssertionError(f"{self.place.folder} {wrong}\n{told}") from None
+
+    async def _running_pid(self) -> int | None:
+        agent = read_record(self._up.layout.record).agents.get(self._agent)
+        found = None if agent is None else agent.processes.get(str(self._number))
+        # Its number alone may be another program's by now.
+        return found.pid if found is not None and identify(found.pid) == found.identity else None
 
     async def _ready_pid(self) -> int | None:
         document = await self._up.ask(f"/v1/fleet/{self._agent}")
@@ -226,7 +249,7 @@ class UpChaos:
     """
 
     def __init__(self, up: Up, stands: Sequence[Stand], plan: Sequence[Fault], seed: int) -> None:
-        self.load = Load(up, seed)
+        self.load = Load(up, seed, DEADLINE_S)
         self.done: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self.kills: Counter[str] = Counter()

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.auditing import Books, read_books
+from tests.integration.auditing import Books
 from tests.integration.conftest import copy_ledger
 from tests.integration.mesh_audit import check_ends, describe_tasks
 from tests.integration.mesh_chaos import plan_faults
 from tests.integration.mesh_up_chaos import QUICK_WEIGHTS, REPLICAS, WEIGHTS, Stand, Up, UpChaos
 
-CLIENTS = 6
+CLIENTS = 8
 EVERY_S = 1.5
 SEED_NAME = "KOS_TEST_SEED"
 """Set it to the seed that a failure has printed, to have the same faults and orders again."""
@@ -27,7 +27,10 @@ LONG = [pytest.mark.long, pytest.mark.timeout(900)]
 
 @pytest.mark.parametrize(
     ("seconds", "weights"),
-    [(5, QUICK_WEIGHTS), pytest.param(300, WEIGHTS, marks=LONG)],
+    [
+        pytest.param(5, QUICK_WEIGHTS, marks=pytest.mark.timeout(300)),  # over a task's, to see it
+        pytest.param(300, WEIGHTS, marks=LONG),
+    ],
     ids=["short", "300"],
 )
 async def test_every_task_of_one_command_ends_once_whatever_dies(
@@ -47,7 +50,7 @@ async def test_every_task_of_one_command_ends_once_whatever_dies(
         await chaos.run(seconds=seconds, clients=CLIENTS)
         await chaos.load.ask_again()
         code = await up.stop()
-        books = [await asyncio.to_thread(read_books, stand.place.folder) for stand in stands]
+        books = [await asyncio.to_thread(stand.read_books) for stand in stands]
         sys.stdout.write(describe(chaos, up, stands, books) + "\n")  # pytest -rP shows it
 
         assert code == 0, up.starts[-1].text
