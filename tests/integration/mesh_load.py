@@ -96,15 +96,13 @@ class Load:
     Args:
         asked: who takes their orders.
         seed: of the orders.
-        deadline_s: within which each must end.
 
     Attributes:
         seen: of every task.
     """
 
-    def __init__(self, asked: Asked, seed: int, deadline_s: float = TASK_DEADLINE_S) -> None:
+    def __init__(self, asked: Asked, seed: int) -> None:
         self.seen: list[Seen] = []
-        self._deadline_s = deadline_s
         self._asked = asked
         self._orders = write_orders(seed)
 
@@ -143,7 +141,7 @@ class Load:
             self.seen.append(seen)
             began_s = loop.time()
             try:
-                async with asyncio.timeout(self._deadline_s):
+                async with asyncio.timeout(TASK_DEADLINE_S):
                     await self._asked.settle(seen)
             except TimeoutError:
                 seen.wrongs.append("it did not end")

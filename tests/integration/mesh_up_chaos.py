@@ -49,11 +49,14 @@ MESH = """\
 agents:
   till: {{path: ledger, replicas: 2, {limits}}}
   books: {{path: ledger, delivery: pull, {limits}}}
-orchestrator: {{port: {port}, lease_s: 2, heartbeat_s: 0.4, operator_token_file: operator.token}}
+orchestrator: {{port: {port}, {times}, operator_token_file: operator.token}}
 """
 LIMITS = "unhealthy_after_s: 6, start_timeout_s: 20, env: {AGENT_WORKER__CRASH_LIMIT: 1000}"
 """Longer than any replica is frozen, so that none is being replaced for that when the command dies. And
 a worker that is killed again and again never gets old enough to count as stable by age."""
+
+TIMES = "lease_s: 2, heartbeat_s: 0.4, return_s: 15"
+"""What is lost on its way to an agent that dies, and must not be run twice, waits for the last of them."""
 
 PORTS = range(20_000, 30_000)
 """Below those that connections get (ip(7), ip_local_port_range): while the command is dead, no connection
@@ -61,9 +64,6 @@ of a busy machine takes its port, where its agents look for it."""
 
 BACK_S = 90.0
 """Within this a replica is back, whatever has happened to it."""
-
-DEADLINE_S = 180.0
-"""A task that must not be run twice waits 120 s for an agent that may have it."""
 
 POLL_S = 0.05
 T = TypeVar("T")
@@ -102,7 +102,7 @@ class Up(OrchestratorCaller):
         file.write_text(token)
 
     async def __aenter__(self) -> Self:
-        text = MESH.format(limits=LIMITS, port=self._port)
+        text = MESH.format(limits=LIMITS, times=TIMES, port=self._port)
         (self._directory / "mesh.yaml").write_text(text)
         await super().__aenter__()
         await self.start()
@@ -249,7 +249,7 @@ class UpChaos:
     """
 
     def __init__(self, up: Up, stands: Sequence[Stand], plan: Sequence[Fault], seed: int) -> None:
-        self.load = Load(up, seed, DEADLINE_S)
+        self.load = Load(up, seed)
         self.done: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self.kills: Counter[str] = Counter()

@@ -23,6 +23,7 @@ from kagent_sdk.orchestrator.fleet.decisions import (
     HealthLimits,
     Probe,
     State,
+    assume_alive,
     describe_end,
     longest_wait_s,
     must_replace,
@@ -321,7 +322,8 @@ class Replica:
 
     async def _watch(self, process: HostProcess, workplace: Workplace) -> None:
         """Probe it until it has been unwell for too long."""
-        started_s, alive_s, looked_s = time.monotonic(), None, time.monotonic()
+        started_s = looked_s = time.monotonic()
+        alive_s = assume_alive(started_s, is_adopted=process.adopted)
         while True:
             probe = await self._probe(process)
             now_s = time.monotonic()
