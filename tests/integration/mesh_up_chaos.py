@@ -55,7 +55,7 @@ LIMITS = "unhealthy_after_s: 6, start_timeout_s: 20, env: {AGENT_WORKER__CRASH_L
 """Longer than any replica is frozen, so that none is being replaced for that when the command dies. And
 a worker that is killed again and again never gets old enough to count as stable by age."""
 
-TIMES = "lease_s: 2, heartbeat_s: 0.4, return_s: 15"
+TIMES = "lease_s: 2, heartbeat_s: 0.4, return_s: 10"
 """What is lost on its way to an agent that dies, and must not be run twice, waits for the last of them."""
 
 PORTS = range(20_000, 30_000)
