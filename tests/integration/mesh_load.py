@@ -109,15 +109,14 @@ class Load:
     async def run(
         self, *, seconds: float, clients: int, faults: Sequence[Coroutine[Any, Any, None]]
     ) -> None:
-        """Ask for so long, side by side with the faults; return when both have come to their end."""
+        """Ask for so long, and as long as the faults take; return when all tasks have ended."""
         ends_at = asyncio.get_running_loop().time() + seconds
         watch = asyncio.create_task(self._watch())
         try:
             async with asyncio.TaskGroup() as group:
-                for fault in faults:
-                    group.create_task(fault)
+                jobs = [group.create_task(fault) for fault in faults]
                 for _ in range(clients):
-                    group.create_task(self._be_client(ends_at))
+                    group.create_task(self._be_client(ends_at, jobs))
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
@@ -134,9 +133,9 @@ class Load:
             await self._asked.look()
             await asyncio.sleep(0.3)
 
-    async def _be_client(self, ends_at: float) -> None:
+    async def _be_client(self, ends_at: float, faults: Sequence[asyncio.Task[None]]) -> None:
         loop = asyncio.get_running_loop()
-        while loop.time() < ends_at:
+        while loop.time() < ends_at or not all(fault.done() for fault in faults):
             seen = Seen(next(self._orders))
             self.seen.append(seen)
             began_s = loop.time()

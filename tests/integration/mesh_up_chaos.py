@@ -51,9 +51,8 @@ agents:
   books: {{path: ledger, delivery: pull, {limits}}}
 orchestrator: {{port: {port}, {times}, operator_token_file: operator.token}}
 """
-LIMITS = "unhealthy_after_s: 6, start_timeout_s: 20, env: {AGENT_WORKER__CRASH_LIMIT: 1000}"
-"""Longer than any replica is frozen, so that none is being replaced for that when the command dies. And
-a worker that is killed again and again never gets old enough to count as stable by age."""
+LIMITS = "unhealthy_after_s: {}, start_timeout_s: 20, env: {{AGENT_WORKER__CRASH_LIMIT: 1000}}"
+"""A worker that is killed again and again never gets old enough to count as stable by age."""
 
 TIMES = "lease_s: 2, heartbeat_s: 0.4, return_s: 10"
 """What is lost on its way to an agent that dies, and must not be run twice, waits for the last of them."""
@@ -61,6 +60,10 @@ TIMES = "lease_s: 2, heartbeat_s: 0.4, return_s: 10"
 PORTS = range(20_000, 30_000)
 """Below those that connections get (ip(7), ip_local_port_range): while the command is dead, no connection
 of a busy machine takes its port, where its agents look for it."""
+
+UP_CALMS = 3
+"""The command is left alone three times as long as others, 15 s in a long run: a task that waits for a lost
+agent waits as long again after each restart, and would wait for ever under one that never lives so long."""
 
 BACK_S = 90.0
 """Within this a replica is back, whatever has happened to it."""
@@ -82,19 +85,21 @@ class Up(OrchestratorCaller):
 
     Args:
         directory: of mesh.yaml, which is written, and of the agents' folder ``ledger``.
+        unhealthy_s: so long a replica may stand still; longer than any is frozen.
 
     Attributes:
         kills: how often it has died of `kill`.
         starts: what was started, the present one last.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, unhealthy_s: float) -> None:
         token = secrets.token_urlsafe(24)
         super().__init__(self._say_url, token)
         self.kills = 0
         self.starts: list[RunningMesh] = []
         self.layout = Layout(directory / ".kos-mesh")
         self._directory = directory
+        self._limits = LIMITS.format(unhealthy_s)
         self._marker = uuid.uuid4().hex
         self._port = find_quiet_port()
         file = directory / "operator.token"
@@ -102,7 +107,7 @@ class Up(OrchestratorCaller):
         file.write_text(token)
 
     async def __aenter__(self) -> Self:
-        text = MESH.format(limits=LIMITS, times=TIMES, port=self._port)
+        text = MESH.format(limits=self._limits, times=TIMES, port=self._port)
         (self._directory / "mesh.yaml").write_text(text)
         await super().__aenter__()
         await self.start()
@@ -293,10 +298,12 @@ class UpChaos:
                 case _:
                     await _freeze(await stand.find_workers(), fault.lasts_s)
             self.done[fault.kind] += 1
-            await asyncio.sleep(self._calm_s)
+            await asyncio.sleep(self._calm_s * (UP_CALMS if lock is self._up_busy else 1))
 
     async def _kill_up(self, untouched: Stand, fault: Fault) -> None:
         """Kill the command; the next one goes on with a replica to which nothing else happens."""
+        whole = [stand for stand in self._stands if not stand.busy.locked()]
+        untouched = whole[0] if whole else untouched
         async with untouched.busy:
             pid = await untouched.wait_ready()
             await self._up.kill()

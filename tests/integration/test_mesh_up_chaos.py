@@ -19,6 +19,7 @@ from tests.integration.mesh_up_chaos import QUICK_WEIGHTS, REPLICAS, WEIGHTS, St
 
 CLIENTS = 8
 EVERY_S = 1.5
+UNHEALTHY_S = 6
 SEED_NAME = "KOS_TEST_SEED"
 """Set it to the seed that a failure has printed, to have the same faults and orders again."""
 
@@ -42,7 +43,8 @@ async def test_every_task_of_one_command_ends_once_whatever_dies(
     copy_ledger(tmp_path)
     count = sum(REPLICAS.values())
     plan = plan_faults(seed, agents=count, seconds=seconds, every_s=EVERY_S, weights=weights)
-    async with Up(tmp_path) as up:
+    unhealthy_s = UNHEALTHY_S if "hang_replica" in weights else 60
+    async with Up(tmp_path, unhealthy_s) as up:
         stands = [Stand(up, agent, at) for agent, all_ in REPLICAS.items() for at in range(all_)]
         for stand in stands:
             await stand.wait_ready()
