@@ -122,6 +122,12 @@ class MeshOrchestrator(Section):
         15, gt=0, le=3600, description="An agent that is silent for so long counts as lost."
     )
     heartbeat_s: float = Field(3, gt=0, le=300, description="How often agents say that they live.")
+    return_s: float = Field(
+        120,
+        ge=1,
+        le=86_400,
+        description="How long a task that must not be run twice waits for a lost agent that may have it.",
+    )
     token_file: str | None = Field(
         None, description="File with the agents' token; unset: one is made. Relative to mesh.yaml."
     )

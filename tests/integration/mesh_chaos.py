@@ -1,4 +1,4 @@
-"""A mesh in which everything dies: faults by a seeded plan, a load, and what its callers see of it.
+"""A mesh in which everything dies: faults by a seeded plan, while callers ask for tasks.
 
 What carries the tasks is a `Middle`: the orchestrator of the package, or a NATS server.
 """
@@ -10,9 +10,9 @@ import json
 import random
 import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -21,6 +21,8 @@ import psutil
 from tests.agents import RunningAgent, start_agent
 from tests.integration.cables import Cable
 from tests.integration.conftest import copy_ledger
+from tests.integration.mesh_audit import count_refused
+from tests.integration.mesh_load import Asked, Load
 from tests.integration.mesh_processes import signal_tree, wait_gone
 
 WEIGHTS = {
@@ -41,15 +43,6 @@ CALM_S = 5.0
 shorter run: over two leases, in which it learns which agents are lost. On a busy machine its starts
 take longer than the plan allows for, and it would do nothing but start."""
 
-TASK_DEADLINE_S = 120.0
-"""No task may take longer, whatever dies meanwhile: else something hangs."""
-
-THINK_S = 0.05
-CHARGE_SHARE = 0.2
-PAUSES_S = (0.0, 0.0, 0.02, 0.1, 0.5)
-PAST_FAILURES = frozenset({"interrupted", "worker_crashed", "agent_lost"})
-"""What may become of a task that must not be run twice."""
-
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -57,7 +50,7 @@ class Fault:
 
     Attributes:
         at_s: when, after the load has begun.
-        kind: one of `WEIGHTS`.
+        kind: one of `WEIGHTS`, or of those of another plan.
         victim: which agent.
         lasts_s: until it is whole again.
     """
@@ -68,12 +61,19 @@ class Fault:
     lasts_s: float
 
 
-def plan_faults(seed: int, *, agents: int, seconds: float, every_s: float) -> list[Fault]:
+def plan_faults(
+    seed: int,
+    *,
+    agents: int,
+    seconds: float,
+    every_s: float,
+    weights: Mapping[str, int] = WEIGHTS,
+) -> list[Fault]:
     """Return the faults of a run, the same ones for the same seed; every kind is among them."""
     chance = random.Random(seed)  # noqa: S311 - a plan of faults, no secret
-    count = max(int(seconds / every_s), len(WEIGHTS))
-    more = chance.choices([*WEIGHTS], [*WEIGHTS.values()], k=count - len(WEIGHTS))
-    kinds = [*WEIGHTS, *more]
+    count = max(int(seconds / every_s), len(weights))
+    more = chance.choices([*weights], [*weights.values()], k=count - len(weights))
+    kinds = [*weights, *more]
     chance.shuffle(kinds)
     moments = sorted(chance.uniform(0, seconds) for _ in kinds)
     return [
@@ -82,63 +82,7 @@ def plan_faults(seed: int, *, agents: int, seconds: float, every_s: float) -> li
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One task that somebody wants done once; ``token`` is its id."""
-
-    token: str
-    capability: str
-    input: dict[str, Any]
-
-
-@dataclass(slots=True, eq=False)
-class Seen:
-    """What the caller of one task has seen.
-
-    Attributes:
-        is_accepted: somebody said that the task is taken.
-        end: the task as it ended.
-        retries: requests whose connection broke, or that nobody answered.
-        refusals: answers that ask for another try.
-        wrongs: what contradicts what was seen before.
-    """
-
-    order: Order
-    is_accepted: bool = False
-    end: dict[str, Any] | None = None
-    took_s: float = 0.0
-    retries: int = 0
-    refusals: int = 0
-    wrongs: list[str] = field(default_factory=list)
-
-    def note_end(self, document: dict[str, Any]) -> None:
-        """Note a task that has ended: from then on it is the same for everyone."""
-        self.is_accepted = True
-        if self.end is None:
-            self.end = document
-        elif any(self.end.get(key) != document.get(key) for key in ("state", "output", "error")):
-            self.wrongs.append(f"two ends: {self.end} and {document}")
-
-
-def write_orders(seed: int) -> Iterator[Order]:
-    """Yield orders without end, the same ones for the same seed.
-
-    Each counts on a counter of its own: one that is counted twice shows a 2.
-    """
-    chance = random.Random(seed + 1)  # noqa: S311 - a load, no secret
-    number = 0
-    while True:
-        number += 1
-        token, pause_s = f"order-{number}", chance.choice(PAUSES_S)
-        if chance.random() < CHARGE_SHARE:
-            yield Order(token, "charge", {"token": token, "pause_s": pause_s})
-        else:
-            hold_s = chance.choice((0.0, 0.05))
-            task_input = {"token": token, "counter": token, "pause_s": pause_s, "hold_s": hold_s}
-            yield Order(token, "count", task_input)
-
-
-class Middle(Protocol):
+class Middle(Asked, Protocol):
     """What stands between callers and agents; started by ``async with``.
 
     Attributes:
@@ -177,18 +121,6 @@ class Middle(Protocol):
 
     async def wait_agents(self, count: int) -> None:
         """Wait until so many agents are there and take tasks."""
-        ...
-
-    async def settle(self, seen: Seen) -> None:
-        """Send an order, and again, until its end is known."""
-        ...
-
-    async def ask_again(self, seen: Seen) -> None:
-        """Ask for the end of an order once more: it must be the same."""
-        ...
-
-    async def look(self) -> None:
-        """Take note of its own figures, which a restart begins anew."""
         ...
 
     def figures(self) -> Mapping[str, int]:
@@ -252,7 +184,7 @@ class Member:
     def count_refusals(self) -> int:
         """Return how many of its reports were refused, over all its starts: its log says so."""
         log = self.directory / "logs" / "runtime.log"
-        return log.read_bytes().count(b'"event":"link_report_refused"')
+        return count_refused(log.read_bytes())
 
     def send_signal(self, number: signal.Signals) -> int:
         """Send a signal to its host and worker."""
@@ -284,63 +216,27 @@ class Chaos:
         seed: of the load.
 
     Attributes:
-        seen: of every task.
+        load: of its callers.
         done: faults that took place, by their kinds.
         skipped: faults of the middle that did not: it was broken already.
     """
 
     def __init__(self, middle: Middle, members: list[Member], plan: list[Fault], seed: int) -> None:
-        self.seen: list[Seen] = []
+        self.load = Load(middle, seed)
         self.done: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self._middle = middle
         self._members = members
         self._plan = plan
-        self._orders = write_orders(seed)
         self._middle_busy = asyncio.Lock()
         self._begun: set[str] = set()
         self._calm_s = CALM_S
 
     async def run(self, *, seconds: float, clients: int) -> None:
         """Load and break for so long; return when everything is whole and every task has ended."""
-        ends_at = asyncio.get_running_loop().time() + seconds
         self._calm_s = min(CALM_S, seconds / 8)
-        watch = asyncio.create_task(self._watch())
-        try:
-            async with asyncio.TaskGroup() as group:
-                for fault in self._plan:
-                    group.create_task(self._break(fault))
-                for _ in range(clients):
-                    group.create_task(self._be_client(ends_at))
-        finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
-        await self._middle.look()
-
-    async def ask_again(self) -> None:
-        """Ask for the end of every task once more."""
-        for seen in self.seen:
-            if seen.end is not None:
-                await self._middle.ask_again(seen)
-
-    async def _watch(self) -> None:
-        while True:
-            await self._middle.look()
-            await asyncio.sleep(0.3)
-
-    async def _be_client(self, ends_at: float) -> None:
-        loop = asyncio.get_running_loop()
-        while loop.time() < ends_at:
-            seen = Seen(next(self._orders))
-            self.seen.append(seen)
-            began_s = loop.time()
-            try:
-                async with asyncio.timeout(TASK_DEADLINE_S):
-                    await self._middle.settle(seen)
-            except TimeoutError:
-                seen.wrongs.append("it did not end")
-            seen.took_s = loop.time() - began_s
-            await asyncio.sleep(THINK_S)
+        faults = [self._break(fault) for fault in self._plan]
+        await self.load.run(seconds=seconds, clients=clients, faults=faults)
 
     async def _break(self, fault: Fault) -> None:
         await asyncio.sleep(fault.at_s)

@@ -19,7 +19,7 @@ from kagent_sdk.link.nats.connection import FAILURES
 from kagent_sdk.link.nats.limits import NatsLimits
 from kagent_sdk.link.nats.streams import open_queue
 from kagent_sdk.link.port import CallFailedError
-from tests.integration.mesh_chaos import Seen
+from tests.integration.mesh_load import Seen
 from tests.integration.mesh_processes import HEARTBEAT_S, free_port, is_listening
 from tests.integration.waiting import wait_until
 

@@ -95,6 +95,25 @@ def test_the_next_orchestrator_adopts_what_runs_and_starts_what_does_not(tmp_pat
         mesh.wait_ready(replicas=2)
 
 
+def test_a_host_that_nobody_has_written_down_ends_with_the_others(tmp_path: Path) -> None:
+    """An orchestrator that dies just when it has started an agent leaves one that the next does not see."""
+    write_agent(tmp_path / "steady")
+    with running_mesh(tmp_path, ONE) as mesh:
+        (before,) = mesh.wait_ready()
+        mesh.kill_orchestrator()
+        (mesh.data / "fleet.json").unlink()
+        note = mesh.data / "agents" / "steady" / "0" / "runtime" / "host.json"
+        aside = note.rename(tmp_path / "host.json")
+        following = start_mesh(tmp_path, marker=mesh.marker)
+        mesh.process, mesh.output = following.process, following.output
+        wait_until(lambda: bool(mesh.told("replica_waiting")))
+        aside.rename(note)  # now it has come so far as to write it
+
+        assert psutil.pid_exists(before["pid"])
+        assert mesh.stop() == 0
+        mesh.assert_nothing_left()
+
+
 def test_agents_that_look_for_their_orchestrator_elsewhere_are_started_again(
     tmp_path: Path,
 ) -> None:

@@ -148,7 +148,11 @@ def _settings(mesh: Mesh) -> ServiceSettings:
         operator_token=keep_operator_token(data, operators),
         # Over NATS they come to that alone: a task here would wait for nobody.
         expects=frozenset(mesh.config.agents if orchestrator.link is None else ()),
-        limits=BrokerLimits(lease_s=orchestrator.lease_s, heartbeat_s=orchestrator.heartbeat_s),
+        limits=BrokerLimits(
+            lease_s=orchestrator.lease_s,
+            heartbeat_s=orchestrator.heartbeat_s,
+            return_s=orchestrator.return_s,
+        ),
         stop_s=orchestrator.grace_s,
         logs=LogsConfig(tee="none"),  # stdout is for what happens in the fleet
     )

@@ -59,6 +59,19 @@ class HealthLimits:
     unhealthy_s: float
 
 
+def assume_alive(started_s: float, *, is_adopted: bool) -> float | None:
+    """Return when a replica was well before anybody asked it; None: never.
+
+    One that was adopted has started long ago, and gets no time for a start again: else one that stands
+    still would be left alone for as long at each restart of the orchestrator.
+
+    Args:
+        started_s: when it was started, or adopted.
+        is_adopted: an orchestrator before this one has started it.
+    """
+    return started_s if is_adopted else None
+
+
 def must_replace(
     now_s: float, *, started_s: float, alive_s: float | None, limits: HealthLimits
 ) -> bool:

@@ -23,6 +23,7 @@ from kagent_sdk.orchestrator.fleet.decisions import (
     HealthLimits,
     Probe,
     State,
+    assume_alive,
     describe_end,
     longest_wait_s,
     must_replace,
@@ -158,13 +159,20 @@ class Replica:
         if job is not None:
             job.cancel()
             await asyncio.wait([job])
-        process = self._process
-        if process is not None:
-            await self._show(State.STOPPING)
-            await end(process, within_s)
-            await self._lose()
+        # Twice: beside its own there may be one that an orchestrator had started when it died, and had not
+        # written down.
+        for _ in range(2):
+            if self._process is not None or await self.adopt(None):
+                await self._end(within_s)
         if self.facts.state is not State.STOPPED:
             await self._show(State.STOPPED)
+
+    async def _end(self, within_s: float) -> None:
+        process = self._process
+        assert process is not None
+        await self._show(State.STOPPING)
+        await end(process, within_s)
+        await self._lose()
 
     def hurry(self, *, by_force: bool) -> None:
         """Repeat the signal: the host then cancels what it would have waited for. Or kill it."""
@@ -334,7 +342,8 @@ class Replica:
 
     async def _watch(self, process: HostProcess, workplace: Workplace) -> None:
         """Probe it until it has been unwell for too long."""
-        started_s, alive_s, looked_s = time.monotonic(), None, time.monotonic()
+        started_s = looked_s = time.monotonic()
+        alive_s = assume_alive(started_s, is_adopted=process.adopted)
         while True:
             probe = await self._probe(process)
             now_s = time.monotonic()

@@ -8,6 +8,7 @@ from kagent_sdk.orchestrator.fleet.decisions import (
     CRASH_LIMIT,
     HealthLimits,
     State,
+    assume_alive,
     describe_end,
     longest_wait_s,
     must_replace,
@@ -33,6 +34,15 @@ def test_a_replica_is_replaced_when_it_has_been_unwell_for_too_long(
 ) -> None:
     """A slow start is no illness, and neither is one probe that failed."""
     assert must_replace(now_s, started_s=0.0, alive_s=alive_s, limits=LIMITS) is expected
+
+
+def test_an_adopted_replica_that_stands_still_gets_no_time_for_a_start_again() -> None:
+    """An orchestrator that dies again and again must still get to replace it."""
+    alive_s = assume_alive(100.0, is_adopted=True)
+
+    assert not must_replace(129.0, started_s=100.0, alive_s=alive_s, limits=LIMITS)
+    assert must_replace(130.0, started_s=100.0, alive_s=alive_s, limits=LIMITS)
+    assert assume_alive(100.0, is_adopted=False) is None
 
 
 def test_a_crash_loop_is_shown_and_tried_less_and_less() -> None:
