@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from contextlib import contextmanager, suppress
+from threading import Timer
 from typing import TYPE_CHECKING
 
-from kagent_sdk.cli.boundary import CommandError
+from kagent_sdk.cli.boundary import CommandError, UsageError
 from kagent_sdk.cli.container_run import Container, Wishes, prepare_container
 from kagent_sdk.cli.engines import RUNNERS, find_engine, find_image
 from kagent_sdk.cli.launch import Launch
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 
 REMOVE_S = 30.0
 RESTORE_S = 600.0
+MAX_SAID_BYTES = 64 * 1024
 MAX_REASON_CHARS = 500
+SHOWN_CHARS = 19
+"""Of the id of an image."""
 
 
 class EngineContainers:
@@ -61,26 +66,15 @@ class EngineContainers:
             container = self._prepare(order, "none", None)
         words = ("snapshot", "restore", f"{SNAPSHOTS_INSIDE}/{snapshot}", AGENT_FOLDER)
         try:
-            done = subprocess.run(
-                container.command(*words, entrypoint="kos-agent"),
-                env=dict(order.environ),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                timeout=RESTORE_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            self.remove(order.name)
-            return f"it took longer than {RESTORE_S:.0f} s"
+            code, said = _run(container.command(*words, entrypoint="kos-agent"), order)
         except OSError as exc:
             return exc.strerror or str(exc)
-        if done.returncode == 0:
+        if code == 0:
             return None
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines() or [
-            "no reason was given"
-        ]
-        return clean_line(said[0].removeprefix("error: "))[:MAX_REASON_CHARS]
+        if code == -signal.SIGKILL:
+            self.remove(order.name)
+            return f"it took longer than {RESTORE_S:.0f} s"
+        return said
 
     def remove(self, name: str) -> None:
         """Remove a container, running or not; one that is not there is no error."""
@@ -100,7 +94,43 @@ class EngineContainers:
         launch = Launch(order.folder, port=port)
         wishes = Wishes(order.image, network=network, name=order.name)
         kept = () if order.snapshots is None else (_mount(order.snapshots),)
-        return prepare_container(launch, wishes, order.environ, mounts=kept)
+        try:
+            return prepare_container(launch, wishes, order.environ, mounts=kept)
+        except UsageError as exc:
+            if exc.code != "no_image":
+                raise
+            raise OrchestratorError(
+                f"the image of this release is gone ({clean_line(order.image)[:SHOWN_CHARS]}): make one "
+                "with kos-agent build, then update"
+            ) from exc
+
+
+def _run(words: list[str], order: ContainerOrder) -> tuple[int, str]:
+    """Run a container to its end; return its exit code and the first line that it wrote to stderr.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    with subprocess.Popen(
+        words,
+        cwd=order.folder,
+        env=dict(order.environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        timer = Timer(RESTORE_S, process.kill)
+        timer.start()
+        try:
+            # What is in the image may write without end: it gets no further than this.
+            said = process.stderr.read(MAX_SAID_BYTES)
+            process.stderr.close()
+            code = process.wait()
+        finally:
+            timer.cancel()
+    lines = said.decode("utf-8", "replace").strip().splitlines() or ["no reason was given"]
+    return code, clean_line(lines[0].removeprefix("error: "))[:MAX_REASON_CHARS]
 
 
 def _mount(snapshots: Path) -> Mount:

@@ -44,12 +44,12 @@ def test_releases_are_rolled_out_without_a_failed_call_bad_ones_are_not_and_stat
     """
     image = f"localhost/{unique}/steady"
     folder = write_agent(tmp_path / "steady", "first")
-    build_agent(podman, folder, agent_base, image)
+    build_as(podman, folder, agent_base, image, "first")
     with running_contained(podman, tmp_path, unique, image) as mesh:
         before = mesh.wait_ready(unique, 2)
         assert [mesh.call("count", number, unique) for number in (0, 1)] == [1, 1]
         write_agent(folder, "second")
-        build_agent(podman, folder, agent_base, image)
+        build_as(podman, folder, agent_base, image, "second")
         with calling(mesh, "word") as answers:
             wait_until(lambda: len(answers) >= 4)
             done = mesh.request("POST", f"/v1/fleet/{unique}/update")
@@ -70,7 +70,7 @@ def test_releases_are_rolled_out_without_a_failed_call_bad_ones_are_not_and_stat
         broken = tmp_path / "broken"
         broken.mkdir()
         (broken / "entrypoint.py").write_text("import nothing_of_that_name\n")
-        build_agent(podman, broken, image, image)
+        build_as(podman, broken, image, image, "broken")
         bad = mesh.request("POST", f"/v1/fleet/{unique}/update")
         still = mesh.wait_ready(unique, 2)
 
@@ -86,6 +86,11 @@ def test_releases_are_rolled_out_without_a_failed_call_bad_ones_are_not_and_stat
         assert running(podman, unique) == before_losses
 
     assert podman.find("container", f"kos-{unique}") == []
+
+
+def build_as(podman: Podman, source: Path, base: str, image: str, tag: str) -> None:
+    """Build an image and give it the name; it keeps a tag, by which it is removed after the test."""
+    podman.run("tag", build_agent(podman, source, base, f"{image}:{tag}"), image)
 
 
 def lose_both(mesh: RunningMesh, podman: Podman, name: str, pid: int) -> None:

@@ -80,7 +80,7 @@ class AgentGroup:
         Args:
             is_moved: what runs already looks for its orchestrator where that is no more.
         """
-        self._operations.begin("start", lambda _: self._start(is_moved=is_moved))
+        self._operations.begin("start", lambda _: self._begin(is_moved=is_moved))
         every_s = self._preparation.spec.snapshot_every_s
         if every_s is not None:
             self._snapshots = asyncio.create_task(self._snapshot_for_ever(every_s))
@@ -161,9 +161,11 @@ class AgentGroup:
             await asyncio.wait([snapshots])
         await self._operations.drop()
 
-    async def _start(self, *, is_moved: bool) -> None:
+    async def _begin(self, *, is_moved: bool) -> None:
+        await self._start(await self._make_or_recall(), is_moved=is_moved)
+
+    async def _start(self, made: str, *, is_moved: bool) -> None:
         record, spec = self._record, self._preparation.spec
-        made = await self._make_or_recall()
         recorded = None if record.release is None else (record.asked, record.replicas)
         count = pick_replicas(spec.replicas, recorded)
         self.replicas = [self._make_replica(number) for number in range(count)]
@@ -199,7 +201,7 @@ class AgentGroup:
     async def _update(self, operation: Operation) -> None:
         if not self._is_begun:
             # The start has failed: what was wrong may be right now.
-            await self._start(is_moved=False)
+            await self._start(await asyncio.to_thread(self._shelf.make), is_moved=False)
             return
         old = self._record.release
         new = await asyncio.to_thread(self._shelf.make)

@@ -100,6 +100,15 @@ def test_a_replica_runs_with_every_flag_of_the_policy_and_sees_its_snapshots(
     assert mount == f"--volume={kept}:/snapshots:rw,noexec,nosuid,nodev"
 
 
+def test_an_image_that_was_removed_is_told_apart_from_one_that_was_never_made(
+    agent: Path, engines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is at hand, and building it would not bring back what the release was."""
+    install(engines, "podman", "echo 'no such image' >&2; exit 1", monkeypatch)
+    with pytest.raises(OrchestratorError, match=r"the image of this release is gone \(abc\)"):
+        EngineContainers().command(order_of(agent))
+
+
 def test_why_a_snapshot_was_not_restored_is_the_first_line_of_what_was_said(
     agent: Path, engines: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from kagent_sdk.orchestrator.fleet.drivers import make_driver
 from kagent_sdk.orchestrator.fleet.group import AgentGroup
 from kagent_sdk.orchestrator.fleet.layout import Layout
 from kagent_sdk.orchestrator.fleet.news import News, tell_nobody
-from kagent_sdk.orchestrator.fleet.operation import GroupBusyError
+from kagent_sdk.orchestrator.fleet.operation import GroupBusyError, Operation
 from kagent_sdk.orchestrator.fleet.preparation import Preparation
 from kagent_sdk.orchestrator.fleet.record import AgentRecord
 from kagent_sdk.orchestrator.fleet.releases import make_release
@@ -63,13 +64,18 @@ async def test_an_agent_whose_image_cannot_be_found_goes_on_with_the_release_tha
     layout.releases("steady").mkdir(parents=True)
     known = make_release(source, layout.releases("steady"), "one")
 
-    def grouped(record: AgentRecord) -> AgentGroup:
-        return AgentGroup(
+    async def begin(record: AgentRecord) -> Operation:
+        group = AgentGroup(
             preparation, layout, ReplicaClient(), record=record, save=save, tell=told.append
         )
+        before = asyncio.all_tasks()
+        group.begin(is_moved=False)
+        await asyncio.wait(asyncio.all_tasks() - before)
+        assert group.operation is not None
+        return group.operation
 
-    done = await grouped(AgentRecord(release=known, asked=0)).update()
-    failed = await grouped(AgentRecord()).update()
+    done = await begin(AgentRecord(release=known, asked=0))
+    failed = await begin(AgentRecord())
 
     assert (done.state, failed.state) == ("done", "failed")
     (news,) = [one for one in told if one.event == "release_not_made"]
