@@ -64,10 +64,57 @@ class Wishes:
     name: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container that is ready to be run.
+
+    Attributes:
+        engine: that runs it.
+        image: of it.
+        flags: between ``run`` and the image.
+        note: a line for people: what runs where.
+    """
+
+    engine: Engine
+    image: str
+    flags: tuple[str, ...]
+    note: str
+
+    def command(self, *arguments: str, entrypoint: str | None = None) -> list[str]:
+        """Return the command that runs it in the foreground and removes it afterwards.
+
+        Args:
+            arguments: for the program in it.
+            entrypoint: another program than the image's.
+        """
+        other = [] if entrypoint is None else [f"--entrypoint={entrypoint}"]
+        words = ["run", "--rm", "--pull=never", *self.flags, *other]
+        return [self.engine, *words, self.image, *arguments]
+
+
 def run_container(launch: Launch, wishes: Wishes) -> NoReturn:
     """Become the engine that runs the agent's container in the foreground.
 
     Signals go to the host in it, and its exit code is that of this process.
+
+    Raises:
+        ConfigError, DeployError, UsageError, CommandError: see `prepare_container`.
+    """
+    container = prepare_container(launch, wishes, os.environ)
+    say(container.note)
+    _become(container.command())
+
+
+def prepare_container(
+    launch: Launch, wishes: Wishes, environ: Mapping[str, str], *, mounts: tuple[Mount, ...] = ()
+) -> Container:
+    """Make the folders that an agent's container writes, and say how an engine runs it.
+
+    Args:
+        launch: the agent's folder, and where this machine shows it.
+        wishes: what else is asked for.
+        environ: what the command has to be run with.
+        mounts: beside those that the agent's configuration asks for.
 
     Raises:
         ConfigError, DeployError: the configuration is wrong, or nothing to deploy.
@@ -76,7 +123,7 @@ def run_container(launch: Launch, wishes: Wishes) -> NoReturn:
     """
     folder, entrypoint = split_entrypoint(launch.path)
     folder = folder.resolve()
-    config = read_config(folder, environ=os.environ).config
+    config = read_config(folder, environ=environ).config
     settings = read_settings([] if wishes.image is None else [f"image={wishes.image}"])
     deployment = describe(config, folder.name, settings)
     network = choose_network(deployment, wishes.network)
@@ -85,12 +132,12 @@ def run_container(launch: Launch, wishes: Wishes) -> NoReturn:
     _check_image(engine, deployment.image, launch.path)
     surroundings = Surroundings(
         name=wishes.name or deployment.name,
-        mounts=find_mounts(folder, config, deployment),
+        mounts=(*find_mounts(folder, config, deployment), *mounts),
         networks=() if network is None else (network,),
         seccomp=str(_write_profile(profile_text(deployment))),
         publish=publish,
         labels=((FOLDER_LABEL, str(folder)),),
-        environment=find_environment(os.environ, launch, entrypoint),
+        environment=find_environment(environ, launch, entrypoint),
         maps_user=os.geteuid() != 0,
         # Engines ask for more than a machine may have; nobody needs more than this process has.
         most_processes=_most_processes() if engine == "podman" else None,
@@ -99,8 +146,8 @@ def run_container(launch: Launch, wishes: Wishes) -> NoReturn:
     words = words_of(engine_flags(deployment, surroundings, engine))
     where = "no network" if network == NO_NETWORK else f"network {network or 'of the engine'}"
     shown = f"; it listens on {publish}" if publish else ""
-    say(f"{deployment.name} runs in a container of {deployment.image} ({engine}, {where}){shown}")
-    _become([engine, "run", "--rm", "--pull=never", *words, deployment.image])
+    note = f"{deployment.name} runs in a container of {deployment.image} ({engine}, {where}){shown}"
+    return Container(engine, deployment.image, tuple(words), note)
 
 
 def choose_network(deployment: Deployment, wanted: str | None) -> str | None:

@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -136,6 +137,10 @@ class HostLink:
     async def run(self) -> None:
         """Keep a link as soon as the agent serves, until cancelled; whatever it does, this goes on."""
         await self._sources.durability.opened.wait()
+        url = self._sources.config.orchestrator.url
+        if self._build is None and url is not None:
+            # While the workers start: else it would come between being ready and getting tasks.
+            await asyncio.to_thread(import_early, url)
         await self._serving.wait()
         pump = self._sources.pump
         # One that has not begun when the agent drains does not begin any more: what there is to
@@ -259,11 +264,22 @@ class HostLink:
             await asyncio.gather(self._work, return_exceptions=True)
 
 
+def import_early(url: str) -> None:
+    """Import all that a link to a URL is made of; call it in a thread."""
+    with suppress(ImportError):  # that is told when the link is made
+        import_module("kagent_sdk.host.link_desk")
+        find_builder(url)
+        import_module(f"kagent_sdk.link.{_protocol_of(url)}").import_parts()
+
+
 def find_builder(url: str) -> BuildLink:
     """Import what speaks the protocol of a URL; call it in a thread."""
-    name = "nats" if urlsplit(url).scheme in NATS_SCHEMES else "http"
-    build: BuildLink = import_module(f"kagent_sdk.link.{name}").build_link
+    build: BuildLink = import_module(f"kagent_sdk.link.{_protocol_of(url)}").build_link
     return build
+
+
+def _protocol_of(url: str) -> str:
+    return "nats" if urlsplit(url).scheme in NATS_SCHEMES else "http"
 
 
 def reachable_url(url: str, orchestrator: str) -> str:

@@ -18,6 +18,7 @@ from kagent_sdk.config.leftovers import MESH_FOLDER
 
 if TYPE_CHECKING:
     from kagent_sdk.config.mesh import Mesh
+    from kagent_sdk.orchestrator.fleet.containers import Containers
     from kagent_sdk.orchestrator.fleet.news import News
     from kagent_sdk.orchestrator.service import ServiceSettings
 
@@ -115,11 +116,20 @@ def _run(mesh: Mesh, *, as_json: bool) -> int:
             token=settings.agent_token,
             environ=os.environ,
             tell=tell,
+            containers=_containers(mesh),
         )
         output.watch(fleet.documents)
         service = Service(settings, [fleet])
         with fleet.hold():
             return run_service(service, on_hurry=fleet.hurry)
+
+
+def _containers(mesh: Mesh) -> Containers | None:
+    if all(agent.driver == "process" for agent in mesh.config.agents.values()):
+        return None
+    from kagent_sdk.cli.fleet_containers import EngineContainers  # noqa: PLC0415 - few meshes need it
+
+    return EngineContainers()
 
 
 def _settings(mesh: Mesh) -> ServiceSettings:

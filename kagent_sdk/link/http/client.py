@@ -194,11 +194,17 @@ class LinkClient:
             await pool.session.close()
 
 
-def _prepare(tls: LinkTls | None, *, is_secure: bool) -> tuple[ModuleType, ssl.SSLContext | bool]:
+def import_client() -> ModuleType:
+    """Import the client of HTTP; call it in a thread."""
     import aiohttp  # noqa: PLC0415 - see the module
 
     # A host has registered the package without its client: asking for it brings it.
     _ = aiohttp.ClientSession
+    return aiohttp
+
+
+def _prepare(tls: LinkTls | None, *, is_secure: bool) -> tuple[ModuleType, ssl.SSLContext | bool]:
+    aiohttp = import_client()
     if not is_secure:
         return aiohttp, True
     try:

@@ -205,7 +205,7 @@ class LinkSession:
             ContactError: with one of those faults.
         """
         if self._stamina is None:
-            self._stamina = await asyncio.to_thread(_import_stamina)
+            self._stamina = await asyncio.to_thread(import_stamina)
         failures = 0
 
         def judge(error: Exception) -> bool | float:
@@ -236,7 +236,8 @@ def check(answer: Answer) -> Answer:
     return answer
 
 
-def _import_stamina() -> ModuleType:
+def import_stamina() -> ModuleType:
+    """Import what waits between attempts; call it in a thread."""
     import stamina  # noqa: PLC0415 - only agents with a link need it
     from stamina import instrumentation  # noqa: PLC0415 - see above
 

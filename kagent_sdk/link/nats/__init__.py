@@ -10,9 +10,13 @@ from kagent_sdk.link.nats.link import NatsLink
 from kagent_sdk.link.port import Link, LinkHost
 from kagent_sdk.link.settings import LinkSettings
 
-__all__ = ["build_link"]
+__all__ = ["build_link", "import_parts"]
 
 
 def build_link(settings: LinkSettings, host: LinkHost) -> Link:
     """Return the link over NATS; nothing is connected yet."""
     return NatsLink(settings, host)
+
+
+def import_parts() -> None:
+    """Import what only a link that runs needs: nothing more than this module."""

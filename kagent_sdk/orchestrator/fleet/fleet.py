@@ -12,10 +12,13 @@ from urllib.parse import urlsplit
 from kagent_sdk.config import read_config
 from kagent_sdk.errors import ConfigError, OrchestratorError, StorageError, StorageLockedError
 from kagent_sdk.orchestrator.fleet.client import ReplicaClient
+from kagent_sdk.orchestrator.fleet.drivers import make_driver
 from kagent_sdk.orchestrator.fleet.group import AgentGroup
+from kagent_sdk.orchestrator.fleet.hosts import end, find_running
 from kagent_sdk.orchestrator.fleet.layout import Layout
 from kagent_sdk.orchestrator.fleet.news import News, Tell, tell_nobody
 from kagent_sdk.orchestrator.fleet.ownership import refuse_foreign
+from kagent_sdk.orchestrator.fleet.preparation import Preparation
 from kagent_sdk.orchestrator.fleet.process import HostProcess
 from kagent_sdk.orchestrator.fleet.record import (
     AgentRecord,
@@ -23,15 +26,15 @@ from kagent_sdk.orchestrator.fleet.record import (
     read_record,
     write_record,
 )
-from kagent_sdk.orchestrator.fleet.replica import end, find_running
 from kagent_sdk.orchestrator.fleet.routes import FleetRoutes
-from kagent_sdk.orchestrator.fleet.workplace import LinkGrounds, Preparation, inherited
+from kagent_sdk.orchestrator.fleet.workplace import LinkGrounds, inherited
 from kagent_sdk.storage.database import lock_database
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kagent_sdk.config.mesh import Mesh, MeshAgent
+    from kagent_sdk.orchestrator.fleet.containers import Containers
     from kagent_sdk.orchestrator.port import Route
 
 KILL_RESERVE_S = 3.0
@@ -66,6 +69,7 @@ class Fleet:
         token: what agents show the orchestrator; None: it asks for none.
         environ: the orchestrator's own environment.
         tell: told of what happens.
+        containers: of this machine; None: no agent of the mesh is in one.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Fleet:
         token: str | None,
         environ: Mapping[str, str],
         tell: Tell = tell_nobody,
+        containers: Containers | None = None,
     ) -> None:
         self.groups: dict[str, AgentGroup] = {}
         self._mesh = mesh
@@ -83,6 +88,7 @@ class Fleet:
         self._token = token
         self._environ = environ
         self._tell = tell
+        self._containers = containers
         self._client = ReplicaClient()
         self._record = FleetRecord()
         self._saving = asyncio.Lock()
@@ -149,9 +155,7 @@ class Fleet:
             if self._is_stopping:
                 return
             group = AgentGroup(
-                Preparation(
-                    name, spec, self._mesh.path_of(name), self._grounds(spec, url), self._environ
-                ),
+                self._prepare(name, spec, url),
                 self._layout,
                 self._client,
                 record=self._record.agents.setdefault(name, AgentRecord()),
@@ -160,6 +164,16 @@ class Fleet:
             )
             self.groups[name] = group
             group.begin(is_moved=is_moved)
+
+    def _prepare(self, name: str, spec: MeshAgent, url: str) -> Preparation:
+        return Preparation(
+            name,
+            spec,
+            self._mesh.path_of(name),
+            self._grounds(spec, url),
+            self._environ,
+            make_driver(spec, self._containers),
+        )
 
     def _grounds(self, spec: MeshAgent, url: str) -> LinkGrounds:
         """Return where an agent finds its orchestrator."""

@@ -3,72 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import time
-import traceback
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from kagent_sdk.errors import KagentError
 from kagent_sdk.orchestrator.fleet.decisions import State, pick_release, pick_replicas
+from kagent_sdk.orchestrator.fleet.hosts import end, find_running
 from kagent_sdk.orchestrator.fleet.layout import TRIAL, Layout
-from kagent_sdk.orchestrator.fleet.news import News, Tell, tell_nobody
-from kagent_sdk.orchestrator.fleet.ownership import make_folder, read_secret
+from kagent_sdk.orchestrator.fleet.news import News, Tell
+from kagent_sdk.orchestrator.fleet.operation import (
+    Operation,
+    OperationFailedError,
+    Operations,
+)
+from kagent_sdk.orchestrator.fleet.ownership import read_secret
 from kagent_sdk.orchestrator.fleet.process import HostProcess, Identity
 from kagent_sdk.orchestrator.fleet.record import AgentRecord, ProcessRecord
-from kagent_sdk.orchestrator.fleet.releases import make_release, prune_releases, release_in
-from kagent_sdk.orchestrator.fleet.replica import Replica, end, find_running
-from kagent_sdk.orchestrator.fleet.workplace import LinkGrounds
+from kagent_sdk.orchestrator.fleet.releases import release_in
+from kagent_sdk.orchestrator.fleet.replica import Replica
+from kagent_sdk.orchestrator.fleet.shelf import ReleaseShelf
+from kagent_sdk.orchestrator.fleet.trial import TRIAL_NUMBER, Trial
 
 if TYPE_CHECKING:
     from kagent_sdk.orchestrator.fleet.client import ReplicaClient
-    from kagent_sdk.orchestrator.fleet.workplace import Preparation
+    from kagent_sdk.orchestrator.fleet.preparation import Preparation
 
-TRIAL_NUMBER = -1
-STOP_MARGIN_S = 5.0
-"""Beside the agent's own ``shutdown.grace_s``."""
-
-DEFAULT_GRACE_S = 25.0
 SNAPSHOT_TIMEOUT_S = 300.0
 
 Save = Callable[[], Awaitable[None]]
-
-
-class GroupBusyError(KagentError):
-    """Something else is being done with the agent."""
-
-
-class OperationFailedError(KagentError):
-    """What was asked for did not work; the agent is as it was, or as the message says."""
-
-
-@dataclass(slots=True)
-class Operation:
-    """Something that is done with all replicas of an agent, one thing at a time.
-
-    Attributes:
-        kind: start, update, restart or scale.
-        state: running, done or failed.
-        reason: why it failed.
-        result: what came of it, JSON-compatible.
-    """
-
-    kind: str
-    state: str = "running"
-    reason: str = ""
-    began_at: float = field(default_factory=time.time)
-    result: dict[str, Any] = field(default_factory=dict)
-
-    def document(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return {
-            "kind": self.kind,
-            "state": self.state,
-            "reason": self.reason or None,
-            "began_at": self.began_at,
-            **self.result,
-        }
 
 
 class AgentGroup:
@@ -95,18 +57,22 @@ class AgentGroup:
     ) -> None:
         self.name = preparation.name
         self.replicas: list[Replica] = []
-        self.operation: Operation | None = None
         self._preparation = preparation
         self._layout = layout
         self._client = client
         self._record = record
         self._save = save
         self._tell = tell
-        self._job: asyncio.Task[None] | None = None
+        self._operations = Operations(preparation.name, tell)
+        self._shelf = ReleaseShelf(preparation, layout)
+        self._trial = Trial(preparation, layout, client, remember=self._remember)
         self._snapshots: asyncio.Task[None] | None = None
-        self._trial: Replica | None = None
-        self._is_begun = self._is_stopping = False
-        self._grace_s = DEFAULT_GRACE_S + STOP_MARGIN_S
+        self._is_begun = False
+
+    @property
+    def operation(self) -> Operation | None:
+        """What is done with all replicas, or was done last."""
+        return self._operations.last
 
     def begin(self, *, is_moved: bool) -> None:
         """Bring the agent up: its release, what runs already, what has to be started.
@@ -114,7 +80,7 @@ class AgentGroup:
         Args:
             is_moved: what runs already looks for its orchestrator where that is no more.
         """
-        self._operate("start", lambda it: self._start(it, is_moved=is_moved))
+        self._operations.begin("start", lambda _: self._begin(is_moved=is_moved))
         every_s = self._preparation.spec.snapshot_every_s
         if every_s is not None:
             self._snapshots = asyncio.create_task(self._snapshot_for_ever(every_s))
@@ -125,7 +91,7 @@ class AgentGroup:
         Raises:
             GroupBusyError: something else is being done.
         """
-        return await self._finish(self._operate("update", self._update))
+        return await self._operations.carry_out("update", self._update)
 
     async def restart(self) -> Operation:
         """Start one replica after the other again.
@@ -133,7 +99,7 @@ class AgentGroup:
         Raises:
             GroupBusyError: something else is being done.
         """
-        return await self._finish(self._operate("restart", self._restart))
+        return await self._operations.carry_out("restart", lambda _: self._restart())
 
     async def scale(self, replicas: int) -> Operation:
         """Run as many replicas; those that go keep their folders.
@@ -141,7 +107,7 @@ class AgentGroup:
         Raises:
             GroupBusyError: something else is being done.
         """
-        return await self._finish(self._operate("scale", lambda it: self._scale(it, replicas)))
+        return await self._operations.carry_out("scale", lambda it: self._scale(it, replicas))
 
     async def snapshot(self) -> list[dict[str, Any]]:
         """Let every replica that runs make a snapshot; return what came of each."""
@@ -157,15 +123,14 @@ class AgentGroup:
 
     async def stop(self, within_s: float) -> None:
         """End everything that runs of the agent, and begin nothing any more."""
-        self._is_stopping = True
+        self._operations.close()
         # What is tried has its own time to stop, which may be longer than this.
-        trial = [] if self._trial is None else [self._trial.stop(within_s)]
-        await asyncio.gather(self._drop_jobs(), *trial)
+        await asyncio.gather(self._drop_jobs(), self._trial.stop(within_s))
         await asyncio.gather(*(replica.stop(within_s) for replica in self.replicas))
 
     async def release(self) -> None:
         """Watch the agent no more, and let it run."""
-        self._is_stopping = True
+        self._operations.close()
         await self._drop_jobs()
         for replica in self.replicas:
             await replica.release()
@@ -189,58 +154,18 @@ class AgentGroup:
             "operation": None if self.operation is None else self.operation.document(),
         }
 
-    def _operate(
-        self, kind: str, action: Callable[[Operation], Coroutine[Any, Any, None]]
-    ) -> Operation:
-        if self._is_stopping:
-            # The server still answers while agents report their ends: what it starts would be left.
-            raise GroupBusyError(f"{self.name}: the orchestrator stops")
-        if self.operation is not None and self.operation.state == "running":
-            raise GroupBusyError(f"{self.name}: {self.operation.kind} is going on; try again later")
-        operation = self.operation = Operation(kind)
-        self._job = asyncio.create_task(self._carry_out(operation, action))
-        return operation
-
-    async def _carry_out(
-        self, operation: Operation, action: Callable[[Operation], Coroutine[Any, Any, None]]
-    ) -> None:
-        try:
-            await action(operation)
-        except asyncio.CancelledError:
-            operation.state, operation.reason = "failed", "the orchestrator stops"
-            raise
-        except (KagentError, OSError) as exc:
-            self._fail(operation, str(exc))
-        except Exception as exc:  # noqa: BLE001 - a bug of ours must not keep the agent busy for ever
-            traceback.print_exc()
-            self._fail(operation, f"internal error: {type(exc).__name__}")
-        else:
-            operation.state = "done"
-            if operation.kind != "start":
-                values = dict(operation.result)
-                self._tell(News(f"{operation.kind}_done", self.name, None, values))
-
-    def _fail(self, operation: Operation, reason: str) -> None:
-        operation.state, operation.reason = "failed", reason
-        self._tell(News(f"{operation.kind}_failed", self.name, None, {"reason": reason}))
-
-    async def _finish(self, operation: Operation) -> Operation:
-        # It goes on when the one who asked for it is gone.
-        if self._job is not None:
-            await asyncio.wait([self._job])
-        return operation
-
     async def _drop_jobs(self) -> None:
-        jobs = [job for job in (self._job, self._snapshots) if job is not None]
-        self._job = self._snapshots = None
-        for job in jobs:
-            job.cancel()
-        if jobs:
-            await asyncio.wait(jobs)
+        snapshots, self._snapshots = self._snapshots, None
+        if snapshots is not None:
+            snapshots.cancel()
+            await asyncio.wait([snapshots])
+        await self._operations.drop()
 
-    async def _start(self, operation: Operation, *, is_moved: bool) -> None:
+    async def _begin(self, *, is_moved: bool) -> None:
+        await self._start(await self._make_or_recall(), is_moved=is_moved)
+
+    async def _start(self, made: str, *, is_moved: bool) -> None:
         record, spec = self._record, self._preparation.spec
-        made = await self._make_release()
         recorded = None if record.release is None else (record.asked, record.replicas)
         count = pick_replicas(spec.replicas, recorded)
         self.replicas = [self._make_replica(number) for number in range(count)]
@@ -255,28 +180,38 @@ class AgentGroup:
         await self._save()
         for one, is_running in zip(self.replicas, running, strict=True):
             if is_running and (is_moved or await asyncio.to_thread(self._is_other, one, release)):
-                await one.stop(self._grace_s)
+                await one.stop(self._shelf.grace_s)
             elif is_running:
                 self._tell(News("replica_adopted", self.name, one.number, {"pid": one.pid}))
-            one.start(self._layout.releases(self.name) / release)
+            one.start(self._shelf.path(release))
         self._is_begun = True
+
+    async def _make_or_recall(self) -> str:
+        """Make a release; where that fails, take the one that ran: an agent must survive a restart."""
+        try:
+            return await asyncio.to_thread(self._shelf.make)
+        except KagentError as exc:
+            known = self._record.release
+            if known is None or not await asyncio.to_thread(self._shelf.path(known).is_dir):
+                raise
+            values = {"reason": str(exc), "running": known}
+            self._tell(News("release_not_made", self.name, None, values))
+            return known
 
     async def _update(self, operation: Operation) -> None:
         if not self._is_begun:
             # The start has failed: what was wrong may be right now.
-            await self._start(operation, is_moved=False)
+            await self._start(await asyncio.to_thread(self._shelf.make), is_moved=False)
             return
         old = self._record.release
-        new = await self._make_release()
+        new = await asyncio.to_thread(self._shelf.make)
         operation.result = {"from": old, "to": new}
         if new == old:
             operation.result["unchanged"] = True
             return
-        path = self._layout.releases(self.name) / new
-        place = self._layout.place(self.name, TRIAL)
-        await asyncio.to_thread(self._preparation.check, path, place)
+        await asyncio.to_thread(self._shelf.check, new)
         self._tell(News("update_started", self.name, None, dict(operation.result)))
-        if self._preparation.spec.trial and self._preparation.spec.driver == "process":
+        if self._preparation.spec.trial:
             await self._try(new)
         done: list[Replica] = []
         for one in self.replicas:
@@ -290,20 +225,7 @@ class AgentGroup:
         await self._set_release(new)
 
     async def _try(self, release: str) -> None:
-        """Run a release once, alone and without the link, so that a bad one replaces nothing."""
-        place = self._layout.place(self.name, TRIAL)
-        alone = replace(self._preparation, link=LinkGrounds(None, None))
-        trial = self._trial = Replica(
-            TRIAL_NUMBER, place, alone, self._client, remember=self._remember, tell=tell_nobody
-        )
-        try:
-            await asyncio.to_thread(shutil.rmtree, place.folder, ignore_errors=True)
-            trial.start(self._layout.releases(self.name) / release)
-            reason = await trial.wait_ready(self._preparation.spec.start_timeout_s)
-        finally:
-            await trial.stop(self._grace_s)
-            self._trial = None
-        await asyncio.to_thread(shutil.rmtree, place.folder, ignore_errors=True)
+        reason = await self._trial.run(self._shelf.path(release), self._shelf.grace_s)
         if reason is not None:
             raise OperationFailedError(
                 f"the new release did not come up when it was tried: {reason}; nothing was replaced"
@@ -311,8 +233,8 @@ class AgentGroup:
 
     async def _replace(self, one: Replica, release: str) -> str | None:
         """Stop a replica and start it with another release; return why that is not ready."""
-        await one.stop(self._grace_s)
-        one.start(self._layout.releases(self.name) / release)
+        await one.stop(self._shelf.grace_s)
+        one.start(self._shelf.path(release))
         return await one.wait_ready(self._preparation.spec.start_timeout_s)
 
     async def _go_back(self, replicas: list[Replica], release: str | None) -> None:
@@ -321,7 +243,7 @@ class AgentGroup:
         for one in replicas:
             await self._replace(one, release)
 
-    async def _restart(self, operation: Operation) -> None:
+    async def _restart(self) -> None:
         self._check_begun()
         assert self._record.release is not None
         for one in self.replicas:
@@ -334,7 +256,7 @@ class AgentGroup:
         operation.result = {"replicas": count}
         gone, self.replicas = self.replicas[count:], self.replicas[:count]
         assert self._record.release is not None
-        release = self._layout.releases(self.name) / self._record.release
+        release = self._shelf.path(self._record.release)
         for number in range(len(self.replicas), count):
             one = self._make_replica(number)
             self.replicas.append(one)
@@ -342,7 +264,7 @@ class AgentGroup:
         self._record.replicas = count
         await self._save()
         try:
-            await asyncio.gather(*(one.stop(self._grace_s) for one in gone))
+            await asyncio.gather(*(one.stop(self._shelf.grace_s) for one in gone))
         except asyncio.CancelledError:
             self.replicas += gone  # to be stopped with the others
             raise
@@ -360,24 +282,16 @@ class AgentGroup:
             identity = None if known is None else known.identity
             found = await asyncio.to_thread(find_running, place, identity)
             if found is not None:
-                await end(HostProcess(found, None, adopted=True), self._grace_s)
+                await end(HostProcess(found, None, adopted=True), self._shelf.grace_s)
+            await asyncio.to_thread(self._preparation.driver.clear, place)
         for label in labels:
             self._record.processes.pop(label, None)
 
-    async def _make_release(self) -> str:
-        releases = self._layout.releases(self.name)
-        await asyncio.to_thread(make_folder, releases, self._layout.data)
-        return await asyncio.to_thread(make_release, self._preparation.source, releases)
-
     async def _set_release(self, release: str) -> None:
-        record, releases = self._record, self._layout.releases(self.name)
+        record = self._record
         if record.release != release:
             record.previous, record.release = record.release, release
-        place = self._layout.place(self.name, "0")
-        workplace = await asyncio.to_thread(self._preparation.check, releases / release, place)
-        self._grace_s = workplace.config.shutdown.grace_s + STOP_MARGIN_S
-        needed = {release, record.previous or release}
-        await asyncio.to_thread(prune_releases, releases, needed)
+        await asyncio.to_thread(self._shelf.choose, release, record.previous)
         await self._save()
 
     def _is_other(self, one: Replica, release: str) -> bool:

@@ -23,6 +23,9 @@ TRIAL = "trial"
 RELEASE_MARK = ".kos-release"
 """In a working folder: the name of the release in it; it is written last."""
 
+IMAGE_MARK = ".kos-image"
+"""In a release for containers: the image that it is."""
+
 RUNTIME_FOLDERS = ("runtime", "logs")
 """What of a working folder outlives releases, beside what the agent's sandbox may write."""
 

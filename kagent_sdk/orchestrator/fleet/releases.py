@@ -2,7 +2,8 @@
 
 A release is a copy that nobody changes, under a name of its content. A replica's working folder is a
 copy of a release, beside its own ``runtime/`` and ``logs/``: so nothing that the author edits reaches a
-running agent, and to go back is to copy the release before.
+running agent, and to go back is to copy the release before. Where agents run in containers a release has
+the image's id beside the files: so another image is another release, and the one before is still known.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from kagent_sdk.config.leftovers import ANYWHERE, AT_THE_TOP, COMPILED, ENVIRONMENT_MARK
 from kagent_sdk.errors import OrchestratorError
-from kagent_sdk.orchestrator.fleet.layout import RELEASE_MARK, RUNTIME_FOLDERS
+from kagent_sdk.orchestrator.fleet.layout import IMAGE_MARK, RELEASE_MARK, RUNTIME_FOLDERS
 from kagent_sdk.sandbox.policy import AGENT_ID
 
 if TYPE_CHECKING:
@@ -53,12 +54,13 @@ def kept_names(config: AgentConfig) -> Keep:
     return Keep(frozenset({*RUNTIME_FOLDERS, *tops} - {"..", "."}))
 
 
-def make_release(source: Path, releases: Path) -> str:
+def make_release(source: Path, releases: Path, image: str | None = None) -> str:
     """Copy the author's files into a release, and return its name; the same content has the same name.
 
     Args:
         source: the author's folder.
         releases: of the agent; must exist.
+        image: in which it runs; None: in none.
 
     Raises:
         OrchestratorError: the folder cannot be copied.
@@ -67,6 +69,8 @@ def make_release(source: Path, releases: Path) -> str:
     try:
         with _opened(source, _FOLDER & ~os.O_NOFOLLOW) as folder:
             _copy(folder, source, temporary, _Room(source), is_top=True)
+        if image is not None:
+            _write_image(temporary, image)
         name = digest_of(temporary)
         target = releases / name
         if not target.exists():
@@ -109,6 +113,14 @@ def release_in(folder: Path) -> str | None:
         return None
 
 
+def image_in(release: Path) -> str | None:
+    """Return the image that a release runs in; None when it says nothing of one."""
+    try:
+        return (release / IMAGE_MARK).read_text(encoding="ascii").strip() or None
+    except (OSError, ValueError):
+        return None
+
+
 def lay_out(release: Path, folder: Path, keep: Keep) -> None:
     """Make a working folder one of this release; nothing may run in it.
 
@@ -144,6 +156,15 @@ def prune_releases(releases: Path, needed: Iterable[str], keep: int = KEPT_RELEA
         spare = set(needed)
         for entry in [each for each in found if each.name not in spare][keep:]:
             shutil.rmtree(entry, ignore_errors=True)
+
+
+def _write_image(release: Path, image: str) -> None:
+    mode = stat.S_IMODE(release.stat().st_mode)
+    release.chmod(mode | stat.S_IRWXU)  # the author may have made the folder read-only
+    mark = release / IMAGE_MARK
+    mark.write_text(image, encoding="ascii")
+    mark.chmod(0o644)  # whatever the umask, for modes are a part of a release's name
+    release.chmod(mode)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -240,7 +261,7 @@ def _moved_link(target: Path, link: Path, root: Path) -> Path:
 
 def _stays_out(entry: Path, *, is_top: bool) -> bool:
     name = entry.name
-    if name in ANYWHERE or name.endswith(COMPILED) or name == RELEASE_MARK:
+    if name in ANYWHERE or name.endswith(COMPILED) or name in {RELEASE_MARK, IMAGE_MARK}:
         return True
     if is_top and name in AT_THE_TOP:
         return True

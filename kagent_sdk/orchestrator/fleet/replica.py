@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kagent_sdk.errors import KagentError, OrchestratorError
 from kagent_sdk.host.backoff import CrashHistory, restart_delay_s
-from kagent_sdk.orchestrator.fleet.client import Address, ReplicaClient, find_address
+from kagent_sdk.orchestrator.fleet.client import Address, ReplicaClient
 from kagent_sdk.orchestrator.fleet.decisions import (
     BACKOFF_INITIAL_S,
     STABLE_S,
@@ -29,34 +29,23 @@ from kagent_sdk.orchestrator.fleet.decisions import (
     must_replace,
     resting_state,
 )
-from kagent_sdk.orchestrator.fleet.drivers import address_of, command_of, remove_container
+from kagent_sdk.orchestrator.fleet.hosts import KILL_WAIT_S, end, find_running
 from kagent_sdk.orchestrator.fleet.news import News, Tell
-from kagent_sdk.orchestrator.fleet.process import (
-    HostProcess,
-    Identity,
-    identify,
-    is_locked,
-    spawn,
-    user_of,
-    works_in,
-)
+from kagent_sdk.orchestrator.fleet.process import HostProcess, Identity, identify, spawn
 from kagent_sdk.orchestrator.fleet.releases import release_in
-from kagent_sdk.orchestrator.fleet.snapshots import restore_latest
 from kagent_sdk.orchestrator.fleet.tails import last_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kagent_sdk.orchestrator.fleet.layout import Place
-    from kagent_sdk.orchestrator.fleet.workplace import Preparation, Workplace
+    from kagent_sdk.orchestrator.fleet.preparation import Preparation
+    from kagent_sdk.orchestrator.fleet.workplace import Workplace
 
 STARTING_PROBE_S = 0.1
 PROBE_S = 2.0
 VAULT_LOOK_S = 3.0
 """How often the author's vault is compared with the copy."""
-
-KILL_WAIT_S = 5.0
-"""After SIGKILL; a process that is still there then hangs in the kernel."""
 
 Remember = Callable[[int, "Identity | None"], Awaitable[None]]
 """Writes down which process a replica has, before anything else happens."""
@@ -112,6 +101,7 @@ class Replica:
         self.place = place
         self.facts = Facts()
         self._preparation = preparation
+        self._driver = preparation.driver
         self._client = client
         self._remember = remember
         self._tell = tell
@@ -266,10 +256,10 @@ class Replica:
             await self._show(State.STARTING, adopted=True)
         if self._process is None:
             await self._show(State.STARTING)
-            await self._clear()
+            await asyncio.to_thread(self._driver.clear, self.place)
             workplace = await asyncio.to_thread(preparation.prepare, release, self.place)
-            await self._restore(workplace)
-            await self._spawn(workplace)
+            await self._restore(release, workplace)
+            await self._spawn(release, workplace)
         else:
             workplace = await asyncio.to_thread(preparation.check, self.place.folder, self.place)
         process = self._process
@@ -293,15 +283,17 @@ class Replica:
             reason = f"did not answer its probe for {self._limits.unhealthy_s:g} s: replaced"
         return reason, ready_s >= STABLE_S
 
-    async def _restore(self, workplace: Workplace) -> None:
-        name, wrong = await asyncio.to_thread(restore_latest, self.place, workplace)
+    async def _restore(self, release: Path, workplace: Workplace) -> None:
+        restore = self._driver.restore
+        name, wrong = await asyncio.to_thread(restore, release, self.place, workplace)
         if wrong is not None:
             self._say("snapshot_unusable", reason=wrong)
         if name is not None:
             self._say("snapshot_restored", snapshot=name)
 
-    async def _spawn(self, workplace: Workplace) -> None:
-        words = await asyncio.to_thread(command_of, self._preparation.spec, self.place)
+    async def _spawn(self, release: Path, workplace: Workplace) -> None:
+        command = self._driver.command
+        words = await asyncio.to_thread(command, release, self.place, workplace)
         starting = asyncio.ensure_future(
             asyncio.to_thread(
                 spawn, words, self.place.folder, workplace.environment, self.place.out
@@ -323,14 +315,9 @@ class Replica:
         identity = identify(pid) or Identity(pid, 0, "")
         self._process = HostProcess(identity, popen, adopted=False)
 
-    async def _clear(self) -> None:
-        """Remove a container that has lost its process: that was the engine's, and not the agent's."""
-        if self._preparation.spec.driver == "container":
-            await asyncio.to_thread(remove_container, self.place)
-
     async def _lose(self) -> None:
         """Take note that its process is gone."""
-        await self._clear()
+        await asyncio.to_thread(self._driver.clear, self.place)
         self._process = None
         self.facts.address = None
         await self._remember(self.number, None)
@@ -360,8 +347,7 @@ class Replica:
     async def _probe(self, process: HostProcess) -> Probe:
         address = self.facts.address
         if address is None:
-            spec = self._preparation.spec
-            address = await asyncio.to_thread(address_of, spec, self.place, process.pid)
+            address = await asyncio.to_thread(self._driver.address_of, self.place, process.pid)
             if address is None:
                 return UNREACHABLE
             self.facts.address = address
@@ -400,45 +386,3 @@ class Replica:
 
     def _is_decided(self) -> bool:
         return self.facts.state in {State.READY, State.WAITING, State.FAILED, State.STOPPED}
-
-
-def find_running(place: Place, recorded: Identity | None) -> Identity | None:
-    """Return the host that runs in a replica's folder, whoever has started it; it blocks.
-
-    Args:
-        place: of the replica.
-        recorded: the process that was written down; a number that another process has got is none.
-    """
-    if recorded is not None and identify(recorded.pid) == recorded:
-        return recorded
-    address = find_address(place)
-    if address is None or not _is_its_own(address.pid, place):
-        return None
-    # A host of the same user shows nobody its folder, for it closes its memory: then the lock tells.
-    is_there = works_in(address.pid, place.folder) or is_locked(place.lock)
-    return identify(address.pid) if is_there else None
-
-
-def _is_its_own(pid: int, place: Place) -> bool:
-    """Tell whether a process has the user who wrote its number down.
-
-    An agent may write any number there, and hold the lock itself: what it names would be ended by root.
-    """
-    try:
-        return user_of(pid) == place.host_file.lstat().st_uid
-    except OSError:
-        return False
-
-
-async def end(process: HostProcess, within_s: float) -> None:
-    """End a host: SIGTERM, and SIGKILL for its whole group when the time is over."""
-    if not process.exited.done():
-        process.signal(signal.SIGTERM)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                await asyncio.shield(process.exited)
-    if not process.exited.done():
-        process.kill()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(KILL_WAIT_S):
-                await asyncio.shield(process.exited)

@@ -15,7 +15,7 @@ from kagent_sdk.config.mesh import MAX_REPLICAS
 from kagent_sdk.config.models import HttpConfig
 from kagent_sdk.host.http.answers import json_response
 from kagent_sdk.host.http.bodies import BodyReader
-from kagent_sdk.orchestrator.fleet.group import GroupBusyError, Operation
+from kagent_sdk.orchestrator.fleet.operation import GroupBusyError, Operation
 from kagent_sdk.orchestrator.fleet.tails import read_tail
 from kagent_sdk.orchestrator.port import Route
 from kagent_sdk.protocol import problems

@@ -14,13 +14,14 @@ import pytest
 
 from kagent_sdk.config.mesh import MeshAgent
 from kagent_sdk.errors import OrchestratorError
-from kagent_sdk.orchestrator.fleet import replica
+from kagent_sdk.orchestrator.fleet import hosts
+from kagent_sdk.orchestrator.fleet.hosts import find_running
 from kagent_sdk.orchestrator.fleet.layout import Layout
 from kagent_sdk.orchestrator.fleet.ownership import acting_as, refuse_foreign
+from kagent_sdk.orchestrator.fleet.preparation import Preparation
 from kagent_sdk.orchestrator.fleet.process import user_of
 from kagent_sdk.orchestrator.fleet.releases import lay_out, make_release
-from kagent_sdk.orchestrator.fleet.replica import find_running
-from kagent_sdk.orchestrator.fleet.workplace import LinkGrounds, Preparation
+from kagent_sdk.orchestrator.fleet.workplace import LinkGrounds
 from kagent_sdk.sandbox.policy import AGENT_ID
 from tests.unit.orchestrator.fleet.test_releases import KEEP
 
@@ -35,7 +36,7 @@ def test_a_process_that_an_agent_names_is_ended_only_when_it_is_of_its_user(
     with place.lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         own = find_running(place, None)
-        monkeypatch.setattr(replica, "user_of", lambda _pid: os.getuid() + 1)
+        monkeypatch.setattr(hosts, "user_of", lambda _pid: os.getuid() + 1)
         foreign = find_running(place, None)
 
     assert own is not None
