@@ -18,7 +18,7 @@ from pathlib import Path
 MARKER_NAME = "KOS_TEST_RUN"
 """In the environment of every process of this run, so that orphans are found too."""
 
-GRACE_S = 2.0
+GRACE_S = 10.0
 """How long something that is on its way out may take, on two noisy cores."""
 
 POLL_S = 0.01
