@@ -14,7 +14,7 @@ from sample import write_sample
 
 from tests.agents import RunningAgent, SentEvent, copy_example, running_agent
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture(scope="module")

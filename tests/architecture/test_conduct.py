@@ -91,7 +91,7 @@ def run_planted(folder: Path, text: str, **environment: str) -> subprocess.Compl
 
 def test_a_test_that_leaves_something_running_fails_and_no_other(tmp_path: Path) -> None:
     """An agent that does not stop is a bug that only a later test would see, and be blamed for."""
-    result = run_planted(tmp_path, LEAKING)
+    result = run_planted(tmp_path, LEAKING, KOS_TEST_GRACE_S="0.5")
 
     assert result.returncode == 1
     assert "6 passed, 3 errors" in result.stdout

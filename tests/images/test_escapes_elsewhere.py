@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.images.breakout import (
     FIELD,
     VARIABLES,
@@ -23,6 +25,7 @@ UNSAID = {*SAYS_NOTHING, *CLOSED_HERE}
 """Named open, and closed by ``noexec`` where an engine mounts a volume so; not all do."""
 
 
+@pytest.mark.usefixtures("alone")
 def test_no_attempt_gets_out_of_a_service(
     podman: Podman,
     agent_base: str,
@@ -46,6 +49,7 @@ def test_no_attempt_gets_out_of_a_service(
     assert_none_got_out(inside)
 
 
+@pytest.mark.usefixtures("alone")
 def test_no_attempt_gets_out_of_a_pod(
     podman: Podman, agent_base: str, unique: str, tmp_path: Path
 ) -> None:

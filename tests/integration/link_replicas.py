@@ -60,7 +60,7 @@ class Replica:
             await session.bus.close()
 
 
-async def until(condition: Callable[[], object], within_s: float = 20) -> None:
+async def until(condition: Callable[[], object], within_s: float = 60) -> None:
     """Return when a condition, or what it returns to be awaited, holds; no event tells of it."""
     async with asyncio.timeout(within_s):
         while True:

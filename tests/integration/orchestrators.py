@@ -24,8 +24,8 @@ from kagent_sdk.orchestrator.service import Service, ServiceSettings
 from kagent_sdk.orchestrator.settings import BrokerLimits
 
 PROGRAM = "tests.integration.orchestrator_program"
-QUICK = BrokerLimits(lease_s=0.8, heartbeat_s=0.2, route_timeout_s=0.5, return_s=0.8)
-PATIENCE_S = 20.0
+QUICK = BrokerLimits(lease_s=1.6, heartbeat_s=0.2, route_timeout_s=0.5, return_s=1.6)
+PATIENCE_S = 60.0
 
 
 def quick_settings(data: Path, **changes: Any) -> ServiceSettings:

@@ -159,9 +159,9 @@ def test_giving_up_a_call_cancels_it(agent: RunningAgent) -> None:
 
 def test_a_call_has_its_own_time_limit(agent: RunningAgent) -> None:
     """The caller goes on with what it knows about it."""
-    status, code, message = failure_of(agent, "relay_nap", {"seconds": 60, "timeout_s": 0.2})
+    status, code, message = failure_of(agent, "relay_nap", {"seconds": 60, "timeout_s": 2})
 
-    assert (status, code, message) == (504, "timeout", "not finished within 0.2 s")
+    assert (status, code, message) == (504, "timeout", "not finished within 2 s")
     wait_until(lambda: marks(agent) == ["asleep", "woken"])
 
 
@@ -170,7 +170,7 @@ def test_a_call_never_has_more_time_than_its_caller(agent: RunningAgent) -> None
     task = {
         "capability": "relay_nap",
         "input": {"seconds": 60, "timeout_s": 600},
-        "timeout_s": 0.3,
+        "timeout_s": 2,
     }
     document = agent.post("/v1/tasks", task).json()
 

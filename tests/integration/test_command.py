@@ -306,7 +306,7 @@ def test_a_flood_of_notifications_delays_no_probe(tmp_path: Path) -> None:
         before = psutil.Process(agent.pid).cpu_times().user
         began = time.monotonic()
         for _ in range(100):
-            assert agent.get("/healthz", timeout_s=5).status == 200
+            assert agent.get("/healthz", timeout_s=30).status == 200
         assert agent.get("/readyz").status == 200
         wait_until(lambda: time.monotonic() - began > 2)
         used_s = psutil.Process(agent.pid).cpu_times().user - before

@@ -173,7 +173,7 @@ def test_a_client_that_leaves_cancels_its_task(
     assert callable(leave)
     leave(client)
 
-    wait_until(lambda: open_tasks(agent) == 0, 5)
+    wait_until(lambda: open_tasks(agent) == 0, 30)
     assert agent.status()["tasks"]["canceled"] == canceled + 1
     assert answered(agent, 499) == before + 1
     client.close()
@@ -183,7 +183,7 @@ def test_a_client_that_leaves_a_detached_task_lets_it_go_on(agent: RunningAgent)
     """``on_disconnect="detach"`` says so."""
     before = agent.status()["tasks"]
     client = dial(agent)
-    client.sendall(call("detached_nap", seconds=0.5))
+    client.sendall(call("detached_nap", seconds=3))
     wait_until(lambda: open_tasks(agent) == 1)
     reset(client)
     wait_until(lambda: open_tasks(agent) == 0)

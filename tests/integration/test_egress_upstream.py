@@ -203,7 +203,7 @@ async def ask_through(answer: bytes, *, hangs_up: bool = True) -> tuple[bytes, R
     port = server.sockets[0].getsockname()[1]
     async with (
         server,
-        running_proxy([OUTSIDE], bounds=Bounds(resolve_s=0.2, connect_s=0.2)) as near,
+        running_proxy([OUTSIDE], bounds=Bounds(resolve_s=1, connect_s=1)) as near,
     ):
         lead(near, port)
         return await near.say(connect_request(OUTSIDE)), near

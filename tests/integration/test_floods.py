@@ -223,7 +223,7 @@ def test_a_task_that_waited_for_the_worker_to_read_does_not_wait_for_more(subjec
 def test_a_worker_that_sends_much_is_not_taken_for_stuck(subject: Path) -> None:
     """Heartbeats stand behind large outputs; what comes is a sign of life, whatever it is."""
     # So many large outputs at once take more than a worker has by default.
-    env = {"AGENT_HEALTH__STALL_WARN_S": "1", "AGENT_SANDBOX__LIMITS__MEMORY_BYTES": "null"}
+    env = {"AGENT_HEALTH__STALL_WARN_S": "2", "AGENT_SANDBOX__LIMITS__MEMORY_BYTES": "null"}
     with running_agent(subject, env=env) as agent, ThreadPoolExecutor(32) as callers:
         request = build("POST", "/v1/capabilities/big", b'{"size": 8000000}', CLOSE)
 

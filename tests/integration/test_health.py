@@ -17,7 +17,7 @@ def test_a_stuck_worker_is_shown_with_its_stack_and_replaced(
     subject: Path, capability: str
 ) -> None:
     """A person sees the very line that hangs, while it hangs; then the agent helps itself."""
-    env = {"AGENT_HEALTH__STALL_WARN_S": "1", "AGENT_HEALTH__STALL_FAIL_S": "3"}
+    env = {"AGENT_HEALTH__STALL_WARN_S": "1", "AGENT_HEALTH__STALL_FAIL_S": "5"}
     with running_agent(subject, env=env) as agent:
         (worker,) = agent.worker_pids
         caller = _in_background(
@@ -53,7 +53,7 @@ def test_a_worker_that_recovers_is_ready_again(subject: Path) -> None:
     """A stall that passes costs readiness for its time, not the worker."""
     with running_agent(subject, env={"AGENT_HEALTH__STALL_WARN_S": "1"}) as agent:
         worker = agent.worker_pids
-        caller = _in_background(lambda: agent.post("/v1/capabilities/block_loop", {"seconds": 3}))
+        caller = _in_background(lambda: agent.post("/v1/capabilities/block_loop", {"seconds": 5}))
         wait_until(lambda: agent.get("/readyz").json()["status"] == "stalled")
         caller.join()
 

@@ -463,7 +463,7 @@ async def test_a_stream_that_is_none_is_asked_for_again(
 async def test_an_output_over_the_limit_is_not_read_whole(orchestrator: FakeOrchestrator) -> None:
     """Another agent's result must not cost this one its memory; the call ends with its time."""
     async with running_link(settings_for(orchestrator), FakeLinkHost()) as link:
-        call = OutgoingCall("c1", None, "add", b"{}", timeout_s=0.5)
+        call = OutgoingCall("c1", None, "add", b"{}", timeout_s=3)
         job = asyncio.create_task(link.call(call))
         await orchestrator.came("tasks")
         orchestrator.tasks["c1"].end("completed", output="x" * 1_000_000)

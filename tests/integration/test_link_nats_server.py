@@ -6,9 +6,10 @@ import asyncio
 import json
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nats
 import pytest
@@ -150,14 +151,24 @@ async def test_agents_are_nats_services(server: NatsServer) -> None:
     async with linked(server, *hosts):
         client = await nats.connect(server.url)
         inbox = await client.subscribe(client.new_inbox())
-        await client.publish("$SRV.PING.micro_agent", reply=inbox.subject)
-        pings = [json.loads((await inbox.next_msg(5)).data) for _ in hosts]
-        info = json.loads((await client.request("$SRV.INFO.micro_agent", timeout=5)).data)
-        answer = await client.request("kagent.call.micro=2Eagent.echo", b'{"say":"hi"}', timeout=10)
-        stats = json.loads((await client.request("$SRV.STATS.micro_agent", timeout=5)).data)
+        pings: dict[str, Any] = {}
+
+        async def have_answered() -> bool:
+            # An agent is up a moment before it listens as a service.
+            await client.publish("$SRV.PING.micro_agent", reply=inbox.subject)
+            with suppress(TimeoutError):
+                while len(pings) < len(hosts):
+                    ping = json.loads((await inbox.next_msg(0.5)).data)
+                    pings[ping["metadata"]["instance"]] = ping
+            return len(pings) == len(hosts)
+
+        await until(have_answered)
+        info = json.loads((await client.request("$SRV.INFO.micro_agent", timeout=30)).data)
+        answer = await client.request("kagent.call.micro=2Eagent.echo", b'{"say":"hi"}', timeout=30)
+        stats = json.loads((await client.request("$SRV.STATS.micro_agent", timeout=30)).data)
         await client.close()
 
-    assert {one["metadata"]["instance"] for one in pings} == {host.instance for host in hosts}
+    assert set(pings) == {host.instance for host in hosts}
     assert (info["version"], info["metadata"]["agent"]) == ("1.2.3", "micro.agent")
     assert [one["subject"] for one in info["endpoints"]] == ["kagent.call.micro=2Eagent.echo"]
     assert stats["endpoints"][0]["name"] == "echo"
@@ -225,7 +236,7 @@ async def test_a_call_that_nobody_waits_for_is_cancelled(server: NatsServer) -> 
         with pytest.raises(asyncio.CancelledError):
             await calling
         await worker.wait(lambda: len(worker.cancelled) == 1)
-        overdue = link.link.call(OutgoingCall("c2", "slow", "echo", b"2", timeout_s=2))
+        overdue = link.link.call(OutgoingCall("c2", "slow", "echo", b"2", timeout_s=8))
         calling = asyncio.create_task(overdue)
         await worker.wait(lambda: "c2" in worker.held)
         with pytest.raises(CallFailedError) as late:
@@ -305,7 +316,7 @@ async def test_tls_is_checked_and_never_done_without(tmp_path: Path) -> None:
     secure.start()
     trusting = LinkTls(ca=files["ca.pem"])
     url = secure.url.replace("nats:", "tls:")
-    async with asyncio.timeout(10), connect_caller(url, tls=trusting, limits=QUICK) as caller:
+    async with asyncio.timeout(60), connect_caller(url, tls=trusting, limits=QUICK) as caller:
         agents = await caller.registry.agents()
     with pytest.raises((TimeoutError, LinkError, ssl.SSLError)):
         async with (

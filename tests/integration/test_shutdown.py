@@ -99,7 +99,7 @@ def test_a_second_signal_skips_to_the_cancellation(subject: Path) -> None:
         os.kill(agent.pid, signal.SIGINT)
 
         assert agent.wait() == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 20  # of a budget of 25
 
 
 def test_a_signal_during_the_start_ends_it_cleanly(subject: Path) -> None:

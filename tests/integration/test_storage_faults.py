@@ -92,7 +92,7 @@ class SteadyWriter:
         """Start it, and wait until it has noted why it cannot go on."""
         with self.start(environment) as process:
             try:
-                wait_until(lambda: process.poll() is not None, 20)
+                wait_until(lambda: process.poll() is not None)
                 assert process.returncode == 0
             finally:
                 process.kill()

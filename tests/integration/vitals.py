@@ -19,9 +19,9 @@ MEBIBYTE = 1024 * 1024
 MEMORY_SLACK_BYTES = 16 * MEBIBYTE
 """The allocator does not give every page back, and one sample may meet a collector's pause."""
 
-SETTLE_S = 20.0
+SETTLE_S = 60.0
 PROBE_EVERY_S = 0.05
-PROBE_DEADLINE_S = 5.0
+PROBE_DEADLINE_S = 20.0
 """A probe must answer; how fast is for the benchmarks to say, not for two noisy cores."""
 
 _OWN_TROUBLE = re.compile(

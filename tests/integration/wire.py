@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from tests.agents import RunningAgent
 
-READ_S = 10.0
+READ_S = 30.0
 """How long a client here waits for an answer, unless it is about the waiting."""
 
 Header = tuple[str, str | bytes]

@@ -161,6 +161,17 @@ def test_two_folders_with_one_name_are_refused(folder: Path) -> None:
         make_mesh([folder / "hello", folder / "triage"], {}, folder)
 
 
+def test_what_is_wrong_in_a_folder_is_told_with_the_folder(folder: Path) -> None:
+    """One of many may be wrong: all of its lines must say which."""
+    (folder / "triage" / "config.yaml").write_text("nmae: x\ntasks: {max_queue: none}\n")
+    with pytest.raises(ConfigError) as caught:
+        make_mesh([folder / "hello", folder / "triage"], {}, folder)
+    lines = str(caught.value).splitlines()
+
+    assert len(lines) >= 2
+    assert all(line.startswith(f"{folder / 'triage'}: ") for line in lines)
+
+
 @pytest.mark.parametrize(
     ("written", "link"),
     [
