@@ -21,7 +21,6 @@ from tests.images.lockdown import Launcher
 from tests.images.podman import Podman, holds_capability, make_environment, run_command
 from tests.images.sites import COURIER, Site
 from tests.images.wheels import PIP, collect_wheels
-from tests.integration.waiting import wait_until
 
 TRIAL = Path(__file__).parent / "agents" / "trial"
 USER = 1000
@@ -36,38 +35,14 @@ TOKEN = "0123456789abcdef0123456789abcdef"  # noqa: S105 - of these tests' agent
 BUILDS_S = 600
 """The first test waits for what the run shares: on a new machine, for a base to be downloaded."""
 
-ALONE_FILE = "KOS_TEST_ALONE_FILE"
-"""In the environment: a file that is there once no other tests run beside these."""
-
-ALONE_S = 900
-"""How long the others may take, at most."""
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give these tests the time that their images take; those that must be alone come last."""
+    """Give these tests the time that their images take."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent) and not item.get_closest_marker(
             "timeout"
         ):
-            limit_s = BUILDS_S + (ALONE_S if needs_to_be_alone(item) else 0)
-            item.add_marker(pytest.mark.timeout(limit_s))
-    items.sort(key=needs_to_be_alone)
-
-
-def needs_to_be_alone(item: pytest.Item) -> bool:
-    """Tell whether a test waits for those beside it."""
-    return "alone" in getattr(item, "fixturenames", ())
-
-
-@pytest.fixture
-def alone() -> None:
-    """Wait for the tests of the other row of scripts/test.
-
-    How much of a core a container gets can be measured only where one is idle, and a user's limit of
-    processes holds for all containers and confined workers together.
-    """
-    if path := os.environ.get(ALONE_FILE):
-        wait_until(Path(path).exists, ALONE_S)
+            item.add_marker(pytest.mark.timeout(BUILDS_S))
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,6 @@ def test_both_containers_end_in_order(site: Site) -> None:
     assert len(last) == 1
 
 
-@pytest.mark.usefixtures("alone")
 def test_memory_and_cores_end_at_the_limit(trial_site: Site) -> None:
     """The file's limits are the kernel's, and what it did is found out by the next boot."""
     env = {

@@ -52,7 +52,6 @@ def breakout(
     return Launcher(podman, image, source, agent_folder, unique)
 
 
-@pytest.mark.usefixtures("alone")
 def test_no_attempt_gets_out(
     breakout: Launcher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.images.breakout import (
     FIELD,
     VARIABLES,
@@ -25,7 +23,6 @@ UNSAID = {*SAYS_NOTHING, *CLOSED_HERE}
 """Named open, and closed by ``noexec`` where an engine mounts a volume so; not all do."""
 
 
-@pytest.mark.usefixtures("alone")
 def test_no_attempt_gets_out_of_a_service(
     podman: Podman,
     agent_base: str,
@@ -49,7 +46,6 @@ def test_no_attempt_gets_out_of_a_service(
     assert_none_got_out(inside)
 
 
-@pytest.mark.usefixtures("alone")
 def test_no_attempt_gets_out_of_a_pod(
     podman: Podman, agent_base: str, unique: str, tmp_path: Path
 ) -> None:

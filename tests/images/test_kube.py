@@ -202,7 +202,6 @@ def test_memory_of_a_played_pod_ends_at_the_limit_and_the_next_boot_says_so(
     assert_memory_is_told(last_exit, is_host_killed=last_exit["host"]["cause"] == "killed")
 
 
-@pytest.mark.usefixtures("alone")
 def test_a_played_pod_has_one_core(player: Player) -> None:
     """The limit is the container's: it holds for whatever runs there."""
     container = player.play()

@@ -74,7 +74,6 @@ def test_memory_ends_at_the_limit_and_the_next_boot_says_so(trial: Launcher) -> 
     assert_memory_is_told(last_exit, is_host_killed=code == KILLED)
 
 
-@pytest.mark.usefixtures("alone")
 def test_two_busy_threads_of_a_worker_share_one_core(trial: Launcher) -> None:
     """An agent that goes wild takes no more from its neighbours than it was given."""
     container = trial.start_ready()
@@ -83,7 +82,6 @@ def test_two_busy_threads_of_a_worker_share_one_core(trial: Launcher) -> None:
     assert one_core_is_used(lambda: container.call("spin", *words))
 
 
-@pytest.mark.usefixtures("alone")
 def test_two_busy_processes_in_the_container_share_one_core(trial: Launcher) -> None:
     """The limit is the container's: it holds beside the worker too."""
     container = trial.start_ready()
@@ -107,7 +105,6 @@ def test_a_busy_agent_finishes_its_tasks_when_it_is_stopped(trial: Launcher) -> 
     assert container.status()["last_exit"]["host"]["how"] == "stopped: SIGTERM"
 
 
-@pytest.mark.usefixtures("alone")
 def test_a_thousand_orphans_leave_nothing_behind(trial: Launcher) -> None:
     """PID 1 of a container must wait for every process that nobody else waits for."""
     container = trial.start_ready()
