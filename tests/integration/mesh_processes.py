@@ -201,12 +201,12 @@ class RunningOrchestrator:
 
     def wait_replicas(self, count: int, state: str = "up", deadline_s: float = 60) -> None:
         """Wait until so many replicas are ready, or in another state."""
+        wait_until(lambda: self.count_replicas(state) == count, deadline_s)
 
-        def are_there() -> bool:
-            found = [one for one in self.replicas() if one["state"] == state]
-            return len([one for one in found if state != "up" or one["ready"]]) == count
-
-        wait_until(are_there, deadline_s)
+    def count_replicas(self, state: str = "up") -> int:
+        """Return how many replicas are ready, or in another state; those that are lost are listed too."""
+        found = [one for one in self.replicas() if one["state"] == state]
+        return len([one for one in found if state != "up" or one["ready"]])
 
     @property
     def tail(self) -> str:

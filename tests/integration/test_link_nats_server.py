@@ -24,6 +24,7 @@ from kagent_sdk.link.nats.connection import Access, Bus
 from kagent_sdk.link.nats.records import TaskRecord
 from kagent_sdk.link.port import CallFailedError, OutgoingCall
 from kagent_sdk.link.settings import LinkTls
+from kagent_sdk.protocol.link import Held, Offer
 from kagent_sdk.snapshots.destination import open_destination
 from tests.integration.link_hosts import FakeHost, capability
 from tests.integration.link_replicas import QUICK, Replica, end_of, linked, task, until
@@ -263,6 +264,44 @@ async def test_a_call_given_up_while_it_is_sent_is_cancelled_too(server: NatsSer
         await worker.wait(lambda: len(worker.cancelled) == 1)
 
     assert [held.task for held in worker.cancelled] == ["c1"]
+
+
+class Slow(FakeHost):
+    """A host whose disk is slow: it takes a task when the test lets it."""
+
+    def __init__(self, agent: str) -> None:
+        super().__init__(agent, is_quick=False)
+        self.asked, self.ready = asyncio.Event(), asyncio.Event()
+        self.unknown: list[str] = []
+
+    async def take(self, offer: Offer) -> None:
+        """Take it when it is time."""
+        self.asked.set()
+        await self.ready.wait()
+        await super().take(offer)
+
+    def cancel(self, held: Held) -> None:
+        """Cancel what it has."""
+        if held.task in self.held:
+            super().cancel(held)
+        else:
+            self.unknown.append(held.task)
+            self._move()
+
+
+async def test_a_task_cancelled_while_its_host_takes_it_is_cancelled(server: NatsServer) -> None:
+    """The host does not know it yet when it is told so; it must not run for nobody."""
+    worker = Slow("slow")
+    async with linked(server, worker), connect_caller(server.url, limits=QUICK) as own:
+        await own.submit(task("slow", "job"))
+        await worker.asked.wait()
+        await own.cancel("slow", "job")
+        await worker.wait(lambda: worker.unknown == ["job"])
+        worker.ready.set()
+        end = await end_of(own, "slow", "job")
+
+    assert end["state"] == "canceled"
+    assert [held.task for held in worker.cancelled] == ["job"]
 
 
 @contextmanager

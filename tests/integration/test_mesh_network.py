@@ -44,7 +44,7 @@ class Hosts:
         """Run an agent on one of the hosts; yield it when the orchestrator knows it."""
         parent = self.folder / name
         parent.mkdir()
-        known = len(self.orchestrator.replicas())
+        known = self.orchestrator.count_replicas()
         env = {
             **link_environment(self.orchestrator.url, delivery),
             "AGENT_HTTP__HOST": place.address,

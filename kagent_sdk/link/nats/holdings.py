@@ -69,6 +69,12 @@ class Holdings:
         """Hold a task from now on, in the place of what is held of it."""
         self._held[record.task] = Holding(record, revision)
 
+    def settle(self, record: TaskRecord) -> None:
+        """Tell the host, which has the task by now, what it could not hear before: that it is cancelled."""
+        holding = self.find(record.task, record.lease)
+        if holding is not None and holding.is_cancelled:
+            self._host.cancel(holding.held)
+
     def drop(self, record: TaskRecord) -> None:
         """Hold it no more."""
         if self.find(record.task, record.lease):

@@ -262,6 +262,8 @@ class Taker:
                 await self._give_back(task, record, revision, exc.retry_after_s)
             else:
                 await self._end(task, record, exc.failure)
+        else:
+            self._holdings.settle(record)
 
     async def _give_back(
         self, task: Task, record: TaskRecord, revision: int, retry_after_s: float
