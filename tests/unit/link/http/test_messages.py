@@ -112,6 +112,7 @@ def test_an_offer_is_read_whole() -> None:
         ({"Klink-Lease": LEASE, "Klink-Attempt": "1" * 10}, BODY),
         ({"Klink-Lease": LEASE, "Klink-Hops": "x"}, BODY),
         ({"Klink-Lease": LEASE, "Klink-Hops": "17"}, BODY),
+        ({"Klink-Lease": LEASE, "Klink-Beat": "-1"}, BODY),
         ({"Klink-Lease": LEASE}, b'{"capability": "add"}'),
         ({"Klink-Lease": LEASE}, b"nonsense"),
     ],
