@@ -304,6 +304,24 @@ async def test_a_task_cancelled_while_its_host_takes_it_is_cancelled(server: Nat
     assert [held.task for held in worker.cancelled] == ["job"]
 
 
+async def test_a_task_cancelled_while_its_agent_is_away_is_cancelled_when_it_is_back(
+    server: NatsServer,
+) -> None:
+    """The agent reads it in the record that it takes up: nobody says it again."""
+    worker = FakeHost("slow", is_quick=False)
+    async with linked(server, worker), connect_caller(server.url, limits=QUICK) as own:
+        await own.submit(task("slow", "job"))
+        await worker.wait(lambda: "job" in worker.held)
+    async with connect_caller(server.url, limits=QUICK) as own:
+        await own.cancel("slow", "job")
+        assert "job" in worker.held
+        async with linked(server, worker):
+            end = await end_of(own, "slow", "job")
+
+    assert end["state"] == "canceled"
+    assert [held.task for held in worker.cancelled] == ["job"]
+
+
 @contextmanager
 def submissions_held_up() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
     """Keep the answer to a submission back, once the server has it, until the test lets it through."""

@@ -67,10 +67,10 @@ class Holdings:
 
     def add(self, record: TaskRecord, revision: int) -> None:
         """Hold a task from now on, in the place of what is held of it."""
-        self._held[record.task] = Holding(record, revision)
+        self._held[record.task] = Holding(record, revision, is_cancelled=record.is_cancelled)
 
     def settle(self, record: TaskRecord) -> None:
-        """Tell the host, which has the task by now, what it could not hear before: that it is cancelled."""
+        """Tell the host, which has the task by now, what it may not have heard: that it is cancelled."""
         holding = self.find(record.task, record.lease)
         if holding is not None and holding.is_cancelled:
             self._host.cancel(holding.held)
@@ -151,6 +151,7 @@ class Holdings:
             return  # the next look sees what has been written
         self.add(kept, written)
         self._host.confirm([Holding(kept, written).held])
+        self.settle(kept)
         if kept.ack is not None:
             await self._bus.client.publish(kept.ack, IN_PROGRESS)
 

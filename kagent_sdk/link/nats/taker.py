@@ -199,6 +199,7 @@ class Taker:
             return False
         self._holdings.add(renewed, written)
         self._host.confirm([Holding(renewed, written).held])
+        self._holdings.settle(renewed)
         await task.message.in_progress()
         return True
 
