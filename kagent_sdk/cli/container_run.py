@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import secrets
 import socket
 import sys
 from dataclasses import dataclass
@@ -285,7 +286,8 @@ def _make_folders(folder: Path) -> None:
 def _write_profile(text: str) -> Path:
     """Write the seccomp profile where the engine reads it, under a name of its content.
 
-    Not into the agent's folder: what runs in the container could put a link there.
+    Not into the agent's folder: what runs in the container could put a link there. Several replicas
+    may be started at once, by threads of one process: each writes a file of its own, and renames it.
 
     Raises:
         CommandError: it cannot be written.
@@ -293,11 +295,14 @@ def _write_profile(text: str) -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     name = f"seccomp-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     path = Path(cache, "kagent-sdk", name)
-    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary = path.with_suffix(f".{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as exc:
         raise CommandError(f"cannot write {clean_line(path)}: {exc.strerror}") from exc
     return path

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
 
 from kagent_sdk.cli.boundary import UsageError
-from kagent_sdk.cli.container_run import choose_network, choose_port, find_environment, find_mounts
+from kagent_sdk.cli.container_run import (
+    _write_profile,
+    choose_network,
+    choose_port,
+    find_environment,
+    find_mounts,
+)
 from kagent_sdk.cli.launch import Launch
 from kagent_sdk.config import AgentConfig
 from kagent_sdk.deploy.deployment import Deployment, describe
@@ -143,3 +151,21 @@ def test_a_token_that_the_container_cannot_see_is_an_error() -> None:
     """Without it the agent would listen inside alone, and nobody would know why."""
     with pytest.raises(UsageError, match="put the token into the vault"):
         find_environment({"AGENT_TOKEN_FILE": "/t"}, Launch(), None)
+
+
+def test_replicas_that_start_at_once_write_the_same_profile_without_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`up` starts them from threads of one process; one that lost the race was not started."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    start = Barrier(8)
+
+    def write(_number: int) -> list[Path]:
+        start.wait()
+        return [_write_profile("{}") for _ in range(50)]
+
+    with ThreadPoolExecutor(8) as pool:
+        written = {path for paths in pool.map(write, range(8)) for path in paths}
+
+    assert [path.read_text() for path in written] == ["{}"]
+    assert list(tmp_path.joinpath("kagent-sdk").iterdir()) == list(written)
