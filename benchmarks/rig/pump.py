@@ -42,7 +42,7 @@ def pump(path: Path, secrets: int) -> Callable[[], None]:
     """Have the log pump do it, as a host does."""
     from kagent_sdk.config.models import LogsConfig  # noqa: PLC0415 - the others need none of it
     from kagent_sdk.host.logs.pump import LogPump, WorkerOutput  # noqa: PLC0415
-    from kagent_sdk.host.redaction import Redactor  # noqa: PLC0415
+    from kagent_sdk.redaction.redactor import Redactor  # noqa: PLC0415
 
     ended = threading.Event()
     # Rotated as ever, but nothing is deleted: all lines are counted afterwards.

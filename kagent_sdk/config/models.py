@@ -291,6 +291,20 @@ class LogsConfig(Section):
     )
 
 
+class DebugConfig(Section):
+    """Looking into a living worker: `kos-agent debug`."""
+
+    enabled: bool = Field(
+        default=False, description="Listen on the debug socket; whoever may attach can run code."
+    )
+    socket: str | None = Field(
+        None,
+        description="Path of the socket, relative to the agent's folder; unset: /debug/socket where "
+        "that folder can be written, else runtime/debug.sock.",
+    )
+    max_sessions: int = Field(4, ge=1, le=64, description="Sessions at a time; more are refused.")
+
+
 class AgentConfig(Section):
     """The whole of config.yaml."""
 
@@ -315,6 +329,7 @@ class AgentConfig(Section):
     orchestrator: OrchestratorConfig = OrchestratorConfig.model_construct()
     sandbox: SandboxConfig = SandboxConfig.model_construct()
     logs: LogsConfig = LogsConfig.model_construct()
+    debug: DebugConfig = DebugConfig.model_construct()
 
     @field_validator("entrypoint")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
@@ -88,9 +89,11 @@ class Session:
         memory: what is kept from one command to the next, by the command's own keys: the last
             counts of ``memory``, say. One for the worker, shared by its sessions.
         width: columns of the terminal.
+        is_over: whether its client has gone, or wants the command to end (Ctrl-C).
     """
 
     inspected: Inspected
     out: TextIO
     memory: dict[str, Any]
     width: int = 100
+    is_over: Callable[[], bool] = lambda: False

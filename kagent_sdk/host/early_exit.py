@@ -8,8 +8,8 @@ from pathlib import Path
 
 from kagent_sdk.host.exit_files import ExitFiles
 from kagent_sdk.host.exit_identity import Identity, read_before
-from kagent_sdk.host.redaction import Redactor
 from kagent_sdk.protocol.last_exit import LastExit
+from kagent_sdk.redaction.redactor import Redactor
 
 WITHIN_S = 1.0
 """A disk that stands still holds up the exit for no longer."""

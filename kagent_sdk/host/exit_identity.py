@@ -28,8 +28,8 @@ from kagent_sdk.protocol.last_exit import (
 
 if TYPE_CHECKING:
     from kagent_sdk.host.oom import OomCount
-    from kagent_sdk.host.redaction import Redactor
     from kagent_sdk.host.task import Task
+    from kagent_sdk.redaction.redactor import Redactor
 
 MAX_HOW_CHARS = 2000
 

@@ -18,8 +18,8 @@ from kagent_sdk.protocol.last_exit import HostExit, LastExit, RunningNote, Worke
 if TYPE_CHECKING:
     from kagent_sdk.host.logs.pump import LogPump
     from kagent_sdk.host.place import Remains
-    from kagent_sdk.host.redaction import Redactor
     from kagent_sdk.host.task import Task
+    from kagent_sdk.redaction.redactor import Redactor
 
 
 class ExitRecord:

@@ -12,7 +12,7 @@ from kagent_sdk.protocol.log_tags import split_tag
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from kagent_sdk.host.redaction import Redactor
+    from kagent_sdk.redaction.redactor import Redactor
 
 EXIT_INTERNAL = 70  # EX_SOFTWARE, sysexits.h
 EXIT_UNCAUGHT = 1

@@ -17,10 +17,10 @@ from typing import NamedTuple
 from kagent_sdk.config.models import SecretsConfig
 from kagent_sdk.errors import ConfigError, VaultError
 from kagent_sdk.host.logs.pump import LogPump
-from kagent_sdk.host.redaction import Redactor
-from kagent_sdk.host.retired_secrets import RetiredSecrets
 from kagent_sdk.host.vault import TOKEN_KEY, Vault, read_vault
 from kagent_sdk.host.vault_watch import FolderWatch
+from kagent_sdk.redaction.redactor import Redactor
+from kagent_sdk.redaction.retired_secrets import RetiredSecrets
 
 START_AFTER_S = 1.0
 """Behind the start, of which importing watchfiles would take a part."""

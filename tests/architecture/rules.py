@@ -67,7 +67,7 @@ KAGENT_HOUSE = House(
         ("errors",),
         ("protocol",),
         ("capability", "config", "context", "typed_secrets"),
-        ("storage",),
+        ("storage", "redaction"),
         ("journal", "state", "link", "sandbox", "debug"),
         ("snapshots",),
         ("host", "worker"),

@@ -17,7 +17,7 @@ from kagent_sdk.errors import StartupError
 from kagent_sdk.host.logs.pump import MAX_WAITING_EVENTS, LogPump, WorkerOutput
 from kagent_sdk.host.logs.reader import OutputReader
 from kagent_sdk.host.logs.tee import QUEUE_BYTES, Tee
-from kagent_sdk.host.redaction import Redactor
+from kagent_sdk.redaction.redactor import Redactor
 from tests.integration.waiting import wait_until
 
 CLOSE_S = 20.0

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kagent_sdk.host.redaction import Redactor
+from kagent_sdk.redaction.redactor import Redactor
 from tests.agents import RunningAgent, running_agent, start_agent
 from tests.integration.conftest import copy_blabber
 from tests.integration.vaults import EXPOSE, make_vault, put_vault, vault_file

@@ -14,9 +14,9 @@ from kagent_sdk.config.models import SecretsConfig
 from kagent_sdk.config.orchestrator import OrchestratorConfig
 from kagent_sdk.host import vault_keeper, vault_watch
 from kagent_sdk.host.link_checks import load_link_token, token_files
-from kagent_sdk.host.redaction import Redactor
 from kagent_sdk.host.vault import Vault, read_vault
 from kagent_sdk.host.vault_keeper import VaultKeeper
+from kagent_sdk.redaction.redactor import Redactor
 from tests.integration.vaults import put_vault
 
 CONFIG = SecretsConfig(expose=("key",))

@@ -25,7 +25,7 @@ from kagent_sdk.errors import StartupError
 from kagent_sdk.host.logs.file import RotatingFile
 from kagent_sdk.host.logs.output import WorkerOutput
 from kagent_sdk.host.logs.tee import Tee
-from kagent_sdk.host.redaction import Redactor
+from kagent_sdk.redaction.redactor import Redactor
 
 if TYPE_CHECKING:
     from kagent_sdk.host.logs.reader import OutputReader

@@ -8,7 +8,7 @@ from kagent_sdk.host.logs.json_lines import Source
 from kagent_sdk.host.logs.lines import Block, LineCutter, trim
 from kagent_sdk.host.logs.output import WorkerOutput
 from kagent_sdk.host.logs.records import Recorder, Records
-from kagent_sdk.host.redaction import Redactor
+from kagent_sdk.redaction.redactor import Redactor
 
 
 class OutputReader:

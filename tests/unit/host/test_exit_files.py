@@ -24,7 +24,6 @@ from kagent_sdk.host.exit_files import (
 )
 from kagent_sdk.host.exit_identity import Identity, read_before
 from kagent_sdk.host.oom import OomCount
-from kagent_sdk.host.redaction import Redactor
 from kagent_sdk.protocol.last_exit import (
     MAX_TASKS,
     MAX_TRACEBACK_CHARS,
@@ -33,6 +32,7 @@ from kagent_sdk.protocol.last_exit import (
     OpenTask,
     WorkerExit,
 )
+from kagent_sdk.redaction.redactor import Redactor
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 

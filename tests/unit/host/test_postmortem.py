@@ -20,7 +20,6 @@ from kagent_sdk.host.postmortem import (
     tell_output,
     tell_text,
 )
-from kagent_sdk.host.redaction import Redactor
 from kagent_sdk.protocol.last_exit import (
     MAX_TRACEBACK_CHARS,
     HostExit,
@@ -30,6 +29,7 @@ from kagent_sdk.protocol.last_exit import (
     WorkerExit,
 )
 from kagent_sdk.protocol.log_tags import encode_tag
+from kagent_sdk.redaction.redactor import Redactor
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 TRACEBACK = 'Traceback (most recent call last):\n  File "a.py", line 1\nValueError: no\n'

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from kagent_sdk.host.logs.output import TAIL_BYTES, WorkerOutput
 from kagent_sdk.host.logs.reader import OutputReader
-from kagent_sdk.host.redaction import Redactor
 from kagent_sdk.protocol.log_tags import encode_tag
-from tests.unit.host.test_secret_forms import ENCODERS, secrets
+from kagent_sdk.redaction.redactor import Redactor
+from tests.unit.redaction.test_secret_forms import ENCODERS, secrets
 
 STAMP = b"2026-01-01T00:00:00.000000Z"
 SECRET = "hunter2-hunter2"  # noqa: S105 - nobody's

@@ -14,8 +14,8 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 
-from kagent_sdk.host.literal_search import LiteralSearch, make_search
-from kagent_sdk.host.secret_forms import MIN_SECRET_CHARS, forms_of
+from kagent_sdk.redaction.literal_search import LiteralSearch, make_search
+from kagent_sdk.redaction.secret_forms import MIN_SECRET_CHARS, forms_of
 
 __all__ = ["MIN_SECRET_CHARS", "Redactor"]
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kagent_sdk.host.redaction import CUT, Redactor
-from tests.unit.host.test_secret_forms import ENCODERS, secrets
+from kagent_sdk.redaction.redactor import CUT, Redactor
+from tests.unit.redaction.test_secret_forms import ENCODERS, secrets
 
 KEYS = {"key": "hunter2-hunter2", "db.password": "correct horse", "pin": "12345"}
 

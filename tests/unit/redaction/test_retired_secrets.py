@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kagent_sdk.host.retired_secrets import MAX_CHARS, MAX_VALUES, RetiredSecrets
+from kagent_sdk.redaction.retired_secrets import MAX_CHARS, MAX_VALUES, RetiredSecrets
 
 
 def test_the_newest_values_are_kept() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kagent_sdk.host.secret_forms import MIN_SECRET_CHARS
+from kagent_sdk.redaction.secret_forms import MIN_SECRET_CHARS
 
 MAX_VALUES = 1000
 MAX_CHARS = 1024 * 1024

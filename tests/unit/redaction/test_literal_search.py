@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kagent_sdk.host.literal_search import (
+from kagent_sdk.redaction.literal_search import (
     MAX_RE2_BYTES,
     MAX_SINGLES,
     LiteralSearch,

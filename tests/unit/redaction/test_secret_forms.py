@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kagent_sdk.host.secret_forms import MAX_PIECE_CHARS, MIN_SECRET_CHARS, forms_of, pieces_of
+from kagent_sdk.redaction.secret_forms import MAX_PIECE_CHARS, MIN_SECRET_CHARS, forms_of, pieces_of
 
 TRICKY = [
     "hunter2-hunter2",

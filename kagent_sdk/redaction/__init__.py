@@ -1,0 +1,1 @@
+"""Secrets are taken out of what is written: logs, postmortems, what a debug session shows. Pure."""

@@ -1,0 +1,1 @@
+"""Unit tests of kagent_sdk.storage."""
