@@ -1,20 +1,17 @@
-"""The client's side of the debug socket: connect, be let in, run one command."""
+"""The client's side of the debug socket: connect, be let in, read frames."""
 
 from __future__ import annotations
 
 import os
 import re
-import select
 import socket
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from kagent_sdk.cli.boundary import CommandError, UnreachableError, UsageError
 from kagent_sdk.cli.location import show_path
-from kagent_sdk.cli.output import say
 from kagent_sdk.cli.text import clean_line
 from kagent_sdk.errors import ProtocolError
 from kagent_sdk.protocol.debug import (
@@ -23,7 +20,6 @@ from kagent_sdk.protocol.debug import (
     FrameReader,
     Hello,
     Kind,
-    encode_frame,
     encode_hello,
     parse_welcome,
 )
@@ -33,9 +29,6 @@ if TYPE_CHECKING:
 
 WELCOME_S = 10.0
 """The host answers in milliseconds: its loop is held up by nothing in the worker."""
-
-PATIENCE_S = 5.0
-"""After so long without a word a person is told what else there is to try."""
 
 READ_BYTES = 64 * 1024
 
@@ -136,34 +129,6 @@ class DebugConnection:
         return line
 
 
-def run_command(connection: DebugConnection, words: Sequence[str], hint: str) -> int:
-    """Run one command; write what it writes, and return its exit code.
-
-    Args:
-        connection: one on which nothing was said yet.
-        words: the command and its arguments.
-        hint: what else to try when nothing comes; told to people alone.
-
-    Raises:
-        CommandError: the agent refuses, or is lost.
-        KeyboardInterrupt: Ctrl-C; the session ends with the connection.
-    """
-    connection.greet(make_hello(words))
-    with suppress(ConnectionError):
-        connection.socket.sendall(encode_frame(Kind.END))
-    give_hint_at = time.monotonic() + PATIENCE_S if sys.stderr.isatty() else None
-    while True:
-        if give_hint_at is not None and not connection.has_frames:
-            left_s = max(0.0, give_hint_at - time.monotonic())
-            if not select.select([connection.socket], [], [], left_s)[0]:
-                say(hint)
-        give_hint_at = None
-        for kind, payload in connection.read_frames():
-            if kind is Kind.EXIT:
-                return exit_code_in(payload)
-            write_out(kind, payload)
-
-
 def make_hello(words: Sequence[str] | None) -> Hello:
     """Return what this process wants: a command, or a terminal."""
     size = os.get_terminal_size(1) if os.isatty(1) else None
@@ -205,17 +170,16 @@ def _explain(error: OSError, path: Path) -> CommandError:
     if isinstance(error, FileNotFoundError | ConnectionRefusedError):
         return UnreachableError(f"no agent listens on {shown}; is it running?", code="not_running")
     if isinstance(error, PermissionError):
-        owner = _owner_of(path)
         return CommandError(
-            f"{shown} is open to user {owner} and root alone; become that user",
+            f"{shown} is open to {_describe_owner(path)} alone; become that user",
             code="not_permitted",
         )
     reason = clean_line(error.strerror or str(error) or "no answer")
     return UnreachableError(f"cannot connect to {shown}: {reason}")
 
 
-def _owner_of(path: Path) -> str:
-    for each in (path, path.parent):
-        with suppress(OSError):
-            return str(each.stat().st_uid)
-    return "of the agent"
+def _describe_owner(path: Path) -> str:
+    with suppress(OSError):
+        uid = path.stat().st_uid
+        return f"user {uid} and root" if uid else "root"
+    return "the user that runs the agent and root"

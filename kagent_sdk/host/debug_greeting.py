@@ -50,9 +50,9 @@ def check_peer(peer: Peer) -> None:
         RefusedError: it is somebody else.
     """
     if peer.uid not in (os.geteuid(), 0):
-        raise RefusedError(
-            f"user {peer.uid} may not look into this agent: become user {os.geteuid()} or root"
-        )
+        mine = os.geteuid()
+        who = f"user {mine} or root" if mine else "root"
+        raise RefusedError(f"user {peer.uid} may not look into this agent: become {who}")
 
 
 async def read_hello(connection: socket.socket) -> Hello:

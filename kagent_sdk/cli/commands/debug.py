@@ -14,6 +14,9 @@ from kagent_sdk.cli.text import clean_line
 
 OWN_SOCKET = Path("runtime", "debug.sock")
 
+CONSOLE = "console"
+"""The command that reads lines."""
+
 TURN_ON = "set debug.enabled: true in config.yaml, or AGENT_DEBUG__ENABLED=true, and restart it"
 
 
@@ -24,8 +27,8 @@ def command(target: str, words: tuple[str, ...]) -> int:
     r"""Look into the worker of an agent that runs on this machine.
 
     DIR is the agent's folder, the current one if not given; SOCKET is its debug socket. Without a
-    COMMAND this terminal is attached to the worker; Ctrl-D detaches. With one, it is run, and its
-    exit code is that of kos-agent.
+    COMMAND this terminal is attached to the worker (Ctrl-D detaches), or the commands are read from
+    stdin. With one, it is run, and its exit code is that of kos-agent.
 
     \b
     kos-agent debug                    attach to the agent in the current folder
@@ -38,12 +41,15 @@ def command(target: str, words: tuple[str, ...]) -> int:
     path = find_socket(Path(target), words)
     way = f"kos-agent debug {shlex.quote(target)} stacks"
     hint = f"the worker does not answer; `{way}` asks the host what it is doing"
-    if not words:
+    if not words and os.isatty(0):
         return _attach(path, target, hint)
-    from kagent_sdk.cli.debug_client import DebugConnection, run_command  # noqa: PLC0415 - not for help
+    from kagent_sdk.cli.debug_client import DebugConnection  # noqa: PLC0415 - not for help
+    from kagent_sdk.cli.debug_pipe import PipedSession  # noqa: PLC0415
 
+    # Of a loop in a script that reads lines, a command must not eat the rest.
+    reads_stdin = not os.isatty(0) and words[:1] in {(), (CONSOLE,)}
     with DebugConnection(path) as connection:
-        return run_command(connection, words, hint)
+        return PipedSession(connection, hint).run(words or None, reads_stdin=reads_stdin)
 
 
 def find_socket(target: Path, words: tuple[str, ...]) -> Path:
@@ -92,9 +98,9 @@ def find_socket(target: Path, words: tuple[str, ...]) -> Path:
 
 
 def _attach(path: Path, target: str, hint: str) -> int:
-    if not os.isatty(0) or not os.isatty(1):
+    if not os.isatty(1):
         raise UsageError(
-            "there is no terminal to attach; give a command: "
+            "stdout is no terminal to attach; give a command: "
             f"kos-agent debug {clean_line(shlex.quote(target))} COMMAND, or `help` for those there are"
         )
     from kagent_sdk.cli.debug_terminal import attach  # noqa: PLC0415 - not for help

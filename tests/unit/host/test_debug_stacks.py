@@ -37,7 +37,8 @@ class FakeProcess:
 
     pid: int = 42
     is_able: bool = True
-    asked: list[None] = field(default_factory=list)
+    times_asked: int = 0
+    is_asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def inner_pid(self) -> int:
@@ -46,7 +47,8 @@ class FakeProcess:
 
     def ask_for_stacks(self) -> bool:
         """Note that it was asked."""
-        self.asked.append(None)
+        self.times_asked += 1
+        self.is_asked.set()
         return self.is_able
 
 
@@ -115,15 +117,14 @@ async def test_two_that_ask_at_once_share_one_dump() -> None:
     process = FakeProcess()
     place = _place(process)
     jobs = [asyncio.create_task(answer_stacks((), [place], REDACTOR)) for _ in range(2)]
-    while place.stacks_asked is None:
-        await asyncio.sleep(0)
+    await process.is_asked.wait()
     await asyncio.sleep(0)
     place.give_stacks(DUMP)
 
     answers = [_read(await job) for job in jobs]
 
     assert answers[0] == answers[1]
-    assert len(process.asked) == 1
+    assert process.times_asked == 1
 
 
 async def test_a_worker_that_is_gone_is_told_in_a_line() -> None:
@@ -132,10 +133,10 @@ async def test_a_worker_that_is_gone_is_told_in_a_line() -> None:
     assert (out, code) == ("", 1)
     assert "no worker" in err
 
-    place = _place(FakeProcess())
+    process = FakeProcess()
+    place = _place(process)
     job = asyncio.create_task(answer_stacks((), [place], REDACTOR))
-    while place.stacks_asked is None:
-        await asyncio.sleep(0)
+    await process.is_asked.wait()
     place.vacate()
     out, err, code = _read(await job)
     assert (out, code) == ("", 1)
