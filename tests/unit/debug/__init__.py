@@ -1,0 +1,1 @@
+"""Tests of the debug server and its commands."""
