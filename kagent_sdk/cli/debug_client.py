@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import struct
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -53,12 +54,15 @@ class DebugConnection:
             UnreachableError: nobody listens.
             CommandError: the user may not.
         """
-        self.socket.settimeout(WELCOME_S)
+        # With a timeout of Python's it would not wait for a place in the queue of connections.
+        timeout = struct.pack("ll", int(WELCOME_S), 0)  # struct timeval
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
         try:
             self.socket.connect(str(self.path))
         except OSError as exc:
             self.socket.close()
             raise _explain(exc, self.path) from None
+        self.socket.settimeout(WELCOME_S)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -174,7 +178,9 @@ def _explain(error: OSError, path: Path) -> CommandError:
             f"{shown} is open to {_describe_owner(path)} alone; become that user",
             code="not_permitted",
         )
-    reason = clean_line(error.strerror or str(error) or "no answer")
+    if isinstance(error, BlockingIOError):
+        return UnreachableError(f"the agent takes no connection on {shown}: it stands still")
+    reason = clean_line(error.strerror or str(error))
     return UnreachableError(f"cannot connect to {shown}: {reason}")
 
 

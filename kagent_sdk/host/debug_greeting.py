@@ -73,13 +73,14 @@ async def read_hello(connection: socket.socket) -> Hello:
                 line += data
     except TimeoutError:
         raise RefusedError(f"nothing was asked for within {HELLO_S:g} s") from None
-    _, newline, behind = line.partition(b"\n")
-    if newline and behind:
-        raise RefusedError("something came behind the first line, before the answer to it")
+    first, newline, behind = line.partition(b"\n")
     try:
-        return parse_hello(line)
+        hello = parse_hello(first + newline)
     except ProtocolError as exc:
         raise RefusedError(str(exc)) from None
+    if behind:
+        raise RefusedError("something came behind the first line, before the answer to it")
+    return hello
 
 
 def say_welcome(connection: socket.socket, session: int) -> None:

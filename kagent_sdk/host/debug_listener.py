@@ -27,7 +27,7 @@ OWN_PLACE = Path("runtime", "debug.sock")
 MAX_PATH_BYTES = 107
 """Of ``sun_path``, without the zero at its end (unix(7))."""
 
-BACKLOG = 16
+BACKLOG = 64
 MODE = 0o600
 
 

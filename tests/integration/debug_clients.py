@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -39,8 +40,8 @@ class DebugClient:
 
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(str(path))  # without a timeout it waits for a place in the queue
         self.socket.settimeout(DEADLINE_S)
-        self.socket.connect(str(path))
         self._reader = FrameReader()
         self._behind = b""
         self._shown: dict[Kind, bytes] = {Kind.OUTPUT: b"", Kind.ERROR: b""}
@@ -56,7 +57,9 @@ class DebugClient:
 
     def greet(self, *words: str) -> Welcome:
         """Ask for a command, or for a terminal; return the answer."""
-        self.socket.sendall(encode_hello(Hello(words or None, term="xterm", is_terminal=not words)))
+        hello = Hello(words or None, term="xterm", is_terminal=not words)
+        with suppress(ConnectionError):  # it may have refused already
+            self.socket.sendall(encode_hello(hello))
         return self.read_welcome()
 
     def read_welcome(self) -> Welcome:
@@ -114,7 +117,8 @@ def run(path: Path, words: Sequence[str]) -> Outcome:
 def ask(path: Path, data: bytes) -> str:
     """Send bytes as the first; return the reason of the refusal."""
     with DebugClient(path) as client:
-        client.socket.sendall(data)
+        with suppress(ConnectionError):  # it may have refused already
+            client.socket.sendall(data)
         refused = client.read_welcome().refused
         assert refused is not None
         return refused

@@ -6,12 +6,11 @@ import json
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -23,8 +22,9 @@ from tests.integration.debug_clients import DebugClient, ask, run
 from tests.integration.waiting import wait_until
 
 DEBUGGEE = Path(__file__).parent / "debuggee"
+PROMPT = "\u203a"
 STRANGER = 65_534
-MAX_SESSIONS = 2
+MAX_SESSIONS = 8
 TERMINAL = encode_hello(Hello(None, term="xterm", is_terminal=True))
 
 
@@ -103,7 +103,7 @@ def test_what_is_typed_is_on_record_too(agent: RunningAgent, path: Path) -> None
     """Told by the worker, and bounded by the host."""
     with DebugClient(path) as client:
         number = client.greet().session
-        client.read_until(">")
+        client.read_until(PROMPT)
         client.type("ps\r")
         agent.wait_logged("debug_command", session=number, command="ps")
         client.type("\x04")
@@ -149,9 +149,8 @@ def test_a_session_over_the_limit_is_refused(agent: RunningAgent, path: Path) ->
             assert client.greet().refused is None
         with DebugClient(path) as further:
             reason = further.greet("stacks").refused
-        assert reason is not None
-        assert "2 sessions are open" in reason
-        wait_until(lambda: _refused(agent, "2 sessions are open"))
+        assert f"{MAX_SESSIONS} sessions are open" in str(reason)
+        wait_until(lambda: _refused(agent, f"{MAX_SESSIONS} sessions are open"))
 
     wait_until(lambda: _is_let_in(path))
 
@@ -209,12 +208,13 @@ def test_whoever_breaks_off_leaves_nothing_behind(agent: RunningAgent, path: Pat
         run(path, ("ps",))
         with DebugClient(path) as client:
             client.greet()
-            client.read_until(">")
+            client.read_until(PROMPT)
     wait_until(lambda: not _sessions(agent))
     before = [(process.num_fds(), process.num_threads()) for process in processes]
     burden = agent.call("burden")
 
     for number in range(200):
+        wait_until(lambda: len(_sessions(agent)) < MAX_SESSIONS)
         _break_off(path, number)
     wait_until(lambda: not _sessions(agent))
     wait_until(lambda: [(p.num_fds(), p.num_threads()) for p in processes] == before)
@@ -233,17 +233,14 @@ def test_whoever_breaks_off_leaves_nothing_behind(agent: RunningAgent, path: Pat
 
 def _break_off(path: Path, number: int) -> None:
     """Connect, and be gone: before the hello, after it, or in the middle of a session."""
-    with closing(socket.socket(socket.AF_UNIX)) as client:
-        client.connect(str(path))
+    with DebugClient(path) as client:
         if number % 4 == 1:
-            client.sendall(TERMINAL)
+            client.socket.sendall(TERMINAL)
         elif number % 4 == 2:
-            client.sendall(TERMINAL)
-            client.recv(10)
+            client.greet()
         elif number % 4 == 3:
-            client.sendall(encode_hello(Hello(("ps",))))
-            client.recv(10)
-            client.sendall(b"\1\0\0")  # of a frame
+            if client.greet(*(("ps",) if number % 8 == 3 else ())).refused is None:
+                client.socket.sendall(b"\1\0\0")  # of a frame
 
 
 def _sessions(agent: RunningAgent) -> set[int]:
@@ -259,7 +256,7 @@ def test_stacks_come_while_c_code_holds_the_gil(agent: RunningAgent, path: Path)
     (worker,) = agent.worker_pids
     with DebugClient(path) as attached:
         number = attached.greet().session
-        attached.read_until(">")
+        attached.read_until(PROMPT)
         caller = threading.Thread(
             target=lambda: agent.post("/v1/capabilities/hold_gil", {"seconds": 600})
         )
@@ -301,14 +298,14 @@ def test_sessions_end_with_their_worker_and_with_the_agent(tmp_path: Path) -> No
         path = agent.directory / "my.sock"
         replaced = stack.enter_context(DebugClient(path))
         replaced.greet()
-        replaced.read_until(">")
+        replaced.read_until(PROMPT)
         agent.process.send_signal(signal.SIGHUP)
         agent.wait_logged("reload_completed")
         assert replaced.wait().code is None or replaced.wait().code == 0
 
         attached = stack.enter_context(DebugClient(path))
         number = attached.greet().session
-        attached.read_until(">")
+        attached.read_until(PROMPT)
         greeting = stack.enter_context(DebugClient(path))
         assert agent.stop() == 0
         attached.wait()
