@@ -12,14 +12,21 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import psutil
 import pytest
 
+from kagent_sdk.config.models import DebugConfig
+from kagent_sdk.host.debug_desk import DebugDesk
 from kagent_sdk.protocol.debug import MAX_LINE_BYTES, Hello, encode_hello
 from tests.agents import RunningAgent, running_agent
 from tests.integration.debug_clients import DebugClient, ask, run
 from tests.integration.waiting import wait_until
+
+if TYPE_CHECKING:
+    from kagent_sdk.host.logs.pump import LogPump
+    from kagent_sdk.host.succession import Succession
 
 DEBUGGEE = Path(__file__).parent / "debuggee"
 PROMPT = "\u203a"
@@ -54,9 +61,22 @@ def agent(place: Path) -> Iterator[RunningAgent]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def silent(agent: RunningAgent) -> Iterator[list[DebugClient]]:
+    """Return clients that say nothing, or not enough; their time runs while other tests do."""
+    path = _announced(agent)
+    with DebugClient(path) as mute, DebugClient(path) as slow:
+        slow.socket.sendall(TERMINAL[:-1])
+        yield [mute, slow]
+
+
 @pytest.fixture
 def path(agent: RunningAgent) -> Path:
     """Return the agent's debug socket, as it is announced."""
+    return _announced(agent)
+
+
+def _announced(agent: RunningAgent) -> Path:
     document = json.loads((agent.directory / "runtime" / "host.json").read_bytes())
     return Path(document["debug_socket"])
 
@@ -68,6 +88,7 @@ def _refused(agent: RunningAgent, reason: str) -> bool:
 # Who is let in
 
 
+@pytest.mark.usefixtures("silent")
 def test_nobody_pays_before_the_first_session(agent: RunningAgent, tmp_path: Path) -> None:
     """One thread that waits in the kernel; without ``debug.enabled`` not even that."""
     with_debug = agent.call("burden")
@@ -131,11 +152,11 @@ def test_garbage_is_refused_with_the_reason(
     wait_until(lambda: _refused(agent, reason))
 
 
-def test_a_client_that_says_nothing_is_let_go(agent: RunningAgent, path: Path) -> None:
+def test_a_client_that_says_nothing_is_let_go(
+    agent: RunningAgent, silent: list[DebugClient]
+) -> None:
     """It holds no place for longer than some seconds, whatever it has begun to say."""
-    with DebugClient(path) as silent, DebugClient(path) as slow:
-        slow.socket.sendall(TERMINAL[:-1])
-        reasons = [client.read_welcome().refused for client in (silent, slow)]
+    reasons = [client.read_welcome().refused for client in silent]
 
     assert reasons == ["nothing was asked for within 5 s"] * 2
     wait_until(lambda: _refused(agent, "nothing was asked for"))
@@ -314,21 +335,42 @@ def test_sessions_end_with_their_worker_and_with_the_agent(tmp_path: Path) -> No
         assert not path.exists()
 
 
-@pytest.mark.parametrize("kind", ["folder", "file"])
-def test_an_agent_whose_debug_socket_cannot_be_had_runs_on(tmp_path: Path, kind: str) -> None:
+def test_an_agent_whose_debug_socket_cannot_be_had_runs_on(tmp_path: Path) -> None:
     """A mistake in what looks into it is no reason for an agent to stand still; it is told."""
     shutil.copytree(DEBUGGEE, tmp_path / "debuggee")
     folder = tmp_path / "sockets"
     folder.mkdir()
-    if kind == "folder":
-        folder.chmod(0o1777)
-    else:
-        (folder / "debug.sock").write_text("")
+    folder.chmod(0o1777)
     env = {"AGENT_DEBUG__ENABLED": "true", "AGENT_DEBUG__SOCKET": str(folder / "debug.sock")}
     with running_agent(tmp_path / "debuggee", env=env) as agent:
         reason = agent.wait_logged("debug_not_available")["reason"]
         document = json.loads((agent.directory / "runtime" / "host.json").read_bytes())
 
-        assert ("anyone may write" if kind == "folder" else "is no socket") in reason
+        assert "anyone may write" in reason
         assert document["debug_fault"] == reason
         assert agent.call("nap", {"seconds": 0}) == "slept"
+
+
+async def test_what_is_in_the_sockets_place_is_told_and_left(tmp_path: Path) -> None:
+    """It may be somebody's work."""
+    (tmp_path / "debug.sock").write_text("mine")
+    told: list[tuple[str, str, str]] = []
+
+    class FakePump:
+        def log(self, level: str, event: str, *, reason: str) -> None:
+            told.append((level, event, reason))
+
+    config = DebugConfig(enabled=True, socket="debug.sock")
+    desk = DebugDesk(
+        tmp_path,
+        config,
+        succession=cast("Succession", None),
+        pump=cast("LogPump", FakePump()),
+    )
+    facts = await desk.open()
+    await desk.aclose()
+
+    ((level, event, reason),) = told
+    assert (level, event, facts) == ("error", "debug_not_available", {"debug_fault": reason})
+    assert "is no socket" in reason
+    assert (tmp_path / "debug.sock").read_text() == "mine"
