@@ -239,7 +239,7 @@ def _say(thing: object) -> str:
         return f"class {type_name(thing)}"  # type: ignore[arg-type]
     name = getattr(thing, "__qualname__", None) if cls.__name__ in {"function", "method"} else None
     if isinstance_of(thing, ModuleType):
-        name = ModuleType.__getattribute__(thing, "__dict__").get("__name__")  # type: ignore[arg-type]
+        name = ModuleType.__getattribute__(thing, "__dict__").get("__name__")
     return f"{type_name(cls)} {clean(name)}" if type(name) is str else type_name(cls)
 
 
