@@ -47,10 +47,11 @@ def keep_in_c(count: int, size: int) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(buffer))
 
 
-def allocate(count: int, size: int) -> None:
-    """Leak 4: memory of which Python knows nothing."""
+def allocate(count: int, size: int, kept: list[int]) -> None:
+    """Leak 4: memory of which Python knows nothing; ``kept`` gets the addresses."""
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
     for _ in range(count):
         address = libc.malloc(ctypes.c_size_t(size))
         ctypes.memset(address, 1, size)
+        kept.append(address)
