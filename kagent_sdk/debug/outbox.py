@@ -25,10 +25,9 @@ STALL_S = 10.0
 class Outbox:
     """Frames on their way to one client."""
 
-    def __init__(self, stall_s: float = STALL_S) -> None:
+    def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._server_thread = threading.get_ident()
-        self._stall_s = stall_s
         self._room = threading.Condition()
         self._frames: deque[bytes] = deque()
         self._size = 0
@@ -37,10 +36,10 @@ class Outbox:
         self._wake = asyncio.Event()
 
     def put(self, kind: Kind, data: bytes) -> None:
-        """Send what a command writes; wait for room, unless this is the server's thread.
+        """Send what is written; wait for room, unless this is the server's thread.
 
         Raises:
-            BrokenPipeError: the client is gone, or does not read.
+            BrokenPipeError: the client is gone, or does not read; not in the server's thread.
         """
         for start in range(0, len(data), MAX_PAYLOAD_BYTES):
             self._put(encode_frame(kind, data[start : start + MAX_PAYLOAD_BYTES]))
@@ -77,7 +76,7 @@ class Outbox:
                 raise TimeoutError("the client does not read")
             if data := self._take():
                 writer.write(data)
-                async with asyncio.timeout(self._stall_s):
+                async with asyncio.timeout(STALL_S):
                     await writer.drain()
                 self._wake.set()
             elif self._is_finished:
@@ -85,13 +84,17 @@ class Outbox:
 
     def _put(self, frame: bytes) -> None:
         with self._room:
-            if threading.get_ident() != self._server_thread:
-                has_room = self._room.wait_for(self._has_room, self._stall_s)
-                self._is_open = self._is_open and has_room
+            if threading.get_ident() == self._server_thread:
+                # prompt_toolkit writes when it is cancelled too, and must not fail in that.
+                if self._is_open and self._size <= HARD_BYTES:
+                    self._add(frame)
+                self._wake.set()
+                return
+            has_room = self._room.wait_for(self._has_room, STALL_S)
+            self._is_open = self._is_open and has_room
             if not self._is_open:
                 raise BrokenPipeError("the debug session is over")
-            if self._size <= HARD_BYTES:
-                self._add(frame)
+            self._add(frame)
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._wake.set)
 

@@ -79,9 +79,12 @@ class Running:
 
     @contextmanager
     def listening(self, listener: Callable[[], None]) -> Iterator[None]:
-        """Tell of Ctrl-C, and when it is given up, in the server's thread. For the command's thread."""
+        """Tell of Ctrl-C, and when it is given up, on any thread. For the command's thread."""
         with self._lock:
             self._listener = listener
+            is_late = self._is_over
+        if is_late:
+            listener()
         try:
             yield
         finally:

@@ -82,6 +82,7 @@ class DebugSession:
         self._on_command = on_command
         self._get_shell = get_shell
         self._is_screen = hello.command is None and hello.is_terminal
+        self._is_at_line_start = True
         self._columns = hello.columns
         self._prompter: Prompter | None = None
         self._can_take = asyncio.Event()
@@ -175,6 +176,7 @@ class DebugSession:
             self._send(Kind.ERROR, "error: too many commands run already: wait for one to end\n")
             return 1
         assert self._prompter is not None
+        self._is_at_line_start = True
         self._running = running = Running(self._prompter)
         try:
             running.start(self._work(shell, words, running), shell.give_slot)
@@ -187,8 +189,10 @@ class DebugSession:
             raise
         finally:
             self._running = None
-        if code == INTERRUPTED and self._is_screen:
-            self._send(Kind.OUTPUT, "^C\n")
+        if self._is_screen:
+            # The prompt begins a line of its own.
+            end = "" if self._is_at_line_start else "\n"
+            self._send(Kind.OUTPUT, "^C\n" if code == INTERRUPTED else end)
         return code
 
     def _work(self, shell: Shell, words: Sequence[str], running: Running) -> Callable[[], int]:
@@ -230,6 +234,7 @@ class DebugSession:
             if running.is_over():
                 raise BrokenPipeError("nobody waits for this command any more")
             self._send(kind, text)
+            self._is_at_line_start = text.endswith("\n")
 
         return RedactingWriter(shell.inspected.redact, send)
 

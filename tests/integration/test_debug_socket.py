@@ -259,9 +259,10 @@ def _break_off(path: Path, number: int) -> None:
             client.socket.sendall(TERMINAL)
         elif number % 4 == 2:
             client.greet()
-        elif number % 4 == 3:
-            if client.greet(*(("ps",) if number % 8 == 3 else ())).refused is None:
-                client.socket.sendall(b"\1\0\0")  # of a frame
+        elif number % 8 == 3:
+            client.greet("ps")
+        elif number % 8 == 7 and client.greet().refused is None:
+            client.socket.sendall(b"\1\0\0")  # of a frame
 
 
 def _sessions(agent: RunningAgent) -> set[int]:

@@ -84,10 +84,13 @@ def test_an_agent_that_does_not_run_cannot_be_looked_into(folder: Path) -> None:
         find_socket(folder, ())
 
 
-def test_a_command_without_a_folder_is_told_what_to_type(folder: Path) -> None:
+def test_a_command_without_a_folder_is_told_what_to_type(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The folder comes first."""
+    monkeypatch.chdir(folder)
     with pytest.raises(UsageError, match=r"kos-agent debug \. memory --json$"):
-        find_socket(folder / "memory", ("--json",))
+        find_socket(Path("memory"), ("--json",))
 
 
 def test_a_socket_that_is_left_over_is_told_from_one_that_is_closed(folder: Path) -> None:
@@ -130,9 +133,15 @@ def test_a_terminal_is_raw_for_the_time_of_the_block_alone() -> None:
     """Whatever happens in it."""
     ours, theirs = os.openpty()
     before = termios.tcgetattr(theirs)
-    with pytest.raises(ZeroDivisionError), RawTerminal(theirs):
-        raw = termios.tcgetattr(theirs)
-        raise ZeroDivisionError
+    raw: list[Any] = []
+
+    def fail() -> None:
+        with RawTerminal(theirs):
+            raw.extend(termios.tcgetattr(theirs))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
 
     assert not raw[3] & termios.ISIG
     assert raw[1] & termios.ONLCR

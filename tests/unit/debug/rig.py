@@ -7,6 +7,7 @@ import contextlib
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from kagent_sdk.protocol.debug import FrameReader, Hello, Kind, encode_frame
 SECRET = "s3cr3t-value"  # noqa: S105 - the one that must not be seen
 MASK = "***TOKEN***"
 
-DEADLINE_S = 30.0
+DEADLINE_S = 8.0
 """Only a test that fails waits for so long."""
 
 
@@ -188,6 +189,33 @@ class Rig:
         self.gates: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.server = DebugServer(self.inspected, make_commands=lambda: _commands(self))
         self._clients: list[Client] = []
+        self._jobs: list[asyncio.Task[None]] = []
+
+    @property
+    def shell(self) -> Any:
+        """What sessions share; there from the first one on."""
+        return self.server._shell  # noqa: SLF001
+
+    def start_job(self) -> asyncio.Task[None]:
+        """Return a job of the agent's that waits; it is cancelled at the end."""
+
+        async def linger() -> None:
+            await asyncio.Event().wait()
+
+        async def start() -> asyncio.Task[None]:
+            return asyncio.get_running_loop().create_task(linger(), name="lingering")
+
+        job: asyncio.Task[None] = self.agent.run(start())
+        self._jobs.append(job)
+        return job
+
+    @staticmethod
+    def wait_until(is_so: Callable[[], bool]) -> None:
+        """Wait for what tells nobody of itself, such as a thread's end."""
+        limit_s = time.monotonic() + DEADLINE_S
+        while not is_so():
+            assert time.monotonic() < limit_s
+            threading.Event().wait(0.01)
 
     def attach(self, hello: Hello) -> Client:
         """Return a client of a new session."""
@@ -212,7 +240,14 @@ class Rig:
         self.server.close()
         for client in self._clients:
             client.connection.close()
+        for job in self._jobs:
+            self.agent.run(_end(job))
         self.agent.close()
+
+
+async def _end(job: asyncio.Task[None]) -> None:
+    job.cancel()
+    await asyncio.wait([job])
 
 
 def _commands(rig: Rig) -> list[click.Command]:
@@ -246,4 +281,10 @@ def _commands(rig: Rig) -> list[click.Command]:
         """Fail with a secret."""
         raise ValueError(f"wrong: {SECRET}")
 
-    return [say, hold, flood, fail]
+    @click.command("width")
+    @click.pass_obj
+    def width(session: Any) -> None:
+        """Print how wide the terminal is."""
+        session.out.write(f"{session.width} columns\n")
+
+    return [say, hold, flood, fail, width]
