@@ -82,8 +82,8 @@ def test_a_new_size_is_used_by_the_next_command(rig: Rig) -> None:
 def test_nothing_that_a_command_prints_drives_the_terminal(rig: Rig) -> None:
     """Names are the author's, or a caller's."""
     client = rig.terminal()
-    client.type("say '\x16\x07ding'\r")  # Ctrl-V quotes the next key
-    client.expect(r"\x07ding")
+    client.type("ring\r")
+    client.expect(r"\x07ding\x1b[31m")
 
 
 def test_the_end_of_input_is_the_end(rig: Rig) -> None:
