@@ -1,1 +1,1 @@
-"""Mirrors kagent_sdk.debug."""
+"""Tests of the debug server and its commands."""
