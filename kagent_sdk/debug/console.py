@@ -153,12 +153,13 @@ class Console:
         except RuntimeError:
             self._tell("the agent's loop has ended\n")
             return
-        if not evaluation.has_begun.wait(TAKE_S):
+        was_taken = evaluation.settled.wait(TAKE_S)
+        if not was_taken:
             evaluation.give_up()
-            if not evaluation.has_begun.is_set():
-                self._tell(BLOCKED)
-                return
-        self._pass_on(evaluation)
+        if evaluation.has_begun:
+            self._pass_on(evaluation)
+        elif not was_taken:
+            self._tell(BLOCKED)
 
     def _pass_on(self, evaluation: Evaluation) -> None:
         """Write what is printed until the evaluation has ended, or is stuck after it was given up."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import inspect
 import queue
 import threading
 import traceback
@@ -65,7 +67,11 @@ class ConsoleOutput:
 
 
 class Evaluation:
-    """One piece of code; made by the console's thread, run by the agent's loop."""
+    """One piece of code; made by the console's thread, run by the agent's loop.
+
+    Attributes:
+        settled: whether it has begun, or never will.
+    """
 
     def __init__(
         self, code: types.CodeType, variables: dict[str, Any], output: ConsoleOutput
@@ -76,7 +82,8 @@ class Evaluation:
         self._lock = threading.Lock()
         self._job: asyncio.Task[None] | None = None
         self.is_given_up = False
-        self.has_begun = threading.Event()
+        self.has_begun = False
+        self.settled = threading.Event()
         self.has_ended = False
         self.has_failed = False
         self.wants_exit = False
@@ -95,36 +102,42 @@ class Evaluation:
         """Do not begin it if it has not begun; cancel it if it has. For any thread."""
         with self._lock:
             self.is_given_up = True
+            self.settled.set()
             job = self._job
-        if job is not None and not job.get_loop().is_closed():
-            job.get_loop().call_soon_threadsafe(job.cancel)
+        if job is not None:
+            with contextlib.suppress(RuntimeError):  # its loop has ended
+                job.get_loop().call_soon_threadsafe(job.cancel)
 
     def _begin(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
         with self._lock:
             if self.is_given_up or self._code is None:
                 return
-            self.has_begun.set()
+            self.has_begun = True
+            self.settled.set()
             self._job = loop.create_task(self._run(self._code), name="console", context=context)
-        self._code = None
+        # Not in the job itself: one that is cancelled at once runs no line of it.
+        self._job.add_done_callback(self._end)
 
     async def _run(self, code: types.CodeType) -> None:
         try:
             result = types.FunctionType(code, self._variables)()
-            if code.co_flags & 0x80:  # inspect.CO_COROUTINE: it awaits
+            if code.co_flags & inspect.CO_COROUTINE:
                 await result
         except SystemExit:
             # Out of a job it would end the agent.
             self.wants_exit = True
         except asyncio.CancelledError:
+            self.has_failed = True
             self._output.write("cancelled\n")
             raise
         except BaseException as error:  # noqa: BLE001 - shown to who typed it, KeyboardInterrupt too
             self.has_failed = True
             self._output.write(format_error(error))
-        finally:
-            self.has_ended = True
-            self._job = None
-            self._output.wake()
+
+    def _end(self, job: asyncio.Task[None]) -> None:
+        self.has_ended = True
+        self._code = self._job = None
+        self._output.wake()
 
 
 def format_error(error: BaseException) -> str:

@@ -95,7 +95,8 @@ class Outbox:
             if not self._is_open:
                 raise BrokenPipeError("the debug session is over")
             self._add(frame)
-            if not self._loop.is_closed():
+            # Once for all frames that are sent together: each call is a byte through a socket.
+            if len(self._frames) == 1 and not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._wake.set)
 
     def _has_room(self) -> bool:

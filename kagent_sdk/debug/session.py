@@ -54,11 +54,17 @@ async def serve_session(
         # The one that sends ends last, behind EXIT; the one that receives, when the client is gone.
         await asyncio.wait((receiving, sending), return_when=asyncio.FIRST_COMPLETED)
     finally:
+        if not _has_sent_all(sending):
+            writer.transport.abort()
         session.outbox.close()
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
         await _close(writer)
+
+
+def _has_sent_all(sending: asyncio.Future[None]) -> bool:
+    return sending.done() and not sending.cancelled() and sending.exception() is None
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

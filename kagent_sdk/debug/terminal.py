@@ -20,13 +20,16 @@ from prompt_toolkit.keys import Keys
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.shortcuts import CompleteStyle
 
-from kagent_sdk.debug.prompter import MAX_WAITING_BYTES, InterruptError
+from kagent_sdk.debug.prompter import InterruptError
 from kagent_sdk.errors import ProtocolError
 
 if TYPE_CHECKING:
     from prompt_toolkit.completion import Completer
 
     from kagent_sdk.debug.history import SharedHistory
+
+MAX_TYPED_BYTES = 64 * 1024
+"""For one line, with all editing, and what is typed ahead."""
 
 _numbers = itertools.count(1)
 
@@ -55,12 +58,13 @@ class SocketInput(Input):
             ProtocolError: it is more than anyone types for one line.
         """
         self._fed_bytes += len(data)
-        if self._fed_bytes > MAX_WAITING_BYTES:
+        if self._fed_bytes > MAX_TYPED_BYTES:
             raise ProtocolError("more input than one line takes")
+        known = len(self._keys)
         self._parser.feed(self._decoder.decode(data))
         if self._ready is not None:
             self._ready()
-        elif any(key.key == Keys.ControlC for key in self._keys):
+        elif any(key.key == Keys.ControlC for key in self._keys[known:]):
             self._keys.clear()
             self._on_interrupt()
 

@@ -124,6 +124,8 @@ def _ask_loop(session: Session, key: str) -> Any:
         raise click.ClickException(f"the state has no key {clean(key)!r}") from None
     except CancelledError:
         raise click.ClickException("the agent's loop has ended") from None
+    finally:
+        del answer  # its error leads to this frame
 
 
 async def _read(session: Session, key: str) -> object:

@@ -229,9 +229,10 @@ def default_roots(loop: asyncio.AbstractEventLoop | None) -> Iterator[list[Root]
     jobs = [] if loop is None else _jobs(loop)
     roots = [Root(f"job {clean(job.get_name())}", job) for job in jobs]
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    for ident, frame in sys._current_frames().items():  # noqa: SLF001 - the documented way
-        if ident != threading.get_ident():
-            roots += _frame_roots(clean(names.get(ident, str(ident))), frame)
+    frames = sys._current_frames()  # noqa: SLF001 - the documented way
+    frames.pop(threading.get_ident(), None)  # a frame that refers to itself is a cycle
+    for ident, frame in frames.items():
+        roots += _frame_roots(clean(names.get(ident, str(ident))), frame)
     yield roots
     yield others
 

@@ -135,7 +135,7 @@ def variables_of(holder: object) -> dict[str, object] | MappingProxyType[str, ob
         return type.__getattribute__(holder, "__dict__")  # type: ignore[no-any-return]
     for parent in type.__getattribute__(type(holder), "__mro__"):
         descriptor = type.__getattribute__(parent, "__dict__").get("__dict__")
-        if type(descriptor) is GetSetDescriptorType:
+        if type(descriptor) in {GetSetDescriptorType, MemberDescriptorType}:
             return descriptor.__get__(holder)  # type: ignore[no-any-return]
     return None
 
@@ -166,10 +166,14 @@ def _index_of(holder: Any, held: object) -> str:
 
 
 def _part_of_function(function: FunctionType, held: object) -> str:
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-        if cell is held:
-            return f"'s variable {name}"
-    for name in ("__defaults__", "__kwdefaults__", "__dict__", "__globals__", "__wrapped__"):
+    for name in (
+        "__closure__",
+        "__defaults__",
+        "__kwdefaults__",
+        "__dict__",
+        "__globals__",
+        "__wrapped__",
+    ):
         if getattr(function, name, None) is held:
             return f".{name}"
     return ""

@@ -136,7 +136,9 @@ def _state_of(part: Any) -> tuple[FrameType | None, bool]:
     prefix = _PREFIXES.get(type(part))
     if prefix is None:
         return None, False
-    return getattr(part, f"{prefix}_frame"), getattr(part, f"{prefix}_running")
+    # An async generator counts as running while it awaits (bpo-30773): its caller does, too.
+    is_running = getattr(part, f"{prefix}_running") and _awaited_by(part) is None
+    return getattr(part, f"{prefix}_frame"), is_running
 
 
 def _awaited_by(part: Any) -> Any:

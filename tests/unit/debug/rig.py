@@ -48,6 +48,11 @@ class AgentLoop:
         self._thread = threading.Thread(target=self.loop.run_forever, name="agent")
         self._thread.start()
 
+    @property
+    def ident(self) -> int | None:
+        """Its thread."""
+        return self._thread.ident
+
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Await something in the loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(DEADLINE_S)
@@ -77,7 +82,9 @@ class AgentLoop:
         return set(self.run(look()))
 
     def close(self) -> None:
-        """End it."""
+        """End it. Idempotent."""
+        if self.loop.is_closed():
+            return
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(DEADLINE_S)
         self.loop.close()
@@ -210,6 +217,11 @@ class Rig:
         return job
 
     @staticmethod
+    def gate() -> threading.Event:
+        """Return something to wait at."""
+        return threading.Event()
+
+    @staticmethod
     def wait_until(is_so: Callable[[], bool]) -> None:
         """Wait for what tells nobody of itself, such as a thread's end."""
         limit_s = time.monotonic() + DEADLINE_S
@@ -263,10 +275,11 @@ def _commands(rig: Rig) -> list[click.Command]:
     @click.command("hold")
     @click.pass_obj
     def hold(session: Any) -> None:
-        """Run until a test lets go."""
+        """Run until a test lets go, or nobody waits."""
         gate = threading.Event()
         rig.gates.put((gate, session))
-        gate.wait(DEADLINE_S)
+        while not gate.wait(0.01) and not session.is_over():
+            pass
         session.out.write("let go\n")
 
     @click.command("flood")
@@ -281,10 +294,16 @@ def _commands(rig: Rig) -> list[click.Command]:
         """Fail with a secret."""
         raise ValueError(f"wrong: {SECRET}")
 
+    @click.command("ring")
+    @click.pass_obj
+    def ring(session: Any) -> None:
+        """Print what a terminal obeys."""
+        session.out.write("\x07ding\x1b[31m\n")
+
     @click.command("width")
     @click.pass_obj
     def width(session: Any) -> None:
         """Print how wide the terminal is."""
         session.out.write(f"{session.width} columns\n")
 
-    return [say, hold, flood, fail, width]
+    return [say, hold, flood, fail, ring, width]

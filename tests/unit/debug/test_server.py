@@ -173,10 +173,10 @@ def test_fifty_hang_ups_leave_nothing(rig: Rig) -> None:
     threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
     for number in range(50):
         client = rig.terminal()
-        if number % 5 == 1:
+        if number % 10 == 1:
             client.type("console\r")
             client.expect(">>> ")
-        elif number % 5 == 2:
+        elif number % 10 == 2:
             client.type("console\r")
             client.expect(">>> ")
             client.type("await asyncio.sleep(3600)\r")

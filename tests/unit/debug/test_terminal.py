@@ -13,7 +13,7 @@ def test_commands_and_options_are_completed(rig: Rig) -> None:
     """Nobody remembers them all."""
     client = rig.terminal()
     client.type(f"sa{TAB} --l{TAB} there\r")
-    client.expect("\r\nTHERE")
+    client.expect("THERE\r\n")
     client.type(f"s{TAB}")
     client.expect("stacktrace")
 
@@ -36,8 +36,7 @@ def test_history_is_shared_and_holds_no_secret(rig: Rig) -> None:
     assert first.finish() == 0
     second = rig.terminal()
     second.type(f"{UP} again\r")
-    second.expect("again")
-    second.expect(PROMPT)
+    rig.wait_until(lambda: bool(second.commands))
 
     assert second.commands == [f"say '{MASK}' before again"]
 
@@ -56,7 +55,7 @@ def test_ctrl_c_ends_the_command_and_not_the_session(rig: Rig) -> None:
     client.type(f"half a line{CTRL_C}")
     client.expect(PROMPT)
     client.type("say next\r")
-    client.expect("\r\nnext")
+    client.expect("next\r\n")
     client.expect(PROMPT)
     client.type("exit\r")
     assert client.finish() == 0
@@ -83,8 +82,8 @@ def test_a_new_size_is_used_by_the_next_command(rig: Rig) -> None:
 def test_nothing_that_a_command_prints_drives_the_terminal(rig: Rig) -> None:
     """Names are the author's, or a caller's."""
     client = rig.terminal()
-    client.type("say \x16\x1b]0;title\r")  # Ctrl-V quotes the next key
-    client.expect(r"\x1b]0;title")
+    client.type("ring\r")
+    client.expect(r"\x07ding\x1b[31m")
 
 
 def test_the_end_of_input_is_the_end(rig: Rig) -> None:
