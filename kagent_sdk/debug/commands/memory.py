@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import click
@@ -25,6 +26,9 @@ from kagent_sdk.debug.probes.usage import Usage, explain
 LAST = "memory.last"
 MAX_KEPT_TYPES = 5000
 """Of the last call: enough for every program, and a bound for one that makes classes."""
+
+Kept = dict[str, tuple[int, int]]
+"""Count and bytes by type."""
 
 
 @click.group("memory", cls=Group, invoke_without_command=True)
@@ -64,10 +68,10 @@ def memory(
     if context.invoked_subcommand is not None:
         return
     session: Session = context.obj
-    last: tuple[Usage, dict[str, TypeUse]] | None = session.memory.get(LAST)
+    last: tuple[Usage, Kept] | None = session.memory.get(LAST)
     process = read_memory()
     heap = measure_heap(Budget(seconds, objects, session.is_over))
-    usage = explain(process, heap)
+    usage = explain(process, heap, _tracer_bytes())
     old_usage, old_types = last if last is not None else (None, None)
     session.memory[LAST] = (usage, _most(heap.types))
     if as_json:
@@ -82,22 +86,23 @@ memory.add_command(diff)
 memory.add_command(stop)
 
 
-def _most(types: dict[str, TypeUse]) -> dict[str, TypeUse]:
-    names = sorted(types, key=lambda name: -types[name].bytes)[:MAX_KEPT_TYPES]
-    return {name: types[name] for name in names}
+def _tracer_bytes() -> int:
+    return tracemalloc.get_tracemalloc_memory() if tracemalloc.is_tracing() else 0
 
 
-def _growth(
-    types: dict[str, TypeUse], old: dict[str, TypeUse] | None, top: int
-) -> list[tuple[str, int, int]]:
+def _most(types: dict[str, TypeUse]) -> Kept:
+    return {name: (use.count, use.bytes) for name, use in _largest(types, MAX_KEPT_TYPES)}
+
+
+def _growth(types: dict[str, TypeUse], old: Kept | None, top: int) -> list[tuple[str, int, int]]:
     """Return name, more instances and more bytes, the largest growth first."""
     if old is None:
         return []
-    nothing = TypeUse()
+    # A type that was not among the largest then is taken for new: it has grown in any case.
     changes = []
-    for name in types.keys() | old.keys():
-        new, before = types.get(name, nothing), old.get(name, nothing)
-        changes.append((name, new.count - before.count, new.bytes - before.bytes))
+    for name, use in types.items():
+        count, bytes_before = old.get(name, (0, 0))
+        changes.append((name, use.count - count, use.bytes - bytes_before))
     grown = [part for part in changes if part[1] > 0 or part[2] > 0]
     return sorted(grown, key=lambda part: (-part[2], -part[1], part[0]))[:top]
 
@@ -113,16 +118,20 @@ def _show_usage(session: Session, usage: Usage, old: Usage | None) -> None:
         value = getattr(usage, name)
         before = getattr(old, name) if old is not None else None
         changed = change(value - before) if value is not None and before is not None else ""
+        if name == "tracer_bytes" and not value and not before:
+            continue
         rows.append((label, size(value), changed, note))
     say_table(session, heads, rows, right="SIZE CHANGE")
     say(session)
 
 
-def _show_types(session: Session, heap: HeapView, old: dict[str, TypeUse] | None, top: int) -> None:
+def _show_types(session: Session, heap: HeapView, old: Kept | None, top: int) -> None:
     rows = [(name, str(use.count), size(use.bytes)) for name, use in _largest(heap.types, top)]
     say_table(session, ("TYPE", "COUNT", "SIZE"), rows, right="COUNT SIZE")
     if heap.cut:
         say(session, f"cut: {heap.cut}; counts are whole, sizes are not (--objects, --seconds)")
+    if heap.frozen:
+        say(session, f"{heap.frozen} objects are frozen (gc.freeze), and not seen")
     say(session)
     if old is None:
         say(session, "call it again to see what grows")
@@ -141,7 +150,7 @@ def _as_json(
     heap: HeapView,
     usage: Usage,
     old_usage: Usage | None,
-    old_types: dict[str, TypeUse] | None,
+    old_types: Kept | None,
     top: int,
 ) -> dict[str, Any]:
     return {
@@ -158,5 +167,6 @@ def _as_json(
             for name, count, more in _growth(heap.types, old_types, top)
         ],
         "objects": heap.objects,
+        "frozen": heap.frozen,
         "cut": heap.cut,
     }

@@ -15,6 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 KIBIBYTE = 1024.0
 MINUTE_S = 60.0
+MIN_COLUMNS = 80
 
 
 class HelpInSession(click.Command):
@@ -54,7 +55,7 @@ def say(session: Session, text: str = "") -> None:
 
 def say_json(session: Session, document: object) -> None:
     """Print one document, on several lines, with nothing in it that a terminal obeys."""
-    say(session, json.dumps(document, indent=2, ensure_ascii=True, default=str))
+    say(session, json.dumps(document, indent=2, ensure_ascii=True))
 
 
 def say_table(
@@ -75,7 +76,13 @@ def say_table(
             word.rjust(width) if head in numbers else word.ljust(width)
             for word, width, head in zip(row, widths, heads, strict=True)
         ]
-        say(session, "  ".join(words).rstrip())
+        say(session, cut("  ".join(words).rstrip(), session.width))
+
+
+def cut(line: str, width: int) -> str:
+    """Return a line that fits the terminal, or 80 columns: what is to the right matters least."""
+    width = max(width, MIN_COLUMNS)
+    return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def size(count: float | None) -> str:

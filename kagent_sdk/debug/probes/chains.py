@@ -8,7 +8,7 @@ import sys
 import threading
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import BuiltinFunctionType, CodeType, ModuleType
 from typing import Any
@@ -24,9 +24,11 @@ from kagent_sdk.debug.probes.edges import (
 )
 from kagent_sdk.debug.probes.names import clean, is_author_file, type_name
 
-MAX_DEPTH = 60
-MAX_TARGETS = 200_000
-"""Instances that are counted; of more the first ones stand for all."""
+MAX_STEPS = 30
+"""Of a chain that are shown."""
+
+MAX_FRAMES = 200
+"""Of a thread's stack, from the innermost on."""
 
 _LEAVES = frozenset(
     {int, float, complex, bool, type(None), str, bytes, CodeType, BuiltinFunctionType}
@@ -47,7 +49,7 @@ class Chain:
     """Why some objects are alive.
 
     Attributes:
-        count: objects that the last but one step holds.
+        count: objects that the last but one step holds, and others that hang from those.
         steps: from the root to one of the objects.
     """
 
@@ -89,22 +91,31 @@ class ChainFinder:
         self._is_wanted = is_wanted
         self._namer = namer
         self._budget = budget
-        # By number in the order of the walk: the object's parent. A list of objects would keep
+        # By number in the order of the walk: the object, its parent, and the object that holds the
+        # first of those in question above it (-1: there is none). A list of objects would keep
         # everything alive, a dictionary of identities would cost 200 bytes for each.
-        self._parents = array("q")
         self._ids = array("Q")
-        self._hits: list[tuple[int, int]] = []
+        self._parents = array("q")
+        self._heads = array("q")
+        self._counts: Counter[int] = Counter()
+        self._examples: dict[int, int] = {}
 
-    def find(self, roots: Iterable[Root], wanted: list[object], limit: int) -> Chains:
-        """Return the chains to the objects ``wanted``; at most ``limit`` of them."""
-        all_roots = list(roots)
-        seen = self._walk(all_roots)
-        unreached = [thing for thing in wanted if id(thing) not in seen]
-        groups = Counter(parent for parent, _ in self._hits)
-        example = dict(reversed(self._hits))
+    def find(self, roots: Iterable[Sequence[Root]], wanted: list[object], limit: int) -> Chains:
+        """Return the chains to the objects ``wanted``; at most ``limit`` of them.
+
+        Args:
+            roots: in groups; one is exhausted before the next begins.
+            wanted: all of them; the walk ends when it has found them.
+            limit: chains.
+        """
+        groups = [list(group) for group in roots]
+        missing = set(map(id, wanted))
+        self._walk(groups, missing)
+        unreached = [thing for thing in wanted if id(thing) in missing]
+        all_roots = [root for group in groups for root in group]
         chains = [
-            Chain(count, tuple(self._steps(all_roots, parent, example[parent])))
-            for parent, count in groups.most_common(limit)
+            Chain(count, tuple(self._steps(all_roots, holder, self._examples[holder])))
+            for holder, count in self._counts.most_common(limit)
         ]
         return Chains(
             len(wanted),
@@ -114,44 +125,68 @@ class ChainFinder:
             self._budget.cut,
         )
 
-    def _walk(self, roots: list[Root]) -> set[int]:
-        seen: set[int] = {id(roots), id(self._hits), id(self)}
-        queue: deque[tuple[int, int, object]] = deque()
-        for number, root in enumerate(roots):
-            if id(root.thing) not in seen:
-                seen.add(id(root.thing))
-                queue.append((self._note(root.thing, -1 - number), 0, root.thing))
-        while queue:
-            number, depth, thing = queue.popleft()
-            if not self._budget.take():
-                break
-            if depth >= MAX_DEPTH:
-                continue
+    def _walk(self, groups: list[list[Root]], missing: set[int]) -> None:
+        """Walk until all are found, taking them out of ``missing``, or there is nothing more."""
+        things = [root.thing for group in groups for root in group]
+        # No chain leads from one root into another: a function knows all of its module.
+        own = {id(thing): id(variables_of(thing)) for thing in things if _is_module(thing)}
+        seen = {id(groups), id(self), id(missing), id(things), *map(id, things), *own.values()}
+        number = 0
+        for group in groups:
+            queue: deque[tuple[int, object]] = deque()
+            for root in group:
+                number += 1
+                queue.append((self._note(root.thing, -number, -1), root.thing))
+            self._exhaust(queue, seen, own, missing)
+
+    def _exhaust(
+        self,
+        queue: deque[tuple[int, object]],
+        seen: set[int],
+        own: dict[int, int],
+        missing: set[int],
+    ) -> None:
+        while queue and missing and self._budget.take():
+            number, thing = queue.popleft()
+            variables = own.get(id(thing))
             for other in gc.get_referents(thing):
+                if id(other) in seen and id(other) != variables:
+                    continue
+                is_wanted = self._is_wanted(other)
                 is_leaf = type(other) in _LEAVES
-                if id(other) in seen or (is_leaf and not self._is_wanted(other)):
+                if is_leaf and not is_wanted:
                     continue
                 seen.add(id(other))
-                if self._is_wanted(other) and len(self._hits) < MAX_TARGETS:
-                    self._hits.append((number, id(other)))
+                head = self._heads[number]
+                if is_wanted:
+                    missing.discard(id(other))
+                    head = self._count(number if head < 0 else head, other)
                 if not is_leaf and not _is_ours(other):
-                    queue.append((self._note(other, number), depth + 1, other))
-        return seen
+                    queue.append((self._note(other, number, head), other))
 
-    def _note(self, thing: object, parent: int) -> int:
+    def _count(self, holder: int, thing: object) -> int:
+        self._counts[holder] += 1
+        self._examples.setdefault(holder, id(thing))
+        return holder
+
+    def _note(self, thing: object, parent: int, head: int) -> int:
         self._ids.append(id(thing))
         self._parents.append(parent)
+        self._heads.append(head)
         return len(self._ids) - 1
 
-    def _steps(self, roots: list[Root], number: int, held_id: int) -> Iterator[str]:
-        """Yield the words for a chain; the objects are found anew, from the root down."""
+    def _steps(self, roots: list[Root], number: int, held_id: int) -> list[str]:
+        """Return the words for a chain; the objects are found anew, from the root down."""
         idents = [held_id]
         while number >= 0:
             idents.append(self._ids[number])
             number = self._parents[number]
-        root = roots[-1 - number]
         idents.reverse()
-        yield from self._name_steps(root, idents[1:])
+        steps = list(self._name_steps(roots[-1 - number], idents[1:]))
+        if len(steps) <= MAX_STEPS:
+            return steps
+        half = MAX_STEPS // 2
+        return [*steps[:half], f"… {len(steps) - 2 * half} steps …", *steps[-half:]]
 
     def _name_steps(self, root: Root, idents: list[int]) -> Iterator[str]:
         holder, owner, words = root.thing, root.thing, root.name
@@ -179,29 +214,30 @@ class ChainFinder:
         return step, f"its local {variable} = {_say(held)}" if variable else _say(held)
 
 
-def default_roots(loop: asyncio.AbstractEventLoop | None) -> Iterator[Root]:
-    """Yield the author's modules, the jobs, the threads' frames, then all other modules."""
-    modules = [
-        (name, module)
-        for name, module in list(sys.modules.items())
-        if isinstance_of(module, ModuleType) and not name.startswith(_OURS)
-    ]
-    authors = [item for item in modules if _is_authors(item[1])]
-    for name, module in authors:
-        yield Root(f"module {clean(name)}", module)
-    if loop is not None:
-        for job in _jobs(loop):
-            yield Root(f"job {clean(job.get_name())}", job)
+def default_roots(loop: asyncio.AbstractEventLoop | None) -> Iterator[list[Root]]:
+    """Yield the author's modules, then jobs and the threads' frames, then all other modules."""
+    authors: list[Root] = []
+    others: list[Root] = []
+    seen: set[int] = set()
+    for name, module in list(sys.modules.items()):
+        is_known = id(module) in seen or not _is_module(module)
+        seen.add(id(module))
+        if not is_known and not name.startswith(_OURS):
+            part = authors if _is_authors(module) else others
+            part.append(Root(f"module {clean(name)}", module))
+    yield authors
+    jobs = [] if loop is None else _jobs(loop)
+    roots = [Root(f"job {clean(job.get_name())}", job) for job in jobs]
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     for ident, frame in sys._current_frames().items():  # noqa: SLF001 - the documented way
         if ident != threading.get_ident():
-            yield from _frame_roots(clean(names.get(ident, str(ident))), frame)
-    for name, module in modules:
-        yield Root(f"module {clean(name)}", module)
+            roots += _frame_roots(clean(names.get(ident, str(ident))), frame)
+    yield roots
+    yield others
 
 
 def _frame_roots(thread: str, frame: Any) -> Iterator[Root]:
-    for _ in range(MAX_DEPTH):
+    for _ in range(MAX_FRAMES):
         if frame is None:
             return
         if not str(frame.f_globals.get("__name__", "")).startswith(_OURS):
@@ -219,6 +255,10 @@ def _jobs(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
 def _is_authors(module: ModuleType) -> bool:
     filename = ModuleType.__getattribute__(module, "__dict__").get("__file__")
     return type(filename) is str and is_author_file(filename)
+
+
+def _is_module(thing: object) -> bool:
+    return isinstance_of(thing, ModuleType)
 
 
 def _is_ours(thing: object) -> bool:
@@ -239,7 +279,7 @@ def _say(thing: object) -> str:
         return f"class {type_name(thing)}"  # type: ignore[arg-type]
     name = getattr(thing, "__qualname__", None) if cls.__name__ in {"function", "method"} else None
     if isinstance_of(thing, ModuleType):
-        name = ModuleType.__getattribute__(thing, "__dict__").get("__name__")  # type: ignore[arg-type]
+        name = ModuleType.__getattribute__(thing, "__dict__").get("__name__")
     return f"{type_name(cls)} {clean(name)}" if type(name) is str else type_name(cls)
 
 

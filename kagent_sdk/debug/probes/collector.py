@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kagent_sdk.debug.probes.budget import Budget
-from kagent_sdk.debug.probes.names import type_name
+from kagent_sdk.debug.probes.names import is_author_file, type_name
 from kagent_sdk.debug.probes.sources import class_place
 
 MAX_TYPES = 200
@@ -59,7 +59,7 @@ class Cycles:
     """What one collection found unreachable.
 
     Attributes:
-        types: the most frequent first, classes written in Python before the rest.
+        types: the author's classes first, then others that are written in Python; the most frequent first.
         objects: all of them.
         took_s: how long the interpreter stood still for it.
         cut: why not all objects were looked at.
@@ -145,7 +145,13 @@ def _view_types(garbage: list[object], budget: Budget) -> list[CyclicType]:
         CyclicType(type_name(cls), count, cls in linked, _has_finalizer(cls), class_place(cls))
         for cls, count in counts.most_common(MAX_TYPES)
     ]
-    return sorted(views, key=lambda view: (view.place is None, -view.count))
+    return sorted(views, key=_rank)
+
+
+def _rank(view: CyclicType) -> tuple[bool, bool, int]:
+    """Put the author's classes first, and then what is written in Python."""
+    is_author = view.place is not None and is_author_file(view.place[0])
+    return not is_author, view.place is None, -view.count
 
 
 def _has_finalizer(cls: type) -> bool:

@@ -130,9 +130,9 @@ def describe_frame(frame: FrameType) -> str:
 def variables_of(holder: object) -> dict[str, object] | MappingProxyType[str, object] | None:
     """Return an object's ``__dict__`` without asking its class for it; None when it has none."""
     if isinstance_of(holder, ModuleType):
-        return ModuleType.__getattribute__(holder, "__dict__")  # type: ignore[arg-type,no-any-return]
+        return ModuleType.__getattribute__(holder, "__dict__")  # type: ignore[no-any-return]
     if isinstance_of(holder, type):
-        return type.__getattribute__(holder, "__dict__")  # type: ignore[arg-type,no-any-return]
+        return type.__getattribute__(holder, "__dict__")  # type: ignore[no-any-return]
     for parent in type.__getattribute__(type(holder), "__mro__"):
         descriptor = type.__getattribute__(parent, "__dict__").get("__dict__")
         if type(descriptor) is GetSetDescriptorType:

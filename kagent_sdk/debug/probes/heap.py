@@ -44,6 +44,7 @@ class HeapView:
         buffer_bytes: of that, what bytearrays, arrays, ctypes and numpy hold in C memory.
         large_bytes: of that, objects over 512 bytes, which come from the C library's malloc.
         objects: how many were measured.
+        frozen: objects that the collector leaves alone and does not tell of (`gc.freeze`).
         cut: why it stopped early; None: everything was measured.
     """
 
@@ -52,6 +53,7 @@ class HeapView:
     buffer_bytes: int = 0
     large_bytes: int = 0
     objects: int = 0
+    frozen: int = 0
     cut: str | None = None
 
 
@@ -78,6 +80,7 @@ def measure_heap(budget: Budget) -> HeapView:
     for cls, count in counts.items():
         walk.use(cls).count += count
     walk.view.cut = budget.cut
+    walk.view.frozen = gc.get_freeze_count()
     return walk.view
 
 

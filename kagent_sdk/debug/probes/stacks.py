@@ -148,9 +148,9 @@ def _awaited_by(part: Any) -> Any:
         return part.get_coro()
     kind = cls.__name__
     if kind.startswith(_HIDES_GENERATOR):
-        wanted = ("async_generator", "coroutine")
+        wanted = {"async_generator", "coroutine"}
     elif kind == "FutureIter":
-        wanted = ("Task",)  # a job that waits for another: the chain goes on in that one
+        wanted = {"Task"}  # a job that waits for another: the chain goes on in that one
     else:
         return None
     hidden = (other for other in gc.get_referents(part) if type(other).__name__ in wanted)

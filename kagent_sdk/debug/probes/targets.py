@@ -9,8 +9,6 @@ from difflib import get_close_matches
 from kagent_sdk.debug.probes.budget import Budget
 from kagent_sdk.debug.probes.names import type_name
 
-_UNTRACKED_CONTAINERS = frozenset({dict, list, tuple})
-
 
 def parse_id(text: str) -> int | None:
     """Read an object's number as ``id()`` returns it, decimal or ``0x``; None when it is a name."""
@@ -36,7 +34,7 @@ def find_types(name: str) -> tuple[list[type], list[str]]:
         last_parts.setdefault(full.rpartition(".")[2], []).append(full)
     if name in last_parts:
         return [cls for full in last_parts[name] for cls in known[full]], []
-    near = get_close_matches(name.rpartition(".")[2], last_parts, n=3, cutoff=0.5)
+    near = get_close_matches(name.rpartition(".")[2], last_parts, n=3)
     return [], [full for part in near for full in last_parts[part]][:5]
 
 
@@ -60,9 +58,10 @@ def instances_of(types: Iterable[type], budget: Budget) -> list[object]:
 
 def object_of(ident: int, budget: Budget) -> object | None:
     """Return the object with that number, if the collector leads to it; None when there is none."""
-    objects = gc.get_objects()
+    objects: list[object] = gc.get_objects()
     try:
         for thing in budget.walk(objects):
+            other: object
             if id(thing) == ident:
                 return thing
             for other in gc.get_referents(thing):

@@ -18,6 +18,7 @@ class Usage:
         python_bytes: objects that were measured.
         buffers_bytes: of those, what bytearrays, arrays, numpy and ctypes hold in C memory.
         malloc_bytes: what the C library has handed out, to Python and to others.
+        tracer_bytes: what tracemalloc has noted, also in malloc.
         outside_bytes: what C code holds beside Python's objects: of malloc, where it tells, what the
             large objects do not explain; else the anonymous pages that no object explains.
         rest_bytes: the remainder of RSS: interpreter and libraries, free space in heaps, stacks.
@@ -28,6 +29,7 @@ class Usage:
         ("uss_bytes", "USS", "of this process alone"),
         ("python_bytes", "Python objects", "all that was measured"),
         ("buffers_bytes", "  of that buffers", "bytearray, array, numpy, ctypes"),
+        ("tracer_bytes", "notes of the tracer", "of memory start"),
         ("outside_bytes", "outside of Python", "held by C code: malloc beside the objects"),
         ("rest_bytes", "rest of RSS", "interpreter, libraries, free space in heaps"),
     )
@@ -37,6 +39,7 @@ class Usage:
     python_bytes: int
     buffers_bytes: int
     malloc_bytes: int | None
+    tracer_bytes: int
     outside_bytes: int | None
     rest_bytes: int | None
 
@@ -45,22 +48,23 @@ class Usage:
         return asdict(self)
 
 
-def explain(process: ProcessMemory, heap: HeapView) -> Usage:
+def explain(process: ProcessMemory, heap: HeapView, tracer_bytes: int) -> Usage:
     """Compare what the system says with what was measured."""
     outside = None
     if process.malloc is not None:
-        outside = max(0, process.malloc - heap.large_bytes)
+        outside = max(0, process.malloc - heap.large_bytes - tracer_bytes)
     elif process.anonymous is not None:
-        outside = max(0, process.anonymous - heap.total_bytes)
+        outside = max(0, process.anonymous - heap.total_bytes - tracer_bytes)
     rest = None
     if process.rss is not None and outside is not None:
-        rest = process.rss - heap.total_bytes - outside
+        rest = process.rss - heap.total_bytes - tracer_bytes - outside
     return Usage(
         rss_bytes=process.rss,
         uss_bytes=process.uss,
         python_bytes=heap.total_bytes,
         buffers_bytes=heap.buffer_bytes,
         malloc_bytes=process.malloc,
+        tracer_bytes=tracer_bytes,
         outside_bytes=outside,
         rest_bytes=rest,
     )
