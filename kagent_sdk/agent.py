@@ -236,7 +236,7 @@ class Agent:
         _refuse_import(sys._getframe(1))  # noqa: SLF001 - how else to know who calls
         self._has_run = True
         if process.has_host():
-            process.run_worker(self.parts)
+            process.run_worker(self.parts, self)
         else:
             _become_host()
 

@@ -56,14 +56,14 @@ def local_target(directory: Path, credentials: Credentials, environ: Mapping[str
         UsageError: the token file cannot be used.
     """
     try:
-        document = _running(directory)
+        document = find_host(directory)
     except UnreachableError:
         if (mesh := mesh_target(directory, credentials, environ)) is not None:
             return mesh
         raise
     url = reachable_url(check_url(document["url"]))
     relay: tuple[str, ...] = ()
-    if _is_elsewhere(document):
+    if is_elsewhere(document):
         from kagent_sdk.cli.containers import find_relay  # noqa: PLC0415 - starts an engine
 
         relay = find_relay(directory, url)
@@ -95,7 +95,7 @@ def mesh_target(
             f"{shown}/{MESH_FILE} is damaged; restart the orchestrator, or name its address with "
             "--url URL"
         )
-    if not _is_elsewhere(document) and not is_alive(pid):
+    if not is_elsewhere(document) and not is_alive(pid):
         raise UnreachableError(
             f"no orchestrator is running in {shown} (the last one, process {pid}, is gone); "
             "start it with: kos-agent up",
@@ -145,7 +145,7 @@ def check_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def _running(directory: Path) -> dict[str, Any]:
+def find_host(directory: Path) -> dict[str, Any]:
     """Return what the host of the agent that runs in a folder says of itself.
 
     Raises:
@@ -163,7 +163,7 @@ def _running(directory: Path) -> dict[str, Any]:
         raise UnreachableError(
             f"{shown}/{HOST_FILE} is damaged; restart the agent, or name its address with --url URL"
         )
-    if not _is_elsewhere(document) and not is_alive(pid):
+    if not is_elsewhere(document) and not is_alive(pid):
         raise UnreachableError(
             f"no agent is running in {shown} (the last one, process {pid}, is gone); {start}",
             code="not_running",
@@ -171,7 +171,7 @@ def _running(directory: Path) -> dict[str, Any]:
     return document
 
 
-def _is_elsewhere(document: dict[str, Any]) -> bool:
+def is_elsewhere(document: dict[str, Any]) -> bool:
     """Tell whether a host is in another container than this process: its numbers mean nothing here."""
     from kagent_sdk.host.announcement import pid_namespace  # noqa: PLC0415 - for a running agent
 

@@ -51,6 +51,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "status": Entry("status", "Show how the agent is doing."),
         "logs": Entry("logs", "Show what the agent has written to its log."),
         "health": Entry("health", "Say by the exit code whether the agent is healthy."),
+        "debug": Entry("debug", "Look into a living worker: stacks, memory, tasks, a console."),
         "doctor": Entry("doctor", "Show what of the sandbox is in force, and what to do."),
     },
     "Deploy": {

@@ -61,6 +61,8 @@ class EntrypointWorkers:
             yield
         finally:
             process.kill()
+            if process.debug is not None:
+                process.debug.close()
             if place.connection is not None:
                 place.connection.abort()
             stacks.close()

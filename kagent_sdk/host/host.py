@@ -87,6 +87,7 @@ class Host:
             stack.enter_context(parts.pool.kind.prepare())
             processes = workers or parts.pool.start_first()
             stack.callback(_kill_all, processes)
+            debug_facts = await self._open_debug_socket(stack)
             stack.enter_context(
                 announce(
                     parts.directory / "runtime" / "host.json",
@@ -94,6 +95,7 @@ class Host:
                     agent=parts.config.name or "agent",
                     version=parts.config.version,
                     started_at=parts.started_at,
+                    **debug_facts,
                 )
             )
             parts.exits.start()
@@ -117,6 +119,13 @@ class Host:
         self._parts.link.listen_at(server.url)
         return server
 
+    async def _open_debug_socket(self, stack: AsyncExitStack) -> dict[str, str]:
+        debug = self._parts.debug
+        if debug is None:
+            return {}
+        stack.push_async_callback(debug.aclose)
+        return await debug.open()
+
     def ask_to_stop(self, why: str) -> None:
         """Begin the shutdown; asked again, skip to the cancellation of what still runs."""
         if self._stop_asked.is_set():
@@ -137,6 +146,8 @@ class Host:
         self._parts.watchdog.refresh()
         self._parts.keeper.stop()
         self._parts.link.drain()
+        if self._parts.debug is not None:
+            self._parts.debug.drain()
         if self._parts.service_manager is not None:
             self._parts.service_manager.stopping()
         self._pump.log(

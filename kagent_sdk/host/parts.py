@@ -47,6 +47,7 @@ from kagent_sdk.host.worker_start import WorkerStart
 from kagent_sdk.storage.thread import Storage
 
 if TYPE_CHECKING:
+    from kagent_sdk.host.debug_desk import DebugDesk
     from kagent_sdk.host.program_files import ProgramFiles
     from kagent_sdk.host.sd_notify import ServiceManager
     from kagent_sdk.link.port import Link
@@ -66,6 +67,7 @@ class HostParts:
         directory: the agent's folder.
         started_at: seconds since the epoch.
         service_manager: systemd or podman, if one started the host and wants to hear of it.
+        debug: the debug socket, where debugging is on.
     """
 
     directory: Path
@@ -88,6 +90,7 @@ class HostParts:
     egress: Egress
     link: HostLink
     service_manager: ServiceManager | None
+    debug: DebugDesk | None
 
     @property
     def pool(self) -> Pool:
@@ -164,6 +167,7 @@ def build_parts(folder: AgentFolder, vault: Vault, sandbox: WorkerSandbox) -> Ho
         egress=sandbox.egress,
         link=_link(later, directory, keeper, pump, lifecycle, monitor),
         service_manager=service_manager,
+        debug=_debug(directory, config, succession, pump),
     )
 
 
@@ -307,6 +311,16 @@ def _program_files(
     from kagent_sdk.host.program_files import ProgramFiles  # noqa: PLC0415 - few agents need it
 
     return ProgramFiles(directory, keeper, pump)
+
+
+def _debug(
+    directory: Path, config: AgentConfig, succession: Succession, pump: LogPump
+) -> DebugDesk | None:
+    if not config.debug.enabled:
+        return None
+    from kagent_sdk.host.debug_desk import DebugDesk  # noqa: PLC0415 - few agents are debugged
+
+    return DebugDesk(directory, config.debug, succession=succession, pump=pump)
 
 
 def _places(succession: Succession) -> list[Place]:

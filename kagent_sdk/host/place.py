@@ -34,6 +34,8 @@ class Place:
         status_text: what it says of itself, without secrets; a program of ``worker.command`` alone.
         stacks_until_s: until when its stacks are waited for; None where it was not asked for them
             since its last sign of life.
+        stacks_asked: of a debug session that waits for its stacks: done with the dump, or with None when
+            the worker is gone.
         was_stuck: its predecessor was replaced for being stuck, and it is not ready yet.
         was_ready: its predecessor was ready when it ended.
         findings: what the present or the last worker said of its confinement.
@@ -58,6 +60,7 @@ class Place:
         self.stack: str | None = None
         self.status_text: str | None = None
         self.stacks_until_s: float | None = None
+        self.stacks_asked: asyncio.Future[str | None] | None = None
         self.was_stuck = False
         self.was_ready = False
         self.findings: tuple[Finding, ...] = ()
@@ -84,6 +87,14 @@ class Place:
             return self.last_crash.traceback
         return self.stack
 
+    def give_stacks(self, dump: str | None) -> bool:
+        """Let the debug session that waits for the stacks have them; tell whether one does."""
+        asked, self.stacks_asked = self.stacks_asked, None
+        if asked is None:
+            return False
+        asked.set_result(dump)
+        return True
+
     def inherit(self, other: Place) -> None:
         """Take over what a reload must not make forgotten: counts never fall."""
         self.restarts += other.restarts
@@ -104,6 +115,7 @@ class Place:
         self.stack = None
         self.status_text = None
         self.stacks_until_s = None
+        self.give_stacks(None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,19 +196,19 @@ def parse_dump(text: str, *, main_ident: int | None = None) -> tuple[ThreadStack
     return _mark_main(threads, main_ident, is_cut=is_cut)
 
 
-def format_dump(threads: tuple[ThreadStack, ...]) -> str:
+def format_dump(threads: tuple[ThreadStack, ...], *, max_stacks: int = MAX_THREADS_TOLD) -> str:
     """Tell people where the threads are: the main one first, most recent call last.
 
     Threads with the same stack, such as idle ones of a pool, are told once. The text has at most
-    `MAX_THREADS_TOLD` stacks of `MAX_FRAMES_TOLD` frames.
+    ``max_stacks`` stacks of `MAX_FRAMES_TOLD` frames.
     """
     groups: dict[tuple[object, ...], list[ThreadStack]] = {}
     for thread in sorted(threads, key=lambda thread: not thread.is_main):
         key = (thread.is_main, thread.frames, thread.notes, thread.is_cut)
         groups.setdefault(key, []).append(thread)
-    told = [_format_group(group) for group in list(groups.values())[:MAX_THREADS_TOLD]]
-    if len(groups) > MAX_THREADS_TOLD:
-        told.append(f"and {len(groups) - MAX_THREADS_TOLD} other stacks")
+    told = [_format_group(group) for group in list(groups.values())[:max_stacks]]
+    if len(groups) > max_stacks:
+        told.append(f"and {len(groups) - max_stacks} other stacks")
     return "\n\n".join(told)
 
 

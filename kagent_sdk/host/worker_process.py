@@ -12,10 +12,14 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kagent_sdk.config.models import LogsConfig
 from kagent_sdk.host.worker_start import Call, WorkerStart
 from kagent_sdk.sandbox.start import MODULE
+
+if TYPE_CHECKING:
+    from kagent_sdk.host.debug_channel import DebugChannel
 
 STACKS_SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (
     5 if hasattr(signal, "SIGRTMIN") else 0
@@ -101,15 +105,19 @@ class EntrypointProcess(WorkerProcess):
     Attributes:
         socket: the frames.
         stacks_fd: what faulthandler writes, non-blocking.
+        debug: the way of debug sessions to it; None where debugging is off.
     """
 
     socket: socket.socket
     stacks_fd: int
+    debug: DebugChannel | None = None
 
     def discard(self) -> None:
         """End a worker that nobody has listened to yet, and close what leads to it."""
         self.kill()
         self.socket.close()
+        if self.debug is not None:
+            self.debug.close()
         for descriptor in (self.stacks_fd, self.stdout_fd, self.stderr_fd, self.report_fd):
             os.close(descriptor)
 
@@ -159,8 +167,14 @@ def spawn_worker(start: WorkerStart, environ: Mapping[str, str]) -> EntrypointPr
         stacks_read, stacks_write = make_pipe(ours, theirs)
         stdout_read, stdout_write = make_pipe(ours, theirs)
         stderr_read, stderr_write = make_pipe(ours, theirs)
-        kept = (worker_end.fileno(), stacks_write)
-        environment = worker_environment(start.directory, environ, *kept, config.logs)
+        kept: tuple[int, ...] = (worker_end.fileno(), stacks_write)
+        environment = worker_environment(
+            start.directory, environ, worker_end.fileno(), stacks_write, config.logs
+        )
+        debug = _make_debug_channel(ours, theirs) if config.debug.enabled else None
+        if debug is not None:
+            kept = (*kept, debug[1])
+            environment["AGENT_DEBUG_FD"] = str(debug[1])
         call = Call(
             MODULE,
             ("kagent_sdk.worker.bootstrap", config.entrypoint),
@@ -181,7 +195,19 @@ def spawn_worker(start: WorkerStart, environ: Mapping[str, str]) -> EntrypointPr
         started.is_wrapped,
         host_end,
         stacks_read,
+        None if debug is None else debug[0],
     )
+
+
+def _make_debug_channel(ours: ExitStack, theirs: ExitStack) -> tuple[DebugChannel, int]:
+    """Return the way of debug sessions to a worker, and the worker's end of it."""
+    from kagent_sdk.host.debug_channel import CHANNEL_TYPE, DebugChannel  # noqa: PLC0415 - few need it
+
+    host_end, worker_end = socket.socketpair(socket.AF_UNIX, CHANNEL_TYPE)
+    channel = DebugChannel(host_end)
+    ours.callback(channel.close)
+    theirs.callback(worker_end.close)
+    return channel, worker_end.fileno()
 
 
 def make_pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:

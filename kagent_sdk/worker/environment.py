@@ -9,6 +9,9 @@ STACKS_FD = "AGENT_STACKS_FD"
 STACKS_SIGNAL = "AGENT_STACKS_SIGNAL"
 """The number of the signal that makes it do so."""
 
+DEBUG_FD = "AGENT_DEBUG_FD"
+"""The descriptor on which debug sessions are handed over; there where debugging is on."""
+
 WORKER_PID = "AGENT_WORKER_PID"
 """Set by the worker when it takes the socket: tells a second `agent.run()` in the same process
 from one in a child process."""

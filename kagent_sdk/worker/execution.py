@@ -13,6 +13,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from contextvars import copy_context
+from time import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kagent_sdk.capability import Capability, Kind
@@ -32,7 +33,7 @@ from kagent_sdk.protocol.tasks import ErrorCode
 from kagent_sdk.worker.calls import Caller
 from kagent_sdk.worker.events import EventStream
 from kagent_sdk.worker.failures import describe, is_expected
-from kagent_sdk.worker.progress import ProgressReport, check_progress
+from kagent_sdk.worker.progress import Progress, ProgressReport, check_progress
 from kagent_sdk.worker.services import Services
 from kagent_sdk.worker.state import TaskTransaction
 from kagent_sdk.worker.tracebacks import print_exception
@@ -52,6 +53,8 @@ class Execution(ABC):
 
     Attributes:
         job: the asyncio job that it runs in, if any.
+        started_at: when it came, in seconds since the epoch.
+        thread_ident: the thread that runs it; 0: none does.
     """
 
     __slots__ = (
@@ -67,6 +70,8 @@ class Execution(ABC):
         "_services",
         "_state",
         "job",
+        "started_at",
+        "thread_ident",
     )
 
     def __init__(self, services: Services, number: int, capability: Capability, run: Run) -> None:
@@ -82,6 +87,30 @@ class Execution(ABC):
         self._progress: ProgressReport | None = None
         self._state: TaskTransaction | None = None
         self.job: asyncio.Task[None] | None = None
+        self.thread_ident = 0
+        self.started_at = time()
+
+    # What debug sessions look at; in any thread.
+
+    @property
+    def run(self) -> Run:
+        """The frame that it runs for."""
+        return self._run
+
+    @property
+    def capability_name(self) -> str:
+        """What it runs."""
+        return self._capability.name
+
+    @property
+    def is_canceling(self) -> bool:
+        """Whether it was asked to stop."""
+        return bool(self._cancel_reason)
+
+    @property
+    def last_progress(self) -> Progress | None:
+        """What it has reported last."""
+        return None if self._progress is None else self._progress.last
 
     # What the host asks; in the loop's thread.
 
@@ -320,14 +349,12 @@ class ThreadExecution(Execution):
         "has_begun",
         "is_interrupted",
         "is_withdrawn",
-        "thread_ident",
     )
 
     def __init__(self, services: Services, number: int, capability: Capability, run: Run) -> None:
         super().__init__(services, number, capability, run)
         self._variables = copy_context()
         self._outcome: tuple[int, bytes] | None = None
-        self.thread_ident = 0
         self.has_begun = False
         self.is_withdrawn = False
         self.is_interrupted = False

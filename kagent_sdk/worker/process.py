@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from kagent_sdk.context import current_owner
-from kagent_sdk.worker.environment import WORKER_FD, WORKER_PID
+from kagent_sdk.worker.environment import DEBUG_FD, WORKER_FD, WORKER_PID
 from kagent_sdk.worker.output import installed_output
 from kagent_sdk.worker.parts import AgentParts
 from kagent_sdk.worker.runtime import Ending, Runtime
@@ -37,11 +37,15 @@ def is_used() -> bool:
     return os.environ.get(WORKER_PID) == str(os.getpid())
 
 
-def run_worker(parts: AgentParts) -> None:
+def run_worker(parts: AgentParts, agent: object = None) -> None:
     """Serve the host that has started this process; return when it has said STOP.
 
     When the host is gone the process ends at once: nobody is left to wait for threads or
     ``atexit`` functions.
+
+    Args:
+        parts: what the author declared.
+        agent: on what: for debug sessions.
 
     Raises:
         SystemExit: the agent did not start, or the host broke the protocol.
@@ -49,7 +53,7 @@ def run_worker(parts: AgentParts) -> None:
     sock = _take_socket()
     output = installed_output()
     output.whose = current_owner
-    ending = run_until_ended(Runtime(parts).serve(sock))
+    ending = run_until_ended(_serve(Runtime(parts), sock, agent))
     code = EXIT_CODES[ending]
     if ending is Ending.HOST_GONE:
         with suppress(OSError, ValueError):
@@ -57,6 +61,18 @@ def run_worker(parts: AgentParts) -> None:
         os._exit(code)
     if code:
         raise SystemExit(code)
+
+
+async def _serve(runtime: Runtime, sock: socket.socket, agent: object) -> Ending:
+    channel_fd = os.environ.pop(DEBUG_FD, None)
+    if channel_fd is None:
+        return await runtime.serve(sock)
+    from kagent_sdk.worker.debugging import DebugReceiver  # noqa: PLC0415 - few agents are debugged
+    from kagent_sdk.worker.inspection import WorkerInspection  # noqa: PLC0415
+
+    inspection = WorkerInspection(agent, runtime, asyncio.get_running_loop())
+    with DebugReceiver(int(channel_fd), inspection):
+        return await runtime.serve(sock)
 
 
 def run_until_ended(serving: Coroutine[Any, Any, Ending]) -> Ending:

@@ -44,6 +44,9 @@ class ProgressReport:
 
     Args:
         clock: seconds, monotonic.
+
+    Attributes:
+        last: what was reported last; None before.
     """
 
     __slots__ = (
@@ -58,6 +61,7 @@ class ProgressReport:
         "_sent_at_s",
         "_timer",
         "_turns",
+        "last",
     )
 
     def __init__(
@@ -73,6 +77,7 @@ class ProgressReport:
         self._connection = connection
         self._mailbox = mailbox
         self._clock = clock
+        self.last: Progress | None = None
         self._latest: Progress | None = None
         self._sent_at_s = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
@@ -82,13 +87,13 @@ class ProgressReport:
 
     def report(self, progress: Progress) -> Awaitable[None]:
         """Take an update in the loop's thread."""
-        self._latest = progress
+        self._latest = self.last = progress
         self._pump()
         return self._turns.next()
 
     def report_from_thread(self, progress: Progress) -> Awaitable[None]:
         """Take an update in any other thread."""
-        self._latest = progress
+        self._latest = self.last = progress
         # The same order as in `Mailbox.post`: never lost, seldom posted twice.
         if not self._is_posted:
             self._is_posted = True

@@ -55,12 +55,18 @@ class Runtime:
 
     Args:
         parts: what the author declared.
+
+    Attributes:
+        parts: the same.
+        services: there once the host has said WELCOME.
+        loops: the author's, once the agent is up.
     """
 
     def __init__(self, parts: AgentParts) -> None:
-        self._parts = parts
+        self.parts = parts
+        self.services: Services | None = None
         self._stopping = Flag()
-        self._loops: list[LoopRunner] = []
+        self.loops: list[LoopRunner] = []
         self._retirements: list[asyncio.Task[None]] = []
 
     async def serve(self, sock: socket.socket) -> Ending:
@@ -70,7 +76,7 @@ class Runtime:
         cancelled, tasks and loops are cancelled and the connection is cut.
         """
         loop = asyncio.get_running_loop()
-        inbox = Inbox(self._parts.capabilities, loop)
+        inbox = Inbox(self.parts.capabilities, loop)
         connection = inbox.connection
         await loop.create_unix_connection(lambda: connection, sock=sock)
         life = loop.create_task(self._live(inbox), name="worker life")
@@ -90,22 +96,22 @@ class Runtime:
                 inbox.services.threads.close()
 
     async def _live(self, inbox: Inbox) -> Ending:
-        inbox.connection.send(Kind.HELLO, 0, make_hello(self._parts).model_dump_json().encode())
+        inbox.connection.send(Kind.HELLO, 0, make_hello(self.parts).model_dump_json().encode())
         welcome = await inbox.welcome
-        services = inbox.services
+        self.services = services = inbox.services
         assert services is not None
-        self._parts.state.requests = services.state
-        changes = SecretChanges(self._parts.on_secrets_changed, services.secrets)
+        self.parts.state.requests = services.state
+        changes = SecretChanges(self.parts.on_secrets_changed, services.secrets)
         inbox.on_secrets = changes.note
         ending = await self._start_up(inbox)
         if ending is not None:
             return ending
-        self._loops = [LoopRunner(part, services, self._stopping) for part in self._parts.loops]
-        for runner in self._loops:
+        self.loops = [LoopRunner(part, services, self._stopping) for part in self.parts.loops]
+        for runner in self.loops:
             runner.start()
         inbox.retire.add_done_callback(lambda _: self._retire(services))
         inbox.connection.send(Kind.READY, 0)
-        pulse = Pulse(services, self._loops, welcome.heartbeat_s)
+        pulse = Pulse(services, self.loops, welcome.heartbeat_s)
         pulse.start()
         changes.start()
         try:
@@ -117,7 +123,7 @@ class Runtime:
 
     async def _start_up(self, inbox: Inbox) -> Ending | None:
         """Run ``on_startup``; return None when the agent is up, else how it ended."""
-        hooks = run_startup(self._parts.on_startup)
+        hooks = run_startup(self.parts.on_startup)
         job = asyncio.get_running_loop().create_task(hooks, name="on_startup")
         try:
             await _first(job, inbox.stop)
@@ -138,7 +144,7 @@ class Runtime:
         """Stop the loops: those of the worker that takes over run already. Tasks go on."""
         self._stopping.set()
         self._retirements = [
-            services.loop.create_task(runner.aclose(RETIRED_LOOP_GRACE_S)) for runner in self._loops
+            services.loop.create_task(runner.aclose(RETIRED_LOOP_GRACE_S)) for runner in self.loops
         ]
 
     async def _shut_down(self, services: Services, seconds: float) -> None:
@@ -147,7 +153,7 @@ class Runtime:
         await self._cancel_all(services, seconds * LOOPS_SHARE)
         try:
             async with asyncio.timeout(max(0.0, deadline_s - clock())):
-                await run_shutdown(reversed(self._parts.on_shutdown))
+                await run_shutdown(reversed(self.parts.on_shutdown))
         except TimeoutError:
             write_message("warning", f"on_shutdown did not end within its {seconds:g} s")
 
@@ -157,7 +163,7 @@ class Runtime:
         for task in tuple(services.running.values()):
             task.cancel("shutdown")
         jobs = [task.job for task in services.running.values() if task.job is not None]
-        jobs += [services.loop.create_task(runner.aclose(grace_s)) for runner in self._loops]
+        jobs += [services.loop.create_task(runner.aclose(grace_s)) for runner in self.loops]
         jobs += self._retirements
         if jobs:
             await asyncio.wait(jobs, timeout=grace_s)

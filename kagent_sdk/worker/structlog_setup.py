@@ -22,11 +22,14 @@ class StructlogSetup:
     Args:
         stream: where the records go.
         level: the least severe that is written, a number of `logging`.
+
+    Attributes:
+        level: the same; may be changed.
     """
 
     def __init__(self, stream: LineStream, level: int) -> None:
         self._stream = stream
-        self._level = level
+        self.level = level
 
     def install(self) -> None:
         """Configure structlog now, if it is there, else as soon as it is."""
@@ -72,13 +75,28 @@ class StructlogSetup:
                 render,
                 _hand_over,
             ],
-            wrapper_class=structlog.make_filtering_bound_logger(self._level),
+            wrapper_class=structlog.make_filtering_bound_logger(self.level),
             logger_factory=lambda *names: RecordLogger(self._stream, *names),
             cache_logger_on_first_use=False,
         )
         # What stands there is a default, like structlog's own: `configure_once` must not refuse,
         # and "unless it is configured" must still be true.
         structlog._config._CONFIG.is_configured = False  # noqa: SLF001 - there is no other way
+
+
+def change_level(level: int) -> None:
+    """Let structlog write what is this severe, a number of `logging`, unless it is the author's own."""
+    for finder in sys.meta_path:
+        if isinstance(finder, StructlogSetup):
+            finder.level = level
+    if STRUCTLOG not in sys.modules:
+        return
+    import structlog  # noqa: PLC0415 - it is here already
+
+    if structlog.get_config()["processors"][-1:] == [_hand_over]:
+        was_configured = structlog.is_configured()
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+        structlog._config._CONFIG.is_configured = was_configured  # noqa: SLF001 - as above
 
 
 class RecordLogger:

@@ -115,9 +115,35 @@ class Terminal:
             assert self._read(), f"ended without {text!r}: {self.shown}"
         return self.shown
 
+    def read_until_count(self, text: str, count: int) -> str:
+        """Wait until the screen has shown a text so often; return all of it so far."""
+        give_up_at = time.monotonic() + DEADLINE_S
+        while self.shown.count(text) < count:
+            assert time.monotonic() < give_up_at, self.shown
+            assert self._read(), f"ended without {count} times {text!r}: {self.shown}"
+        return self.shown
+
     def interrupt(self) -> None:
         """Type Ctrl-C."""
         self._process.send_signal(signal.SIGINT)
+
+    def terminate(self) -> None:
+        """End it from outside."""
+        self._process.terminate()
+
+    def type(self, keys: str) -> None:
+        """Type keys, as a terminal that is raw gives them to its program."""
+        os.write(self._screen, keys.encode())
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Give the terminal another size."""
+        fcntl.ioctl(self._screen, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self._process.send_signal(signal.SIGWINCH)
+
+    @property
+    def modes(self) -> list[object]:
+        """The attributes of the terminal, as `termios.tcgetattr` returns them."""
+        return termios.tcgetattr(self._screen)
 
     def wait(self) -> Result:
         """Wait for the end and return what was shown; ``out`` is the pipe, if there is one."""

@@ -1,0 +1,1 @@
+"""Mirrors kagent_sdk.debug.commands."""
