@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Any
 
@@ -55,10 +56,16 @@ class Runtime:
 
     Args:
         parts: what the author declared.
+
+    Attributes:
+        services: what tasks and loops share, from WELCOME on.
+        failure: what an ``on_startup`` function raised, if one did.
     """
 
     def __init__(self, parts: AgentParts) -> None:
         self._parts = parts
+        self.services: Services | None = None
+        self.failure: BaseException | None = None
         self._stopping = Flag()
         self._loops: list[LoopRunner] = []
         self._retirements: list[asyncio.Task[None]] = []
@@ -69,10 +76,19 @@ class Runtime:
         Takes over the socket and closes it. Jobs of the author's own are left running. When it is
         cancelled, tasks and loops are cancelled and the connection is cut.
         """
+
+        async def connect(connection: Connection) -> None:
+            loop = asyncio.get_running_loop()
+            await loop.create_unix_connection(lambda: connection, sock=sock)
+
+        return await self.serve_over(connect)
+
+    async def serve_over(self, connect: Callable[[Connection], Awaitable[None]]) -> Ending:
+        """Do as `serve` does over whatever stream ``connect`` gives the connection."""
         loop = asyncio.get_running_loop()
         inbox = Inbox(self._parts.capabilities, loop)
         connection = inbox.connection
-        await loop.create_unix_connection(lambda: connection, sock=sock)
+        await connect(connection)
         life = loop.create_task(self._live(inbox), name="worker life")
         try:
             await _first(life, connection.lost)
@@ -94,6 +110,7 @@ class Runtime:
         welcome = await inbox.welcome
         services = inbox.services
         assert services is not None
+        self.services = services
         self._parts.state.requests = services.state
         changes = SecretChanges(self._parts.on_secrets_changed, services.secrets)
         inbox.on_secrets = changes.note
@@ -128,6 +145,7 @@ class Runtime:
         finally:
             job.cancel()
         failure = job.result()
+        self.failure = failure
         if failure is None:
             return None
         # As text: it ends the process, and the last lines of stderr are shown to people.
