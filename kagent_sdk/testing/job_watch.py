@@ -24,9 +24,10 @@ class _Factory:
     def __call__(
         self, loop: asyncio.AbstractEventLoop, work: Any, /, **options: Any
     ) -> asyncio.Task[Any]:
-        make = asyncio.Task if self.before is None else self.before
         job: asyncio.Task[Any] = (
-            make(work, loop=loop, **options) if self.before is None else make(loop, work, **options)
+            asyncio.Task(work, loop=loop, **options)
+            if self.before is None
+            else self.before(loop, work, **options)
         )
         context: Context | None = options.get("context")
         mark = OWN_STREAM.get() if context is None else context.get(OWN_STREAM)
