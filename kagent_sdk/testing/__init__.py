@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kagent_sdk.testing.fake_orchestrator import FakeOrchestrator
     from kagent_sdk.testing.harness import AgentHarness
     from kagent_sdk.testing.harness_task import HarnessTask, Progress
+    from kagent_sdk.testing.loading import load_agent
     from kagent_sdk.testing.process import AgentProcess
     from kagent_sdk.testing.process_failures import AgentFailedError
     from kagent_sdk.testing.process_tasks import ProcessTasks
@@ -32,6 +33,7 @@ _HOMES = {
     "MadeCall": "scripted_calls",
     "ProcessTasks": "process_tasks",
     "Progress": "harness_task",
+    "load_agent": "loading",
 }
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "MadeCall",
     "ProcessTasks",
     "Progress",
+    "load_agent",
 ]
 
 

@@ -27,7 +27,7 @@ from kagent_sdk.testing.in_process import InProcessHost
 from kagent_sdk.testing.job_watch import JobWatch
 from kagent_sdk.testing.records import capturing, stream_into
 from kagent_sdk.testing.scripted_calls import MadeCall, ScriptedCalls
-from kagent_sdk.testing.settings import make_config
+from kagent_sdk.testing.settings import find_agent
 from kagent_sdk.testing.single_turns import run_turn
 from kagent_sdk.worker.record_writer import OWN_STREAM
 
@@ -55,11 +55,13 @@ class AgentHarness:
     agent has started are cancelled, and what the harness changed in the process is as it was.
 
     Args:
-        agent: the agent; it may be run again in another harness.
+        agent: the agent, or the folder of one (`load_agent`), whose config.yaml counts then. It may be
+            run again in another harness.
         secrets: what the agent may read, whatever the configuration exposes.
         state: what its state begins with; values are anything that pydantic can write as JSON.
         clock: for a time of your choice; one that goes with the real time if None.
-        config: what config.yaml would say, or the folder of one; the defaults if None.
+        config: what config.yaml would say, or the folder of one; the folder's own, or else the
+            defaults, if None.
         loops: whether the agent's loops run by themselves, as in production; else only in `run_loop`.
 
     Attributes:
@@ -69,7 +71,7 @@ class AgentHarness:
 
     def __init__(
         self,
-        agent: Agent,
+        agent: Agent | Path,
         *,
         secrets: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
@@ -79,8 +81,7 @@ class AgentHarness:
     ) -> None:
         self.logs: list[dict[str, Any]] = []
         self.clock = clock or Clock()
-        self._agent = agent
-        self._config = make_config(agent, config)
+        self._config, self._agent = find_agent(agent, config)
         self._secrets = dict(secrets or {})
         self._state = {key: to_json(value) for key, value in (state or {}).items()}
         self._calls = ScriptedCalls()

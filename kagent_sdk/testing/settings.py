@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
+from kagent_sdk.agent import Agent
+from kagent_sdk.config.environment import variable_of
 from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.errors import ConfigError
-
-if TYPE_CHECKING:
-    from kagent_sdk.agent import Agent
+from kagent_sdk.testing.loading import load_agent
 
 
-def make_config(agent: Agent, config: Mapping[str, Any] | Path | AgentConfig | None) -> AgentConfig:
-    """Return the configuration: of a folder, of what config.yaml would say, or the defaults.
+def find_agent(
+    agent: Agent | Path, config: Mapping[str, Any] | Path | AgentConfig | None
+) -> tuple[AgentConfig, Agent]:
+    """Return the configuration and the agent that a test means.
 
-    The agent's own name and version count where the configuration has none.
+    The configuration is that of a folder, or what config.yaml would say, or the defaults. The agent's
+    own name and version count where it has none.
+
+    Raises:
+        ConfigError: it is none.
+        StartupError: there is no agent in the folder.
+    """
+    if isinstance(agent, Path):
+        found = make_config({}, agent if config is None else config)
+        return found, load_agent(agent, found.entrypoint)
+    declared = {"name": agent.name, "version": agent.version}
+    return make_config({key: value for key, value in declared.items() if value}, config), agent
+
+
+def make_config(
+    known: Mapping[str, Any], config: Mapping[str, Any] | Path | AgentConfig | None
+) -> AgentConfig:
+    """Return a configuration; see `find_agent`.
+
+    Args:
+        known: what counts where it says nothing.
+        config: the configuration.
 
     Raises:
         ConfigError: it is none.
@@ -29,8 +53,6 @@ def make_config(agent: Agent, config: Mapping[str, Any] | Path | AgentConfig | N
         from kagent_sdk.config.loading import load_config  # noqa: PLC0415 - it costs PyYAML
 
         return load_config(config, environ={})
-    declared = {"name": agent.name, "version": agent.version}
-    known = {key: value for key, value in declared.items() if value is not None}
     try:
         return AgentConfig.model_validate({**known, **(config or {})})
     except ValidationError as exc:
@@ -40,22 +62,13 @@ def make_config(agent: Agent, config: Mapping[str, Any] | Path | AgentConfig | N
 
 def as_environment(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the variables that say the same as a mapping of config.yaml's sections."""
-    from kagent_sdk.config.environment import variable_of  # noqa: PLC0415 - processes alone
-
-    return dict(_flatten(config, (), variable_of))
+    return dict(_flatten(config, ()))
 
 
-def _flatten(
-    config: Mapping[str, Any], path: tuple[str, ...], variable_of: Any
-) -> list[tuple[str, str]]:
-    import json  # noqa: PLC0415
-
-    found: list[tuple[str, str]] = []
+def _flatten(config: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     for key, value in config.items():
         place = (*path, key)
         if isinstance(value, Mapping):
-            found += _flatten(value, place, variable_of)
+            yield from _flatten(value, place)
         else:
-            text = value if isinstance(value, str) else json.dumps(value)
-            found.append((variable_of(place), text))
-    return found
+            yield variable_of(place), value if isinstance(value, str) else json.dumps(value)
