@@ -21,6 +21,9 @@ from kagent_sdk.testing.process_failures import AgentFailedError, with_output
 MARKER_NAME = "KOS_TEST_AGENT"
 """Inherited by all processes of one agent (the host drops only ``AGENT_*``): finds orphans too."""
 
+KILL_S = 10.0
+"""How long the kernel may take to end a process that was killed."""
+
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 """Nothing that a test calls is behind one; in small letters they count as well."""
 
@@ -142,10 +145,13 @@ class HostProcess:
         if self._popen.poll() is None:
             self._popen.kill()
         self._popen.wait()
-        for process in self.processes():
+        left = self.processes()
+        for process in left:
             with suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
-        self._reader.join()
+        psutil.wait_procs(left, timeout=KILL_S)
+        # What may still hold the pipe is stuck in the kernel: the thread is a daemon.
+        self._reader.join(KILL_S)
 
     def fail(self, message: str) -> AgentFailedError:
         """Return a failure with the end of the output."""

@@ -99,7 +99,8 @@ class ProcessFaults:
         The process is stopped (SIGSTOP), which the host cannot tell from a loop that C code holds;
         but a stack that it asks for never comes. Proof: the kernel shows the process as stopped
         (``T``), and at the end of the block the host has noted the silence, ``health.stall_warn_s``
-        after it began. With ``health.stall_fail_s`` over, the worker is replaced.
+        after it began; with ``health.stall_fail_s`` over it replaces the worker. Returns when the
+        agent takes tasks again.
         """
         process = self._process
         pid = await process.worker_pid()
@@ -114,6 +115,7 @@ class ProcessFaults:
         finally:
             if worker.is_running():
                 os.kill(pid, signal.SIGCONT)
+        await process.wait_ready()
 
     def _has_noted_silence(self, pid: int) -> bool:
         events = ("worker_stalled", "worker_stuck")
