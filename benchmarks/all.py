@@ -6,6 +6,7 @@ import sys
 
 import dispatch
 import durability
+import harness
 import logs
 import memory
 import probes
@@ -22,5 +23,6 @@ if __name__ == "__main__":
         memory.run,
         probes.run,
         logs.run,
+        harness.run,
     ]
     sys.exit(main(scripts, __doc__))

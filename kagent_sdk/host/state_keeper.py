@@ -10,10 +10,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from kagent_sdk.config.models import AgentConfig
 from kagent_sdk.errors import StorageError
-from kagent_sdk.host.logs.pump import LogPump
 from kagent_sdk.host.state_schedule import ExportSchedule
 from kagent_sdk.protocol.state import Transaction
 from kagent_sdk.state.file_record import (
@@ -43,6 +43,14 @@ ABANDON_S = 0.5
 """How long a cancelled export may take to stop: a disk may stand still."""
 
 
+class Log(Protocol):
+    """Takes the host's own records, as `kagent_sdk.host.logs.pump.LogPump` does."""
+
+    def log(self, level: str, event: str, **values: object) -> None:
+        """Write one record."""
+        ...
+
+
 class StateKeeper:
     """Owns the file of the state, and all that is known of the state as a whole.
 
@@ -69,7 +77,7 @@ class StateKeeper:
         directory: Path,
         config: AgentConfig,
         *,
-        pump: LogPump,
+        pump: Log,
         is_idle: Callable[[], bool],
         clock: Callable[[], float] = time.time,
     ) -> None:

@@ -163,18 +163,21 @@ class LoopRunner:
                 await self._sleep(pause)
         finally:
             self._state = "stopped"
-            if self._thread is not None:
-                self._thread.close()
+            self.close()
+
+    def close(self) -> None:
+        """Let the thread of a sync loop go, if it has one."""
+        if self._thread is not None:
+            self._thread.close()
 
     async def _run_once(self) -> float | None:
         """Run the function; return how long to wait for the next run, None when there is none."""
         started_s = self._clock()
-        self._runs += 1
         self._state = "running"
         self._last_started_at = datetime.now(UTC).isoformat()
         try:
             try:
-                await self._call()
+                await self.turn()
             finally:
                 if self._services.output.kept:
                     self._services.output.end(self)
@@ -186,7 +189,9 @@ class LoopRunner:
             return self._note_crash(exc, self._clock() - started_s)
         return self._note_return(self._clock() - started_s)
 
-    async def _call(self) -> None:
+    async def turn(self) -> None:
+        """Run the function once; raises what it raises."""
+        self._runs += 1
         part = self._part
         context = LoopContext(part.name, self._runs, self)
         arguments = (context,) if part.takes_context else ()

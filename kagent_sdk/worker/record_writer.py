@@ -5,8 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Final
 
 from kagent_sdk.worker.output import LineStream
+
+OWN_STREAM: Final[ContextVar[LineStream | None]] = ContextVar("own_stream", default=None)
+"""Where the messages of a worker go that shares its process with others, in tests; else stderr."""
 
 
 def write_record(
@@ -52,7 +57,7 @@ def write_message(level: str, event: str, exception: str | None = None) -> None:
         event: what happened, on one line.
         exception: the traceback.
     """
-    stream = sys.stderr
+    stream = OWN_STREAM.get() or sys.stderr
     if isinstance(stream, LineStream) and stream.takes_records:
         write_record(stream, level, event, {}, exception=exception)
         return

@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Any
 
@@ -58,13 +59,15 @@ class Runtime:
 
     Attributes:
         parts: the same.
-        services: there once the host has said WELCOME.
+        services: what tasks and loops share, from WELCOME on.
+        failure: what an ``on_startup`` function raised, if one did.
         loops: the author's, once the agent is up.
     """
 
     def __init__(self, parts: AgentParts) -> None:
         self.parts = parts
         self.services: Services | None = None
+        self.failure: BaseException | None = None
         self._stopping = Flag()
         self.loops: list[LoopRunner] = []
         self._retirements: list[asyncio.Task[None]] = []
@@ -75,10 +78,19 @@ class Runtime:
         Takes over the socket and closes it. Jobs of the author's own are left running. When it is
         cancelled, tasks and loops are cancelled and the connection is cut.
         """
+
+        async def connect(connection: Connection) -> None:
+            loop = asyncio.get_running_loop()
+            await loop.create_unix_connection(lambda: connection, sock=sock)
+
+        return await self.serve_over(connect)
+
+    async def serve_over(self, connect: Callable[[Connection], Awaitable[None]]) -> Ending:
+        """Do as `serve` does over whatever stream ``connect`` gives the connection."""
         loop = asyncio.get_running_loop()
         inbox = Inbox(self.parts.capabilities, loop)
         connection = inbox.connection
-        await loop.create_unix_connection(lambda: connection, sock=sock)
+        await connect(connection)
         life = loop.create_task(self._live(inbox), name="worker life")
         try:
             await _first(life, connection.lost)
@@ -134,6 +146,7 @@ class Runtime:
         finally:
             job.cancel()
         failure = job.result()
+        self.failure = failure
         if failure is None:
             return None
         # As text: it ends the process, and the last lines of stderr are shown to people.

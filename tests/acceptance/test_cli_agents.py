@@ -87,7 +87,7 @@ def test_a_new_agent_passes_its_own_test(hello: Path) -> None:
     )
 
     assert result.returncode == 0, result.stdout
-    assert "2 passed" in result.stdout
+    assert "4 passed" in result.stdout
     assert not (hello / "runtime").exists()
 
 

@@ -20,6 +20,7 @@ FILES = [
     "README.md",
     "config.yaml",
     "entrypoint.py",
+    "pytest.ini",
     "requirements.txt",
     "tests/test_agent.py",
 ]
