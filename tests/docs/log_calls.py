@@ -147,12 +147,16 @@ class LogModule:
         self.path = path
         inside = path.relative_to(ROOT) if path.is_relative_to(ROOT) else Path(path.name)
         self.name = ".".join(inside.with_suffix("").parts)
-        self._tree = ast.parse(path.read_text(encoding="utf-8"))
+        self._text = path.read_text(encoding="utf-8")
+
+    def has_any(self, signs: Iterable[str]) -> bool:
+        """Tell whether one of these texts stands in it."""
+        return any(sign in self._text for sign in signs)
 
     @cached_property
     def calls(self) -> list[tuple[Scope, ast.expr]]:
         """All calls and dict displays, with the scope that each stands in."""
-        return list(_walk(_scope(None, self._tree.body, None)))
+        return list(_walk(_scope(None, ast.parse(self._text).body, None)))
 
 
 def _scope(node: Function | None, body: list[ast.stmt], outer: Scope | None) -> Scope:

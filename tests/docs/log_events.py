@@ -82,6 +82,9 @@ FORMS = {
 }
 """By the name of what is called."""
 
+_SIGNS = (*(f"{name}(" for name in FORMS), '"event"')
+"""Without any of these, the text of a module need not be parsed: it writes nothing."""
+
 
 @cache
 def find_log_calls() -> tuple[LogCall, ...]:
@@ -90,9 +93,11 @@ def find_log_calls() -> tuple[LogCall, ...]:
     found: list[LogCall] = []
     for folder in folders:
         modules = [LogModule(path) for path in sorted((ROOT / folder).rglob("*.py"))]
-        wrappers = dict(_wrappers(modules))
+        wrappers = dict(_wrappers(each for each in modules if each.has_any(_SIGNS)))
+        signs = (*_SIGNS, *(f"{name}(" for _, name in wrappers))
         for module in modules:
-            found += _calls_of(module, wrappers)
+            if module.has_any(signs):
+                found += _calls_of(module, wrappers)
     return tuple(found)
 
 
@@ -137,7 +142,7 @@ def message_table() -> str:
     rows: dict[str, tuple[str, str]] = {}
     for path in sorted((ROOT / "worker").rglob("*.py")):
         module = LogModule(path)
-        for scope, node in module.calls:
+        for scope, node in module.calls if module.has_any(MESSAGES) else ():
             name = called_name(node) if isinstance(node, ast.Call) else ""
             if name in MESSAGES and isinstance(node, ast.Call) and scope.name not in MESSAGES:
                 levels = ("error",) if name == "print_exception" else scope.strings(node.args[0])
