@@ -10,7 +10,6 @@ import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
 
 from kagent_sdk.host.health import SILENT
 from kagent_sdk.orchestrator.fleet.decisions import State
@@ -26,12 +25,13 @@ PARTS = {
 }
 """The folders of each part, by its heading."""
 
-WORDS = {
-    "operation.kind": ("update", "restart", "scale"),
-    "state.value": tuple(state.value for state in State),
-    "verdict": tuple(verdict.value for verdict in SILENT),
+COMPOSED = {
+    "replica_{state.value}": tuple(f"replica_{state.value}" for state in State),
+    "worker_{verdict}": tuple(f"worker_{verdict.value}" for verdict in SILENT),
+    "{operation.kind}_done": ("update_done", "restart_done", "scale_done"),
+    "{operation.kind}_failed": ("start_failed", "update_failed", "restart_failed", "scale_failed"),
 }
-"""What expressions inside names of events may be: the only way to write one that is no literal."""
+"""The events that f-strings make: the only way to write one that is no literal."""
 
 CARRIERS = frozenset(
     {
@@ -245,15 +245,12 @@ def _record_of(module: LogModule, scope: Scope, node: ast.Dict) -> Iterator[LogC
 def _event_names(scope: Scope, node: ast.expr) -> tuple[str, ...]:
     if not isinstance(node, ast.JoinedStr):
         return scope.strings(node)
-    pieces = [_words(each) for each in node.values]
-    return tuple("".join(words) for words in product(*pieces))
+    template = "".join(
+        f"{{{ast.unparse(each.value)}}}" if isinstance(each, ast.FormattedValue) else _text(each)
+        for each in node.values
+    )
+    return COMPOSED.get(template, (UNKNOWN,))
 
 
-def _words(piece: ast.expr) -> tuple[str, ...]:
-    match piece:
-        case ast.Constant(value=str(text)):
-            return (text,)
-        case ast.FormattedValue(value=value):
-            return WORDS.get(ast.unparse(value), ("\N{WHITE SQUARE}",))
-        case _:
-            return ("\N{WHITE SQUARE}",)
+def _text(piece: ast.expr) -> str:
+    return str(piece.value) if isinstance(piece, ast.Constant) else ""

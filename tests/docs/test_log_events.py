@@ -17,7 +17,7 @@ def test_every_event_is_a_literal_name() -> None:
     """Whoever searches the log for a name, or the code for an event, finds it.
 
     A function that hands on an event is followed to its callers. One that cannot be followed stands
-    in `CARRIERS`, and what an f-string may be in `WORDS`.
+    in `CARRIERS`, and what f-strings make in `COMPOSED`.
     """
     calls = [call for call in find_log_calls() if call.where not in CARRIERS]
     wrong = [
