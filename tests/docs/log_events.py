@@ -15,7 +15,7 @@ from kagent_sdk.host.health import SILENT
 from kagent_sdk.orchestrator.fleet.decisions import State
 from kagent_sdk.orchestrator.fleet.news import News
 from tests.docs.log_calls import LEVELS, ROOT, UNKNOWN, LogCall, LogModule, Scope, called_name
-from tests.docs.log_meanings import MEANINGS
+from tests.docs.log_meanings import FIELDS, MEANINGS
 from tests.docs.tables import code, make_table
 
 PARTS = {
@@ -110,8 +110,15 @@ def event_tables() -> str:
             f"## {title}\n",
             make_table(("event", "level", "fields", "meaning", "from"), _rows(found)),
         ]
-    parts += ["## The worker\n", message_table()]
+    parts += ["## The worker\n", message_table(), "## Fields\n", _field_table()]
     return "\n".join(parts)
+
+
+def _field_table() -> str:
+    """Return every field, with what it holds."""
+    known = {key for call in find_log_calls() if call.where not in CARRIERS for key in call.fields}
+    rows = [(code(key), FIELDS.get(key, "")) for key in sorted(known - {UNKNOWN})]
+    return make_table(("field", "what it holds"), rows)
 
 
 def _rows(calls: Iterable[LogCall]) -> list[tuple[str, ...]]:
@@ -215,7 +222,7 @@ def _call(module: LogModule, scope: Scope, call: ast.Call, form: Form) -> LogCal
     levels = form.levels
     if form.level_at is not None:
         levels = scope.strings(call.args[form.level_at])
-    fields = [*form.fields, *_keywords(scope, call)]
+    fields = [*_keywords(scope, call), *form.fields]
     if form.values_at is not None and len(call.args) > form.values_at:
         fields += scope.keys(call.args[form.values_at])
     return LogCall(module.name, call.lineno, levels, events, tuple(fields), scope.name)

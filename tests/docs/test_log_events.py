@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.docs import log_events
 from tests.docs.log_calls import LEVELS, LogModule
 from tests.docs.log_events import CARRIERS, NEWS, find_log_calls
-from tests.docs.log_meanings import MEANINGS
+from tests.docs.log_meanings import FIELDS, MEANINGS
 
 _EVENT = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
 
@@ -44,10 +44,13 @@ def test_every_exception_to_the_rule_is_needed() -> None:
 
 
 def test_every_meaning_is_that_of_an_event() -> None:
-    """Events are renamed."""
+    """Events and fields are renamed."""
     events = {event for call in find_log_calls() for event in call.events}
 
+    fields = {key for call in find_log_calls() for key in call.fields}
+
     assert MEANINGS.keys() - events == set()
+    assert FIELDS.keys() - fields == set()
 
 
 def write_module(folder: Path, text: str) -> LogModule:
@@ -87,7 +90,7 @@ def use(self):
 
     assert found_in(module) == [
         (("info", "debug"), ("one_done",), ("name", "id", "size")),
-        (("error",), ("two_broke",), ("error", "exception", "task_id")),
+        (("error",), ("two_broke",), ("task_id", "error", "exception")),
         (("warning",), ("three_up", "three_down"), ("",)),
         (("error",), ("four_over",), ("place",)),
     ]
