@@ -204,17 +204,30 @@ def _attributes(owner: type, docstring: str) -> Iterator[str]:
     constructor = _constructor(find_class(owner))
     if constructor is None:
         return
-    arguments = [
-        *constructor.args.posonlyargs,
-        *constructor.args.args,
-        *constructor.args.kwonlyargs,
-    ]
-    hints = {each.arg: each.annotation for each in arguments}
+    hints = dict(_made_in(constructor))
     known = {member.name for member in members}
     for section in read_sections(docstring):
         for name in section.names if section.title == "Attributes" else ():
             if name not in known and (hint := hints.get(name)) is not None:
                 yield f"{name}: {write(hint)}"
+
+
+def _made_in(constructor: Function) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the attributes that a constructor makes, with their types where these are plain to see."""
+    arguments = constructor.args
+    for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]:
+        if argument.annotation is not None:
+            yield argument.arg, argument.annotation
+    for node in ast.walk(constructor):
+        match node:
+            case ast.AnnAssign(target=ast.Attribute(attr=name)):
+                yield name, node.annotation
+            case ast.Assign(
+                targets=[ast.Attribute(attr=name)], value=ast.Call(func=ast.Name(id=kind) as made)
+            ) if kind[:1].isupper():
+                yield name, made
+            case _:
+                pass
 
 
 def _operators(node: ast.ClassDef, name: str, link: Link) -> str:
@@ -227,7 +240,7 @@ def _operators(node: ast.ClassDef, name: str, link: Link) -> str:
             if not docstring.startswith(SELF_RETURNED):
                 text = inline(docstring.partition("\n\n")[0], link)
                 lines.append(f"- `{OPERATORS[each.name].format(variable)}` {text}")
-    return "\n".join(lines)
+    return "\n".join(["**Operators:**", "", *lines]) if lines else ""
 
 
 def _elsewhere(owner: type, name: str, page: Page) -> str:

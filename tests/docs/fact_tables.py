@@ -64,7 +64,8 @@ def _metric_table(families: Iterable[Any]) -> str:
         suffix = "_total" if family.type == "counter" else ""
         labels = ", ".join(f"`{label}`" for label in family._labelnames)
         rows.append((f"`{family.name}{suffix}`", family.type, labels, family.documentation))
-    return make_table(("metric", "kind", "labels", "meaning"), sorted(rows))
+    rows.sort(key=lambda row: row[0].strip("`"))
+    return make_table(("metric", "kind", "labels", "meaning"), rows)
 
 
 def exit_table() -> str:
