@@ -10,6 +10,9 @@ from tests.docs.sources import Attribute, Function, Member, has_decorator
 WIDTH = 88
 INDENT = "    "
 
+DECORATORS = ("staticmethod", "classmethod", "contextmanager", "asynccontextmanager")
+"""Those that change how a function is called."""
+
 _QUOTED = re.compile(r"'([^'\"\\]*)'")
 
 
@@ -74,18 +77,22 @@ def show_class(
 
 
 def _show(stub: Function, *, is_method: bool) -> str:
-    word = "async def" if isinstance(stub, ast.AsyncFunctionDef) else "def"
+    decorators = [name for name in DECORATORS if has_decorator(stub, name)]
+    # One that yields is called without ``await``.
+    is_awaited = isinstance(stub, ast.AsyncFunctionDef) and (
+        not _yields(stub) or "asynccontextmanager" in decorators
+    )
+    word = "async def" if is_awaited else "def"
     returns = f" -> {write(stub.returns)}" if stub.returns else ""
     parameters = _parameters(stub.args)
-    decorators = ""
-    if is_method:
-        if has_decorator(stub, "staticmethod"):
-            decorators = "@staticmethod\n"
-        else:
-            parameters = _drop_first(parameters)
-        if has_decorator(stub, "classmethod"):
-            decorators = "@classmethod\n"
-    return decorators + _wrap(f"{word} {stub.name}(", parameters, f"){returns}: ...")
+    if is_method and "staticmethod" not in decorators:
+        parameters = _drop_first(parameters)
+    shown = _wrap(f"{word} {stub.name}(", parameters, f"){returns}: ...")
+    return "\n".join([*(f"@{name}" for name in decorators), shown])
+
+
+def _yields(stub: Function) -> bool:
+    return any(isinstance(node, ast.Yield) for node in ast.walk(stub))
 
 
 def _drop_first(parameters: list[str]) -> list[str]:

@@ -18,8 +18,8 @@ from typing import Any, TypeAlias, TypeGuard
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 Attribute: TypeAlias = ast.AnnAssign | ast.Assign
 
-PRIVATE_WORDS = "runtime's business"
-"""What a docstring says of a name that is public for the library's other parts alone."""
+PRIVATE_WORDS = "'s business"
+"""What a docstring says of a name that is public for other parts alone: that it is the runtime's."""
 
 
 @dataclass(frozen=True, slots=True)

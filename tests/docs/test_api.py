@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 
 from tests.docs.api import api_page
 from tests.docs.api_names import PACKAGES, Package
 from tests.docs.docstrings import ExampleError, to_markdown
 from tests.docs.reference import DOCS
+from tests.docs.signatures import show_functions
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
@@ -69,3 +72,34 @@ def test_an_example_that_is_no_python_is_an_error() -> None:
     """It would be copied."""
     with pytest.raises(ExampleError, match="in the example\ndo it"):
         to_markdown("Use it::\n\n    do it\n", no_link)
+
+
+def stub_of(text: str) -> str:
+    """Return how a method is shown."""
+    node = ast.parse(text).body[0]
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    return show_functions((node,), is_method=True)
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("def f(self, /, a, *, b: 'int' = 1): ...", 'def f(a, *, b: "int" = 1): ...'),
+        ("def f(self, *a: int, **b: str) -> None: ...", "def f(*a: int, **b: str) -> None: ..."),
+        ("@classmethod\ndef f(cls) -> None: ...", "@classmethod\ndef f() -> None: ..."),
+        ("@staticmethod\ndef f(a): ...", "@staticmethod\ndef f(a): ..."),
+        ("async def f(self) -> None: ...", "async def f() -> None: ..."),
+        ("async def f(self) -> AsyncIterator[int]: yield 1", "def f() -> AsyncIterator[int]: ..."),
+        (
+            "@asynccontextmanager\nasync def f(self) -> AsyncIterator[int]: yield 1",
+            "@asynccontextmanager\nasync def f() -> AsyncIterator[int]: ...",
+        ),
+        (
+            f"def f(self, {'a' * 40}: int, {'b' * 40}: int) -> int: ...",
+            f"def f(\n    {'a' * 40}: int,\n    {'b' * 40}: int,\n) -> int: ...",
+        ),
+    ],
+)
+def test_a_method_is_shown_as_it_is_called(written: str, shown: str) -> None:
+    """Readers copy from a signature how to call it."""
+    assert stub_of(written) == shown
