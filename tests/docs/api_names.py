@@ -16,7 +16,8 @@ class Group:
     Attributes:
         title: the heading.
         names: of the package, in the order of the page.
-        met: ``module:Name`` of classes that users meet and do not import, such as what a method returns.
+        met: ``module:Name`` of classes that users meet and do not make, such as what a method returns:
+            their constructors are not shown.
         intro: a sentence below the heading.
     """
 
@@ -54,6 +55,7 @@ class Package:
         """Yield the groups, and at the end one with all public names that are in none."""
         yield from self.groups
         known = {name for group in self.groups for name in group.names}
+        known |= {place.partition(":")[2] for group in self.groups for place in group.met}
         if rest := tuple(name for name in self.public if name not in known):
             yield Group(self.title, rest)
 
