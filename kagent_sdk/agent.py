@@ -82,7 +82,7 @@ class Agent:
 
     @property
     def parts(self) -> AgentParts:
-        """Everything declared so far, as the worker takes it."""
+        """Everything declared so far, as the worker takes it; the runtime's business."""
         return AgentParts(
             self.name,
             self.version,
@@ -132,7 +132,17 @@ class Agent:
 
         Args:
             function: the function.
-            **options: see `kagent_sdk.capability.declare`.
+            **options: all that follow, by name.
+            name: the capability's name; the function's own if not given.
+            description: what it does, for callers; the function's docstring if not given.
+            idempotent: whether a task may run again after its worker crashed.
+            max_attempts: how often a task runs at most, the first time included, 1 to 1000.
+            timeout_s: how long a task may take if its caller does not say; None: as
+                ``tasks.default_timeout_s`` says.
+            max_concurrency: how many of its tasks run at a time; None: as many as there are places.
+            on_disconnect: whether a task is cancelled or goes on when its caller hangs up.
+            durable: whether its tasks are journaled.
+            tags: words to find it by.
 
         Raises:
             DeclarationError: the function cannot become a capability, or the name is taken; the
@@ -163,6 +173,11 @@ class Agent:
         Without, it runs for the agent's life; if it returns, it is shown as stopped. When it
         raises, the traceback is logged and it runs again after 1 s, 2 s … 60 s. A plain function
         runs in a thread of its own. It may take a `LoopContext`.
+
+        Args:
+            function: the function.
+            every_s: seconds from one start to the next, above 0.
+            name: the function's own if not given.
 
         Raises:
             DeclarationError: the function cannot become a loop, or the name is taken.

@@ -345,6 +345,8 @@ class FrameTooLargeError(ProtocolError):
 class TaskError(KagentError):
     """Raise this in a capability for a failure that the caller should understand.
 
+    Its arguments are its attributes too.
+
     Args:
         code: a stable, machine-readable name, such as ``"quota_exceeded"``.
         message: one sentence for a person.
@@ -373,7 +375,11 @@ class TaskError(KagentError):
 
 
 class CallError(TaskError):
-    """A task that was sent with `ctx.call` failed; carries the other task's error."""
+    """A task that was sent with `ctx.call` or `ctx.stream` failed; carries the other task's error.
+
+    ``code``, ``message``, ``retryable`` and ``details`` are the other task's, or say why it was never
+    taken: ``unreachable``, ``too_many_calls`` and the other codes of the HTTP page.
+    """
 
 
 class TaskInterrupted(BaseException):

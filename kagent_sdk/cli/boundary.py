@@ -15,10 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EXIT_FAILED = 1
+"""The answer is no: a task did not complete, an agent takes none now or is not healthy, there is no log."""
+
 EXIT_USAGE = 2
+"""Wrong usage: an unknown command, option, capability or task, or an input that does not fit."""
+
 EXIT_UNREACHABLE = 3
+"""No agent is there, or it does not let the caller in."""
+
 EXIT_INTERNAL = 70  # EX_SOFTWARE, sysexits.h
+"""A bug of ours; ``AGENT_TRACEBACK=1`` shows where."""
+
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+"""Ctrl-C."""
+
 TRACEBACK_VARIABLE = "AGENT_TRACEBACK"
 TRACEBACK_TAIL_CHARS = 8000
 ERROR_HEAD = "error: "

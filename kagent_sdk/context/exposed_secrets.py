@@ -35,7 +35,7 @@ class Secrets(Mapping[str, SecretStr]):
         }
 
     def __getitem__(self, key: str) -> SecretStr:
-        """Return the secret.
+        """Return a secret, or raise `SecretMissingError` where the agent has none of that name.
 
         Raises:
             SecretMissingError: the vault lacks it, or the configuration does not expose it.

@@ -49,7 +49,7 @@ class PendingItems(AsyncIterable[Output_co], Iterator[Output_co], Protocol[Outpu
         """Cancel the other task, if it has not ended; idempotent."""
 
     def close(self) -> None:
-        """Do the same in a sync function."""
+        """Cancel the other task, if it has not ended, in a sync function; idempotent."""
 
     async def __aenter__(self) -> Self:
         """Return itself."""

@@ -151,7 +151,7 @@ class State:
             StateValueError: the value does not fit the model, or the new one is no JSON, too large
                 or None.
             StateQuotaError: the state would grow over ``state.quota_bytes``; as in `set`.
-            StateConflictError: somebody else was faster `MAX_TRIES` times.
+            StateConflictError: somebody else was faster a hundred times (`MAX_TRIES`).
         """
         if model is not None:
             adapter_of(model)
@@ -173,7 +173,7 @@ class State:
             StateKeyError: the key is none.
             StateValueError: one of the values is no JSON or too large.
             StateQuotaError: the state would grow over ``state.quota_bytes``; as in `set`.
-            StateConflictError: the key was changed, to the same value, `MAX_TRIES` times.
+            StateConflictError: the key was changed, to the same value, a hundred times (`MAX_TRIES`).
         """
         entry = Entry(check_key(key), dump(key, value), 0, check_ttl(ttl_s))
         wanted = None if expected is None else dump(key, expected)

@@ -128,8 +128,11 @@ class TaskContext(Context[TaskPort]):
         ``await`` it in async code: that is where it waits when the reader is slow. In a sync
         function a plain call blocks while the reader is slow.
 
+        Args:
+            event: what to send.
+
         Raises:
-            InvalidOutput: the event is not JSON, or does not fit the hint of a stream.
+            InvalidOutput: a `KagentError`: the event is not JSON, or does not fit the hint of a stream.
             TaskError: it is over ``tasks.max_output_bytes`` (``output_too_large``).
             TaskInterrupted: the task was cancelled while a sync function waited for the reader.
             RuntimeError: thousands of events wait because async code does not await this.

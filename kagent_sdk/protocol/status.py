@@ -66,7 +66,7 @@ class HealthInfo(Part):
     reason: str | None = Field(
         None,
         description="Why not ready, in one word: starting, restarting, draining, stopping, failed, "
-        "stalled, full, memory, journal.",
+        "stalled, full, memory, journal, link_down.",
     )
     detail: str | None = Field(None, description="The same as a sentence for people.")
     stalled: tuple[StalledWorker, ...] = ()

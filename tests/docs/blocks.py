@@ -7,6 +7,7 @@ What a block means is said by its info string, ``LANGUAGE [file=NAME]``:
 ``console``     ``$ `` begins a command of the page's shell, the rest is its output
 ``yaml``        a config.yaml, or with ``file=`` a mesh.yaml, validated
 ``json``        parsed
+``pyi``         a signature, or a fragment of a program: compiled, also with ``await`` outside a function
 ``text``        a drawing or a listing; nothing is run
 =============== ===================================================================
 
@@ -20,7 +21,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-LANGUAGES = frozenset({"console", "json", "python", "text", "yaml"})
+LANGUAGES = frozenset({"console", "json", "pyi", "python", "text", "yaml"})
 
 _FENCE = re.compile(r"^(?P<indent> {0,3})(?P<ticks>`{3,}|~{3,})(?P<info>.*)$")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -63,6 +64,8 @@ def run_block(block: Block, shell: PageShell, folder: Path) -> None:
             validate_config(block, folder)
         case "json":
             json.loads(block.text)
+        case "pyi":
+            compile(block.text, block.where, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         case "text":
             pass
         case other:

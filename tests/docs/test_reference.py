@@ -9,7 +9,9 @@ import pytest
 
 from kagent_sdk import errors
 from kagent_sdk.host.health import Reason
-from tests.docs.reference import DOCS, TABLES, make_table, rewrite
+from tests.docs.api import anchor_of
+from tests.docs.reference import DOCS, TABLES, rewrite
+from tests.docs.tables import make_table
 
 PAGES = sorted(DOCS.rglob("*.md"))
 
@@ -46,6 +48,26 @@ def test_every_reason_of_a_failing_readiness_probe_is_listed() -> None:
     text = read("operations.md")
 
     assert [reason for reason in Reason if f"`{reason}`" not in text] == []
+
+
+def test_a_bar_in_code_is_shown_by_every_renderer() -> None:
+    """GitHub wants it escaped inside code, and Python-Markdown shows the backslash."""
+    assert make_table(("a",), [("`x|y` <z>",)]).endswith("| <code>x&#124;y</code> <z> |\n")
+
+
+@pytest.mark.parametrize("name", ["api.md", "cli-reference.md", "log-events.md", "status.md"])
+def test_every_heading_of_a_reference_has_an_address_of_its_own(name: str) -> None:
+    """Two equal headings get different addresses from each renderer: a link would miss."""
+    titles = re.findall(r"^#{1,6} (.+)$", read(name), re.MULTILINE)
+    addresses = [anchor_of(title) for title in titles]
+
+    assert [each for each in addresses if addresses.count(each) > 1] == []
+
+
+def test_a_page_of_the_code_holds_no_address_in_memory_and_no_path_of_this_machine() -> None:
+    """It would change from one machine to the next, and tell of it."""
+    for name in ("api.md", "cli-reference.md", "log-events.md", "status.md", "http.md"):
+        assert not re.search(rf"0x[0-9a-f]{{6,}}|{re.escape(str(DOCS.parent))}", read(name))
 
 
 @pytest.mark.parametrize("room", ["host", "worker"])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kagent_sdk.sandbox.policy import Policy
 
 EXIT_NO_PROGRAM = 127  # as shells have it
+"""``sandbox exec``: there is no such program."""
 
 
 @click.command("exec", context_settings={"ignore_unknown_options": True})

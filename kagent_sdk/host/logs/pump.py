@@ -271,8 +271,15 @@ class LogPump:
             events, self._events = self._events, deque()
             dropped, self._dropped_untold = self._dropped_untold, 0
         if dropped:
-            event = {"timestamp": _now(), "level": "warning", "event": "log_events_dropped"}
-            events.append({**event, **self._origin, "count": dropped})
+            events.append(
+                {
+                    "timestamp": _now(),
+                    "level": "warning",
+                    "event": "log_events_dropped",
+                    **self._origin,
+                    "count": dropped,
+                }
+            )
         if events:
             self._write(self._guarded((self._serialise(event) + b"\n", 1) for event in events))
         is_retry = self._file.is_owing and time.monotonic() >= self._retry_at_s
@@ -334,8 +341,15 @@ class LogPump:
         self._file.close()
 
     def _notice(self, count: int, reason: str) -> bytes:
-        record = {"timestamp": _now(), "level": "warning", "event": "log_lines_lost"}
-        return self._serialise({**record, **self._origin, "lines": count, "reason": reason}) + b"\n"
+        record = {
+            "timestamp": _now(),
+            "level": "warning",
+            "event": "log_lines_lost",
+            **self._origin,
+            "lines": count,
+            "reason": reason,
+        }
+        return self._serialise(record) + b"\n"
 
 
 def _build_tee(config: LogsConfig, pump: LogPump) -> Tee | None:
