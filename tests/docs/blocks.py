@@ -1,6 +1,6 @@
 """Cut the fenced code blocks out of a Markdown page.
 
-What a block means is said by its info string, ``LANGUAGE [file=NAME]``:
+What a block means is said by its info string, ``LANGUAGE [file=NAME] [needs=THING]``:
 
 =============== ===================================================================
 ``python``      run as a script of its own; with ``file=`` only written
@@ -11,8 +11,10 @@ What a block means is said by its info string, ``LANGUAGE [file=NAME]``:
 ``text``        a drawing or a listing; nothing is run
 =============== ===================================================================
 
-``file=NAME`` also writes the block to that file of the page's folder. Any other language, a fence
-without one and a fence that is never closed are errors.
+``file=NAME`` also writes the block to that file of the page's folder. ``needs=install`` and ``needs=engine``
+mark what takes a fresh machine: a package index, or an engine for containers. Such blocks are run by
+tests/images/test_tutorial.py alone, and only a page that it follows may have them. Any other language, a
+fence without one and a fence that is never closed are errors.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LANGUAGES = frozenset({"console", "json", "pyi", "python", "text", "yaml"})
+NEEDS = frozenset({"engine", "install"})
 
 _FENCE = re.compile(r"^(?P<indent> {0,3})(?P<ticks>`{3,}|~{3,})(?P<info>.*)$")
 
@@ -40,6 +43,7 @@ class Block:
         language: one of `LANGUAGES`.
         file: where to write it, or None.
         text: what stands between the fences, with a newline at the end.
+        needs: one of `NEEDS`, or None where any machine will do.
     """
 
     page: Path
@@ -47,6 +51,7 @@ class Block:
     language: str
     file: str | None
     text: str
+    needs: str | None = None
 
     @property
     def where(self) -> str:
@@ -95,9 +100,15 @@ def _make_block(page: Path, line: int, info: str, body: list[str]) -> Block:
     if language not in LANGUAGES:
         known = ", ".join(sorted(LANGUAGES))
         raise PageError(f"{page}:{line}: the language {language!r} is none of {known}")
-    if unknown := options.keys() - {"file"}:
-        raise PageError(f"{page}:{line}: unknown option {min(unknown)!r}; only file=NAME is known")
-    return Block(page, line, language, options.get("file"), "".join(f"{text}\n" for text in body))
+    if unknown := options.keys() - {"file", "needs"}:
+        raise PageError(
+            f"{page}:{line}: unknown option {min(unknown)!r}; file=NAME and needs=THING are known"
+        )
+    needs = options.get("needs")
+    if needs is not None and needs not in NEEDS:
+        raise PageError(f"{page}:{line}: {needs!r} is nothing to need: {', '.join(sorted(NEEDS))}")
+    text = "".join(f"{text}\n" for text in body)
+    return Block(page, line, language, options.get("file"), text, needs)
 
 
 def read_commands(block: Block) -> list[Command]:

@@ -2,7 +2,7 @@
 
 Agents and meshes that a page starts in the background (a command that ends with ``&``) listen on a free port.
 The page says ``localhost:8080`` as a reader would; that is exchanged for the real address in
-commands, and back in their output.
+commands, and back in their output. On a `Machine` of its own a page is typed in as it stands.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from tests.agents import MARKER_NAME, agent_environment
 from tests.docs.blocks import PageError
 
+BASH = ("bash", "--noprofile", "--norc")
 COMMAND_DEADLINE_S = 60.0
 READY_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 40.0
@@ -38,15 +41,30 @@ _MESH = re.compile(r"kos-agent up\b")
 _WRITTEN_ADDRESS = re.compile(r"\b(?:localhost|127\.0\.0\.1):8080\b")
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where a page has everything for itself: no command is changed, and no agent waited for.
+
+    Attributes:
+        command: what starts bash there.
+        environment: all of it.
+    """
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
 class PageShell:
     """A running bash; use it in a ``with`` block, whose end stops the agents.
 
     Args:
         folder: the page's own folder, which must exist; a ``log`` folder is made beside it.
+        machine: where it runs; None: here, beside others.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, machine: Machine | None = None) -> None:
         self._folder = folder
+        self._machine = machine
         self._logs = folder.with_name(f"{folder.name}-logs")
         self._status = 0
         self._address: str | None = None
@@ -57,10 +75,13 @@ class PageShell:
     def __enter__(self) -> Self:
         """Start bash."""
         self._logs.mkdir()
+        if self._machine:
+            self._logs.chmod(0o1777)  # whoever types there
+        machine = self._machine or Machine(BASH, self._environment())
         self._process = subprocess.Popen(
-            ["bash", "--noprofile", "--norc"],
+            machine.command,
             cwd=self._folder,
-            env=self._environment(),
+            env=dict(machine.environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -91,16 +112,14 @@ class PageShell:
         if is_background:
             self._backgrounds += 1
             log = self._logs / f"{self._backgrounds}.log"
-            port = " --port 0" if _MESH.match(command) else ""
+            port = " --port 0" if _MESH.match(command) and not self._machine else ""
             command = f"{command.rstrip()[:-1]}{port} >'{log}' 2>&1 &"
         if self._address:
             command = _WRITTEN_ADDRESS.sub(self._address, command)
         self._type(command)
         self._status, output = self._read_answer(deadline_s)
-        if is_background and _MESH.match(command):
-            self._wait_mesh()
-        elif is_background:
-            self._wait_ready()
+        if is_background and not self._machine:
+            self._wait_mesh() if _MESH.match(command) else self._wait_ready()
         if self._address:
             output = output.replace(self._address, "127.0.0.1:8080")
         return self._status, _JOB_NOTICE.sub("", output)

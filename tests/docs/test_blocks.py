@@ -36,6 +36,7 @@ def test_blocks_come_in_order_with_their_file_and_line(tmp_path: Path) -> None:
         ("\n```ruby\n```\n", ":2: the language 'ruby' is none of"),
         ("```\nls\n```\n", "the language '' is none of"),
         ("```python skip=yes\n```\n", "unknown option 'skip'"),
+        ("```console needs=luck\n```\n", "'luck' is nothing to need"),
     ],
 )
 def test_a_malformed_block_is_an_error(tmp_path: Path, text: str, message: str) -> None:
@@ -44,6 +45,13 @@ def test_a_malformed_block_is_an_error(tmp_path: Path, text: str, message: str) 
         read_blocks(write_page(tmp_path, text))
 
     assert message in str(caught.value)
+
+
+def test_what_a_block_needs_is_read(tmp_path: Path) -> None:
+    """A block that needs an engine must not be taken for one that runs everywhere."""
+    (block,) = read_blocks(write_page(tmp_path, "```console needs=engine\n$ true\n```\n"))
+
+    assert block.needs == "engine"
 
 
 def test_commands_are_read_with_their_output() -> None:

@@ -16,6 +16,9 @@ from tests.docs.shell import PageShell
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+TUTORIAL = REPOSITORY / "docs" / "tutorial.md"
+"""Followed as a whole, on a fresh machine, by tests/images/test_tutorial.py."""
+
 ALL_PAGES = sorted(
     path
     for path in REPOSITORY.rglob("*.md")
@@ -39,9 +42,17 @@ def test_every_block_of_a_page_does_what_the_page_says(page: Path, tmp_path: Pat
     folder.mkdir()
     with PageShell(folder) as shell:
         for block in read_blocks(page):
-            if block.file:
-                write_block(block, folder)
-            run_block(block, shell, folder)
+            if block.needs:
+                assert page == TUTORIAL, f"{block.where}: nobody runs it"
+                continue
+            follow_block(block, shell, folder)
+
+
+def follow_block(block: Block, shell: PageShell, folder: Path) -> None:
+    """Do with a block what a reader does with it."""
+    if block.file:
+        write_block(block, folder)
+    run_block(block, shell, folder)
 
 
 def write_block(block: Block, folder: Path) -> None:

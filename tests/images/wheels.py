@@ -20,19 +20,20 @@ PYTHON_VERSION = "3.11"
 LOCKS = [REPOSITORY / "scripts" / "images" / name for name in ("requirements.txt", "pip.txt")]
 
 
-def collect_wheels(folder: Path) -> None:
+def collect_wheels(folder: Path, python_version: str = PYTHON_VERSION) -> None:
     """Put the wheels of the SDK, as it is in this tree, and of all that it needs into a folder.
 
     Raises:
         PodmanError: one could not be had.
     """
+    suffix = "" if python_version == PYTHON_VERSION else f"-{python_version}"
     digest = hashlib.sha256(b"".join(lock.read_bytes() for lock in LOCKS)).hexdigest()[:12]
     pinned = _have(
-        f"wheels-{digest}",
+        f"wheels-{digest}{suffix}",
         "download",
         "--only-binary=:all:",
         "--require-hashes",
-        f"--python-version={PYTHON_VERSION}",
+        f"--python-version={python_version}",
         *(f"--requirement={lock}" for lock in LOCKS),
     )
     for wheel in pinned.iterdir():
