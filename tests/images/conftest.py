@@ -18,7 +18,13 @@ import pytest
 from tests.agents import REPOSITORY
 from tests.images.bases import PLAIN, PYTHON, have_base
 from tests.images.lockdown import Launcher
-from tests.images.podman import Podman, holds_capability, make_environment, run_command
+from tests.images.podman import (
+    Container,
+    Podman,
+    holds_capability,
+    make_environment,
+    run_command,
+)
 from tests.images.sites import COURIER, Site
 from tests.images.wheels import PIP, collect_wheels
 
@@ -109,6 +115,19 @@ def trial_image(podman: Podman, agent_base: str, run_prefix: str) -> str:
 def trial(podman: Podman, trial_image: str, agent_folder: Path, unique: str) -> Launcher:
     """Return what starts the agent agents/trial, locked down."""
     return Launcher(podman, trial_image, TRIAL, agent_folder, unique)
+
+
+@pytest.fixture(scope="session")
+def standing_trial(
+    podman: Podman, trial_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Container]:
+    """Return the agent agents/trial in a container, locked down, for tests that leave it as it was."""
+    folder = lay_out_agent_folder(tmp_path_factory.mktemp("standing") / "agent")
+    name = f"kagent-test-{uuid.uuid4().hex[:8]}"
+    try:
+        yield Launcher(podman, trial_image, TRIAL, folder, name).start_ready()
+    finally:
+        podman.remove_all(name)
 
 
 @pytest.fixture(scope="session")

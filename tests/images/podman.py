@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,12 +84,15 @@ class Podman:
 
     def remove_all(self, prefix: str) -> None:
         """Remove every container, pod, network, volume and image whose name has a prefix."""
-        for name in self.find("pod", prefix):
+        kinds = ("pod", "container", "network", "volume")
+        with ThreadPoolExecutor(len(kinds)) as lookers:  # each takes its time to start
+            pods, containers, *others = lookers.map(lambda kind: self.find(kind, prefix), kinds)
+        for name in pods:
             self.run("pod", "rm", "--force", "--time=0", name)
-        for name in self.find("container", prefix):
+        for name in containers:  # those of a pod have gone with it
             self.run("rm", "--force", "--time=0", "--volumes", name, check=False)
-        for kind in ("network", "volume"):
-            for name in self.find(kind, prefix):
+        for kind, names in zip(("network", "volume"), others, strict=True):
+            for name in names:
                 self.run(kind, "rm", "--force", name)
         start = f"localhost/{prefix}"
         # Without filters it looks at all the layers of all images, which takes seconds.

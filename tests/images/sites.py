@@ -43,14 +43,11 @@ class Project:
         podman: the engine.
         folder: of the compose file.
         name: of the agent.
-        outside, peer: servers on the ordinary network and on the mesh.
     """
 
     podman: Podman
     folder: Path
     name: str
-    outside: Container
-    peer: Container
 
     def compose(self, *words: str) -> None:
         """Run podman-compose."""
@@ -69,6 +66,11 @@ class Project:
     def egress(self) -> Container:
         """The egress proxy's."""
         return self.container(f"{self.name}-egress")
+
+    @property
+    def outside(self) -> Container:
+        """That of the server on the ordinary network, of a project with neighbours."""
+        return Container(self.podman, f"{self.name}-dest")
 
 
 def run_compose(podman: Podman, folder: Path, *words: str) -> None:
@@ -94,11 +96,15 @@ class Site:
     source: Path = COURIER
 
     @contextmanager
-    def running(self, *settings: str, **more: Any) -> Iterator[Project]:
-        """Run the project, with a server on either side of it.
+    def running(
+        self, *settings: str, has_neighbours: bool = False, **more: Any
+    ) -> Iterator[Project]:
+        """Run the project between its two networks.
 
         Args:
             settings: words behind ``--set``.
+            has_neighbours: there is a server on either network, ``dest.example.com`` and
+                ``peer.internal``.
             more: keys of the agent's service, beside those that are exported.
         """
         folder = self.write(settings, more)
@@ -106,13 +112,10 @@ class Site:
         subnet = f"11.{random.randrange(256)}.{random.randrange(256)}.0/24"  # noqa: S311 - no secret
         self.podman.run("network", "create", f"--subnet={subnet}", f"{self.name}_outside")
         self.podman.run("network", "create", "--internal", f"{self.name}-mesh")
-        project = Project(
-            self.podman,
-            folder,
-            self.name,
-            self.serve(f"{self.name}_outside", "dest.example.com"),
-            self.serve(f"{self.name}-mesh", "peer.internal"),
-        )
+        if has_neighbours:
+            self.serve(f"{self.name}_outside", "dest.example.com")
+            self.serve(f"{self.name}-mesh", "peer.internal")
+        project = Project(self.podman, folder, self.name)
         project.compose("up", "-d")
         try:
             if project.egress.name in self.podman.find("container", self.name):

@@ -17,7 +17,7 @@ from tests.integration.waiting import wait_until
 
 def test_nothing_leaves_but_through_the_egress_container(site: Site) -> None:
     """The allow-list is held by two proxies and by the lack of any route; peers are reached directly."""
-    with site.running() as project:
+    with site.running(has_neighbours=True) as project:
         outside = address_of(project.outside)
         allowed = project.agent.call("fetch", f"url=http://dest.example.com:{PORT}/")
         peer = project.agent.call("fetch", f"url=http://peer.internal:{PORT}/")

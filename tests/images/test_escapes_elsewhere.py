@@ -38,7 +38,7 @@ def test_no_attempt_gets_out_of_a_service(
     field = lay_out_field(tmp_path / "field")
     site = Site(podman, image, python_base, agent_folder, unique, source)
     volumes = [f"{field}:{FIELD}:rw,noexec,nosuid,nodev"]
-    with site.running(volumes=volumes, environment=VARIABLES) as project:
+    with site.running(has_neighbours=True, volumes=volumes, environment=VARIABLES) as project:
         folder = _link_volume(podman, f"{unique}_runtime", tmp_path / "machine")
         with running_breakout(project.agent, folder, field) as stage:
             inside = stage.run_inside(ATTEMPTS, stage.ground())

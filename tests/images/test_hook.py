@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +29,7 @@ class Rig:
         podman: the engine.
         image: with a program `true`.
         folder: of the hook, its JSON, the profile, and what is mounted.
-        name: of the container.
+        name: of the container, which is removed at its end.
     """
 
     podman: Podman
@@ -69,8 +71,16 @@ class Rig:
         return words + [word.replace("FOLDER", str(self.folder)) for word in more]
 
 
+@pytest.fixture(scope="module")
+def prefix(podman: Podman) -> Iterator[str]:
+    """Return what the names of all containers here begin with: one look at the end for what is left."""
+    start = f"kagent-test-{uuid.uuid4().hex[:8]}"
+    yield start
+    podman.remove_all(start)
+
+
 @pytest.fixture
-def rig(podman: Podman, python_base: str, unique: str, tmp_path: Path) -> Rig:
+def rig(podman: Podman, python_base: str, prefix: str, tmp_path: Path) -> Rig:
     """Install the hook of a plain agent in a folder of this test's own."""
     rendering = render(deploy(hook_path=str(tmp_path / PROGRAM)))
     # Of its own: podman takes every .json there for the description of a hook.
@@ -81,7 +91,7 @@ def rig(podman: Podman, python_base: str, unique: str, tmp_path: Path) -> Rig:
     (tmp_path / "seccomp.json").write_text(profile_text(deploy()), encoding="utf-8")
     for folder in ("runtime", "other"):
         (tmp_path / folder).mkdir()
-    return Rig(podman, python_base, tmp_path, unique)
+    return Rig(podman, python_base, tmp_path, f"{prefix}-{uuid.uuid4().hex[:4]}")
 
 
 def test_a_container_that_is_locked_down_starts(rig: Rig) -> None:

@@ -74,20 +74,16 @@ def test_memory_ends_at_the_limit_and_the_next_boot_says_so(trial: Launcher) -> 
     assert_memory_is_told(last_exit, is_host_killed=code == KILLED)
 
 
-def test_two_busy_threads_of_a_worker_share_one_core(trial: Launcher) -> None:
+def test_two_busy_threads_of_a_worker_share_one_core(standing_trial: Container) -> None:
     """An agent that goes wild takes no more from its neighbours than it was given."""
-    container = trial.start_ready()
-
     words = ("kind=threads", f"seconds:={BUSY_S}")
-    assert one_core_is_used(lambda: container.call("spin", *words))
+    assert one_core_is_used(lambda: standing_trial.call("spin", *words))
 
 
-def test_two_busy_processes_in_the_container_share_one_core(trial: Launcher) -> None:
+def test_two_busy_processes_in_the_container_share_one_core(standing_trial: Container) -> None:
     """The limit is the container's: it holds beside the worker too."""
-    container = trial.start_ready()
-
     words = ("python3", "-c", SPIN_BESIDE)
-    assert one_core_is_used(lambda: json.loads(container.exec(*words).stdout))
+    assert one_core_is_used(lambda: json.loads(standing_trial.exec(*words).stdout))
 
 
 def test_a_busy_agent_finishes_its_tasks_when_it_is_stopped(trial: Launcher) -> None:
@@ -105,9 +101,9 @@ def test_a_busy_agent_finishes_its_tasks_when_it_is_stopped(trial: Launcher) -> 
     assert container.status()["last_exit"]["host"]["how"] == "stopped: SIGTERM"
 
 
-def test_a_thousand_orphans_leave_nothing_behind(trial: Launcher) -> None:
+def test_a_thousand_orphans_leave_nothing_behind(standing_trial: Container) -> None:
     """PID 1 of a container must wait for every process that nobody else waits for."""
-    container = trial.start_ready()
+    container = standing_trial
     before = count_processes(container)
     left = container.call("leave_orphans", f"count:={ORPHANS}")
     wait_until(lambda: count_zombies(container) == 0)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from tests.images.lockdown import Launcher
-from tests.images.podman import Podman
+from tests.images.podman import Container, Podman
 from tests.integration.waiting import wait_until
 
 FINE = {"in_force", "not_asked_for"}
@@ -20,9 +19,9 @@ print("reached")
 """
 
 
-def test_every_control_is_in_force(trial: Launcher) -> None:
+def test_every_control_is_in_force(standing_trial: Container) -> None:
     """An operator looks at one place, and it is green: no finding has to be explained away."""
-    container = trial.start_ready()
+    container = standing_trial
     wait_until(lambda: bool(container.status()["sandbox"]["controls"]))
     sandbox = container.status()["sandbox"]
     loose = {
@@ -36,18 +35,20 @@ def test_every_control_is_in_force(trial: Launcher) -> None:
     assert container.exec("kos-agent", "doctor").returncode == 0
 
 
-def test_nothing_outside_is_reached(podman: Podman, python_base: str, trial: Launcher) -> None:
+def test_nothing_outside_is_reached(
+    podman: Podman, python_base: str, standing_trial: Container, unique: str
+) -> None:
     """Without a network there is no way for data to leave, whatever the code does."""
-    podman.run("network", "create", trial.name)
+    container = standing_trial
+    podman.run("network", "create", unique)
     gateway = podman.run(
-        "network", "inspect", "--format={{(index .Subnets 0).Gateway}}", trial.name
+        "network", "inspect", "--format={{(index .Subnets 0).Gateway}}", unique
     ).stdout.strip()
     with socket.create_server(("0.0.0.0", 0)) as server:  # noqa: S104 - the bridge comes and goes
         where = (gateway, str(server.getsockname()[1]))
         free = podman.run(
-            "run", "--rm", f"--network={trial.name}", python_base, "python3", "-c", CONNECT, *where
+            "run", "--rm", f"--network={unique}", python_base, "python3", "-c", CONNECT, *where
         )
-        container = trial.start_ready()
         held = container.exec("python3", "-c", CONNECT, *where, check=False)
         worker = container.call("reach", f"host={where[0]}", f"port:={where[1]}")
 

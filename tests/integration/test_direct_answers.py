@@ -17,6 +17,7 @@ import pytest
 
 from tests.agents import RunningAgent, running_agent
 from tests.integration.conftest import copy_subject
+from tests.integration.restarts import let_go
 from tests.integration.vitals import assert_calm, open_tasks
 from tests.integration.waiting import wait_until
 from tests.integration.wire import (
@@ -183,13 +184,18 @@ def test_a_client_that_leaves_a_detached_task_lets_it_go_on(agent: RunningAgent)
     """``on_disconnect="detach"`` says so."""
     before = agent.status()["tasks"]
     client = dial(agent)
-    client.sendall(call("detached_nap", seconds=3))
+    client.sendall(call("detached_wait_for", name="go"))
     wait_until(lambda: open_tasks(agent) == 1)
     reset(client)
+    # Whoever comes later is heard later: the host knows by then that the client has left.
+    assert agent.call("echo", {"text": "next"}) == "next"
+    left = open_tasks(agent)
+    let_go(agent, "go")
     wait_until(lambda: open_tasks(agent) == 0)
     after = agent.status()["tasks"]
 
-    assert after["completed"] == before["completed"] + 1
+    assert left == 1
+    assert after["completed"] == before["completed"] + 2
     assert after["canceled"] == before["canceled"]
 
 
@@ -286,7 +292,7 @@ def test_a_call_longer_than_the_patience_for_a_request(tmp_path: Path) -> None:
     """The time that a connection may stand idle does not run while a task does; then it does."""
     with running_agent(copy_subject(tmp_path), env={"AGENT_HTTP__READ_TIMEOUT_S": "1"}) as agent:
         with dial(agent) as client:
-            client.sendall(call("nap", seconds=2.5))
+            client.sendall(call("nap", seconds=1.5))
             assert texts(receive(client, 1)) == [1]
             assert not is_closed_within(client, 1.5)
             client.sendall(echo("still here"))

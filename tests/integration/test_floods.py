@@ -17,6 +17,7 @@ import pytest
 from kagent_sdk.protocol.frames import Kind
 from tests.agents import RunningAgent, running_agent
 from tests.integration.conftest import copy_rogue
+from tests.integration.restarts import let_go
 from tests.integration.vitals import MEBIBYTE, unharmed, watched_memory
 from tests.integration.waiting import wait_until
 from tests.integration.wire import build, dial, exchange, split_answers
@@ -52,6 +53,14 @@ def rogue_agent(folder: Path, env: dict[str, str] | None = None) -> Iterator[Run
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
     """One agent for all floods: each leaves it as it was."""
     with rogue_agent(tmp_path_factory.mktemp("floods")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def strict_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
+    """One that soon replaces a worker that is silent, for torments that end so."""
+    env = {"AGENT_HEALTH__STALL_WARN_S": "1.5", "AGENT_HEALTH__STALL_FAIL_S": "3"}
+    with rogue_agent(tmp_path_factory.mktemp("strict"), env) as running:
         yield running
 
 
@@ -91,10 +100,11 @@ def flood(kind: Kind, payload: str, number: int | str = "own") -> bytes:
     ],
 )
 def test_a_flood_of_frames_cannot_grow_the_host(
-    agent: RunningAgent, kind: Kind, payload: str
+    agent: RunningAgent, strict_agent: RunningAgent, kind: Kind, payload: str
 ) -> None:
     """Whether the worker is paced, ignored or replaced: the host stays small and answers probes."""
     is_deaf = kind is Kind.CALL
+    agent = strict_agent if is_deaf else agent
     with (
         unharmed(agent, slack_bytes=GROWTH_BYTES, may_be_stuck=is_deaf),
         watched_memory(agent) as samples,
@@ -159,19 +169,21 @@ def test_inputs_for_a_worker_that_does_not_read_are_bounded(tmp_path: Path) -> N
         assert max(samples) - samples[0] < 100 * MEBIBYTE
 
 
-def test_a_frame_that_never_ends_is_held_once_and_no_longer(agent: RunningAgent) -> None:
+def test_a_frame_that_never_ends_is_held_once_and_no_longer(
+    strict_agent: RunningAgent,
+) -> None:
     """The largest output bounds what a worker can make the host hold for a promise."""
     half = "00" * (64 * 1024)
     task = {"frames": [], "raw": f"{7 * MEBIBYTE:08x}{Kind.EVENT:02x}{1:016x}{half}"}
     with (
-        unharmed(agent, slack_bytes=GROWTH_BYTES, may_be_stuck=True),
-        watched_memory(agent) as samples,
+        unharmed(strict_agent, slack_bytes=GROWTH_BYTES, may_be_stuck=True),
+        watched_memory(strict_agent) as samples,
     ):
-        answer = agent.post("/v1/capabilities/send", task, timeout_s=60)
+        answer = strict_agent.post("/v1/capabilities/send", task, timeout_s=60)
 
         assert answer.status == 502
         assert max(samples) - samples[0] < GROWTH_BYTES
-    agent.wait_ready()  # for the next test: this worker was replaced
+    strict_agent.wait_ready()  # for the next test: this worker was replaced
 
 
 def test_large_and_small_events_keep_their_order(agent: RunningAgent) -> None:
@@ -208,8 +220,8 @@ def test_a_task_that_waited_for_the_worker_to_read_does_not_wait_for_more(subjec
     with running_agent(subject) as agent, ThreadPoolExecutor(2) as callers:
         (worker,) = agent.worker_pids
         os.kill(worker, signal.SIGSTOP)
-        large = {"text": "t" * 4 * MEBIBYTE, "seconds": 6}
-        first = callers.submit(agent.call, "hold", large)
+        large = {"text": "t" * 4 * MEBIBYTE, "name": "go"}
+        first = callers.submit(agent.call, "hold_until", large)
         wait_until(lambda: agent.status()["tasks"]["working"] == 1)
         second = callers.submit(agent.call, "echo", {"text": "waited"})
         wait_until(lambda: agent.status()["tasks"]["queued"] == 1)
@@ -217,6 +229,7 @@ def test_a_task_that_waited_for_the_worker_to_read_does_not_wait_for_more(subjec
 
         assert second.result(20) == "waited"
         assert not first.done()
+        let_go(agent, "go")
         assert first.result(20) == 4 * MEBIBYTE
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.agents import running_agent, start_agent
+from tests.integration.restarts import let_go
 from tests.integration.waiting import wait_until
 
 
@@ -53,8 +54,9 @@ def test_a_worker_that_recovers_is_ready_again(subject: Path) -> None:
     """A stall that passes costs readiness for its time, not the worker."""
     with running_agent(subject, env={"AGENT_HEALTH__STALL_WARN_S": "1"}) as agent:
         worker = agent.worker_pids
-        caller = _in_background(lambda: agent.post("/v1/capabilities/block_loop", {"seconds": 5}))
+        caller = _in_background(lambda: agent.call("block_loop_until", {"name": "go"}))
         wait_until(lambda: agent.get("/readyz").json()["status"] == "stalled")
+        let_go(agent, "go")
         caller.join()
 
         agent.wait_ready()
@@ -69,24 +71,31 @@ def test_whatever_a_silent_worker_sends_brings_it_back(subject: Path) -> None:
         caller = _in_background(lambda: agent.call("wait_for", {"name": "go"}))
         agent.wait_logged("worker_stalled")
         assert not agent.logged("worker_recovered")
-        (subject / "runtime" / "data" / "go").touch()
+        let_go(agent, "go")
         caller.join()
 
         assert agent.wait_logged("worker_recovered")
 
 
-@pytest.mark.parametrize("capability", ["block_loop", "hold_gil", "thread_nap"])
-def test_probes_answer_while_the_worker_does_not(subject: Path, capability: str) -> None:
+@pytest.mark.parametrize(
+    ("capability", "input", "count"),
+    [
+        ("block_loop_until", {"name": "go"}, 1),
+        ("hold_gil", {"seconds": 3}, 1),
+        ("thread_until", {"name": "go"}, 20),
+    ],
+)
+def test_probes_answer_while_the_worker_does_not(
+    subject: Path, capability: str, input: object, count: int
+) -> None:
     """An orchestrator must not kill an agent that is slow; times are for the benchmarks."""
     with running_agent(subject) as agent:
-        callers = [
-            _in_background(lambda: agent.post(f"/v1/capabilities/{capability}", {"seconds": 5}))
-            for _ in range(20 if capability == "thread_nap" else 1)
-        ]
+        callers = [_in_background(lambda: agent.call(capability, input)) for _ in range(count)]
         wait_until(lambda: agent.status()["tasks"]["working"] > 0)
         for path in ("/healthz", "/readyz", "/status", "/metrics", "/openapi.json"):
             assert agent.get(path).status == 200, path
         assert agent.status()["tasks"]["working"] > 0
+        let_go(agent, "go")
         for caller in callers:
             caller.join()
 
@@ -94,7 +103,7 @@ def test_probes_answer_while_the_worker_does_not(subject: Path, capability: str)
 def test_a_start_that_hangs_is_told_and_tried_again(subject: Path) -> None:
     """An import that never ends is shown with its stack."""
     (subject / "entrypoint.py").write_text("import time\ntime.sleep(1000)\n")
-    env = {"AGENT_WORKER__START_TIMEOUT_S": "4", "AGENT_WORKER__CRASH_LIMIT": "2"}
+    env = {"AGENT_WORKER__START_TIMEOUT_S": "2.5", "AGENT_WORKER__CRASH_LIMIT": "2"}
 
     agent = start_agent(subject, env=env)
 
@@ -108,7 +117,10 @@ def test_healthz_is_up_long_before_a_slow_import_is_done(subject: Path) -> None:
     """A probe with a short initial delay does not kill an agent that loads a model."""
     code = (subject / "entrypoint.py").read_text()
     (subject / "entrypoint.py").write_text(
-        code.replace("agent = Agent()", "time.sleep(3)\nagent = Agent()")
+        code.replace(
+            "agent = Agent()",
+            "while not os.path.exists('go'):\n    time.sleep(0.02)\nagent = Agent()",
+        )
     )
 
     agent = start_agent(subject)
@@ -121,6 +133,7 @@ def test_healthz_is_up_long_before_a_slow_import_is_done(subject: Path) -> None:
         answer = agent.post("/v1/capabilities/echo", {"text": "x"})
         assert answer.status == 503
         assert "Retry-After" in answer.headers
+        (subject / "go").touch()
         agent.wait_ready()
         assert agent.stop() == 0
     finally:

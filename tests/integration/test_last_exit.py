@@ -68,7 +68,7 @@ def test_a_clean_stop_is_told_by_the_next_host(subject: Path) -> None:
 
 def test_tasks_that_a_stop_cut_off_are_named(subject: Path) -> None:
     """A stop may be clean for the host and not for a task that would not end."""
-    env = {"AGENT_SHUTDOWN__GRACE_S": "6", "AGENT_TASKS__CANCEL_GRACE_S": "0.2"}
+    env = {"AGENT_SHUTDOWN__GRACE_S": "3", "AGENT_TASKS__CANCEL_GRACE_S": "0.2"}
     with running_agent(subject, env=env) as agent:
         body = {"id": "mule", "capability": "stubborn", "input": {"seconds": 100}}
         agent.post("/v1/tasks", body, headers={"Prefer": "respond-async"})

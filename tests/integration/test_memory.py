@@ -24,10 +24,10 @@ from tests.integration.vitals import (
 from tests.integration.waiting import wait_until
 from tests.integration.wire import Header, build, dial, exchange, reset
 
-ROUNDS = 12
+ROUNDS = 8
 PAYLOAD_BYTES = 4_000_000
 SLACK_BYTES = 12 * MEBIBYTE
-"""Three payloads: twelve would be four times as much."""
+"""Three payloads: eight would be nearly three times as much."""
 
 CLOSE: Header = ("Connection", "close")
 EVENTS: Header = ("Accept", "text/event-stream")

@@ -38,7 +38,7 @@ MIDDLES: dict[str, Callable[[Path], Middle]] = {"http": HttpMiddle, "nats": Nats
 @pytest.mark.parametrize(
     ("kind", "seconds", "every_s"),
     [
-        ("http", 8, 1.0),
+        ("http", 6, 1.0),
         ("nats", 5, 1.2),
         pytest.param("http", 300, 1.5, marks=LONG),
         pytest.param("nats", 300, 1.5, marks=LONG),

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.agents import agent_environment, running_agent, start_agent
+from tests.integration.restarts import let_go
 from tests.integration.waiting import wait_until
 
 
@@ -22,7 +23,7 @@ def test_sigterm_lets_running_tasks_finish(subject: Path) -> None:
     answers: list[int] = []
     with running_agent(subject) as agent:
         callers = [
-            threading.Thread(target=lambda: answers.append(agent.call("nap", {"seconds": 1.5})))
+            threading.Thread(target=lambda: answers.append(agent.call("wait_for", {"name": "go"})))
             for _ in range(30)
         ]
         for caller in callers:
@@ -34,6 +35,7 @@ def test_sigterm_lets_running_tasks_finish(subject: Path) -> None:
         assert refused.status == 503
         assert refused.json()["code"] == "draining"
         assert agent.get("/healthz").status == 200
+        let_go(agent, "go")
         for caller in callers:
             caller.join()
 

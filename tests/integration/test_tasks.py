@@ -17,6 +17,7 @@ import pytest
 
 from tests.agents import RunningAgent, running_agent
 from tests.integration.conftest import SUBJECT
+from tests.integration.restarts import let_go
 from tests.integration.waiting import wait_until
 
 
@@ -240,12 +241,13 @@ def test_what_ignores_everything_takes_the_worker_with_it(subject: Path) -> None
     """The last step of the ladder is sure; idempotent tasks beside it run again."""
     with running_agent(subject, env={"AGENT_TASKS__CANCEL_GRACE_S": "0.5"}) as agent:
         worker = agent.worker_pids
-        beside = _start(agent, "retried_nap", {"seconds": 8})
+        beside = _start(agent, "retried_wait_for", {"name": "go"})
         alone = _start(agent, "nap", {"seconds": 30})
         task = _start(agent, "stubborn", {"seconds": 60})
         agent.post(f"/v1/tasks/{task}/cancel")
         done = agent.get(f"/v1/tasks/{task}?wait_s=20").json()
 
+        let_go(agent, "go")
         assert done["state"] == "canceled"
         assert agent.get(f"/v1/tasks/{beside}?wait_s=30").json()["output"] == 2
         failed = agent.get(f"/v1/tasks/{alone}?wait_s=20").json()

@@ -99,6 +99,13 @@ async def _until_there(name: str) -> None:
 
 
 @agent.capability(on_disconnect="detach")
+async def detached_wait_for(name: str) -> str:
+    """Go on until a test makes a file, although the caller is gone."""
+    await _until_there(name)
+    return "there"
+
+
+@agent.capability(on_disconnect="detach")
 async def detached_nap(seconds: float) -> str:
     """Sleep on when the caller is gone."""
     await asyncio.sleep(seconds)
@@ -145,6 +152,22 @@ async def stubborn(seconds: float) -> str:
 async def block_loop(seconds: float) -> str:
     """Hold the event loop."""
     time.sleep(seconds)  # noqa: ASYNC251 - the very fault
+    return "done"
+
+
+@agent.capability
+async def block_loop_until(name: str) -> str:
+    """Hold the event loop until a test makes a file."""
+    while not os.path.exists(f"runtime/data/{name}"):  # noqa: ASYNC240, PTH110 - as the one above
+        time.sleep(0.02)  # noqa: ASYNC251 - the very fault
+    return "done"
+
+
+@agent.capability
+def thread_until(name: str) -> str:
+    """Hold a thread until a test makes a file."""
+    while not os.path.exists(f"runtime/data/{name}"):  # noqa: PTH110 - as cheap as it can be
+        time.sleep(0.02)
     return "done"
 
 
@@ -217,6 +240,13 @@ async def big(size: int) -> str:
 async def hold(text: str, seconds: float) -> int:
     """Sleep on a text; return its length."""
     await asyncio.sleep(seconds)
+    return len(text)
+
+
+@agent.capability
+async def hold_until(text: str, name: str) -> int:
+    """Hold a text until a test makes a file; return its length."""
+    await _until_there(name)
     return len(text)
 
 
