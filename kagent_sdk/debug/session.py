@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import logging
 import os
 import shlex
 import socket
@@ -114,8 +115,8 @@ class DebugSession:
         try:
             code = await self._serve(self._get_shell())
         except Exception as error:
+            logging.getLogger(__name__).exception("debug_session_failed")
             self._send(Kind.ERROR, f"error: the debug server failed: {type(error).__name__}\n")
-            raise
         finally:
             self.outbox.finish(code)
 
