@@ -81,6 +81,18 @@ def test_a_long_line_is_taken_piece_by_piece(rig: Rig) -> None:
     assert client.commands == [f"say {'x' * 400}"]
 
 
+def test_a_terminal_without_a_size_is_taken_for_a_usual_one(rig: Rig) -> None:
+    """Programs make such ones; prompt_toolkit divides by their columns."""
+    client = rig.attach(Hello(None, 1, 1, "xterm", is_terminal=True))
+    client.type(f"s{TAB}")
+    client.expect("stacktrace")
+    client.type("\x15width\r")
+    client.expect("80 columns")
+    client.connection.sendall(encode_resize(0, 0))
+    client.type("width\r")
+    client.expect("80 columns")
+
+
 def test_a_new_size_is_used_by_the_next_command(rig: Rig) -> None:
     """Tables fit the window."""
     client = rig.terminal()
