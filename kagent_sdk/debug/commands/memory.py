@@ -17,6 +17,7 @@ from kagent_sdk.debug.commands.output import (
     size,
 )
 from kagent_sdk.debug.commands.tracing import diff, start, stop
+from kagent_sdk.debug.commands.watching import watch
 from kagent_sdk.debug.port import Session
 from kagent_sdk.debug.probes.budget import Budget
 from kagent_sdk.debug.probes.heap import HeapView, TypeUse, measure_heap
@@ -61,7 +62,8 @@ def memory(
     "outside of Python" is what C code has taken from malloc beside Python's objects: when it grows
     from one call to the next and the types do not, C code leaks.
 
-    'memory start', 'memory diff' and 'memory stop' show files and lines.
+    'memory start', 'memory diff' and 'memory stop' show files and lines of what Python allocates,
+    'memory watch' those that run while C code takes more.
 
     Example: kos-agent debug . memory --top 20
     """
@@ -84,6 +86,7 @@ def memory(
 memory.add_command(start)
 memory.add_command(diff)
 memory.add_command(stop)
+memory.add_command(watch)
 
 
 def _tracer_bytes() -> int:

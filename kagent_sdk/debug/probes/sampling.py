@@ -116,7 +116,7 @@ class Sampler:
         frames.pop(threading.get_ident(), None)
         for ident, frame in frames.items():
             who = names.get(ident, f"thread {ident}")
-            if _is_waiting(frame):
+            if is_waiting(frame):
                 self.profile.idle_s[who] = self.profile.idle_s.get(who, 0.0) + weight_s
                 if not self._with_idle:
                     continue
@@ -169,6 +169,7 @@ def _current_job(loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any] | None:
         return None
 
 
-def _is_waiting(frame: FrameType) -> bool:
+def is_waiting(frame: FrameType) -> bool:
+    """Return whether a thread waits for something to do."""
     code = frame.f_code
     return (code.co_filename.rpartition("/")[2], code.co_name) in _WAITS
