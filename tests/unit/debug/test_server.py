@@ -228,3 +228,35 @@ def test_commands_that_cannot_be_loaded_are_told_of(rig: Rig) -> None:
 
     assert client.finish() == 1
     assert "ImportError" in client.errors
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("help",), 0, "Print what a terminal obeys."),
+        (("help", "ps"), 0, "Usage: debug ps [OPTIONS]"),
+        (("--help",), 0, "Print what a terminal obeys."),
+        (("where", "--help"), 0, "Usage: debug where [OPTIONS] JOB"),
+        (("exit",), 0, ""),
+        (("help", "pss"), 2, ""),
+    ],
+)
+def test_help_goes_to_the_session(
+    rig: Rig, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, told: str
+) -> None:
+    """Not into the agent's log."""
+    client = rig.command(*words)
+
+    assert client.finish() == code
+    assert told in client.out
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_commands_of_ours_are_there(rig: Rig) -> None:
+    """A server that is given no others has them."""
+    rig.server.close()
+    rig.server = DebugServer(rig.inspected)
+    client = rig.command("secrets")
+
+    assert client.finish() == 0
+    assert "TOKEN" in client.out
