@@ -28,6 +28,7 @@ _WAITS = frozenset(
         ("queue.py", "get"),
         ("thread.py", "_worker"),  # concurrent.futures: waits in C
         ("threads.py", "_serve"),  # ours: waits in C
+        ("debugging.py", "receive"),  # ours: the next session
         ("socket.py", "accept"),
     }
 )
