@@ -84,7 +84,8 @@ class Console:
 
     def converse(self) -> None:
         """Run one statement after the other, until there are no more."""
-        self._session.out.write(GREETING)
+        if self._session.is_screen:
+            self._session.out.write(GREETING)
         while (source := self._read()) is not None:
             if source.strip():
                 self.evaluate(source)

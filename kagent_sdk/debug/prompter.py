@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 MAX_WAITING_BYTES = 256 * 1024
 """Of lines that nobody has asked for yet, and of one line."""
 
+MIN_COLUMNS, MIN_ROWS = 20, 3
+USUAL_SIZE = (80, 24)
+"""A terminal that a program made often has no size; prompt_toolkit fails to draw for a few columns."""
+
 CTRL_C = b"\x03"
+
+
+def usable_size(columns: int, rows: int) -> tuple[int, int]:
+    """Return the size to draw for: that of a usual terminal where it says it has none, or next to none."""
+    if columns < MIN_COLUMNS or rows < MIN_ROWS:
+        return USUAL_SIZE
+    return columns, rows
 
 
 class InterruptError(Exception):

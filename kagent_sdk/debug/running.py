@@ -123,10 +123,12 @@ class CommandSession(Session):
     Attributes:
         jobs: where a console tracks its jobs.
         history: what was typed into consoles.
+        is_screen: whether a person sits at a terminal.
         end_line: passes on a line that was written without its end.
     """
 
     jobs: JobTracker | None = None
     history: SharedHistory | None = None
     running: Running | None = None
+    is_screen: bool = False
     end_line: Callable[[], None] = lambda: None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import logging
 import os
 import shlex
 import socket
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 from kagent_sdk.debug.outbox import Outbox
 from kagent_sdk.debug.output import RedactingWriter
-from kagent_sdk.debug.prompter import InterruptError, LinePrompter, Prompter
+from kagent_sdk.debug.prompter import InterruptError, LinePrompter, Prompter, usable_size
 from kagent_sdk.debug.running import INTERRUPTED, CommandSession, Running
 from kagent_sdk.errors import ProtocolError
 from kagent_sdk.protocol.debug import FrameReader, Hello, Kind, parse_resize
@@ -59,12 +60,20 @@ async def serve_session(
         session.outbox.close()
         for job in jobs:
             job.cancel()
-        await asyncio.gather(*jobs, return_exceptions=True)
+        for outcome in await asyncio.gather(*jobs, return_exceptions=True):
+            _log_fault(outcome)
         await _close(writer)
 
 
 def _has_sent_all(sending: asyncio.Future[None]) -> bool:
     return sending.done() and not sending.cancelled() and sending.exception() is None
+
+
+def _log_fault(outcome: object) -> None:
+    """Put on record what is no fault of the client's, such as one of prompt_toolkit's."""
+    if isinstance(outcome, Exception) and not isinstance(outcome, ProtocolError | OSError):
+        log = logging.getLogger(__name__)
+        log.error("debug_session_failed", exc_info=outcome)
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
@@ -89,7 +98,7 @@ class DebugSession:
         self._get_shell = get_shell
         self._is_screen = hello.command is None and hello.is_terminal
         self._is_at_line_start = True
-        self._columns = hello.columns
+        self._columns, self._rows = usable_size(hello.columns, hello.rows)
         self._prompter: Prompter | None = None
         self._can_take = asyncio.Event()
         self._running: Running | None = None
@@ -135,7 +144,7 @@ class DebugSession:
         from kagent_sdk.debug.terminal import TerminalPrompter  # noqa: PLC0415 - for terminals only
 
         return TerminalPrompter(
-            size=(self._hello.columns, self._hello.rows),
+            size=(self._columns, self._rows),
             term=self._hello.term,
             send=partial(self._send, Kind.OUTPUT),
             on_interrupt=self._interrupt,
@@ -172,7 +181,7 @@ class DebugSession:
         if self._is_screen:
             self._send(
                 Kind.OUTPUT,
-                f"Agent {shell.agent_name}, process {os.getpid()}.\n"
+                f"{shell.agent_name}, process {os.getpid()}\n"
                 "`help` lists the commands, Tab completes, Ctrl-C ends a command, Ctrl-D leaves.\n",
             )
 
@@ -232,6 +241,7 @@ class DebugSession:
             jobs=shell.jobs,
             history=shell.console_history,
             running=running,
+            is_screen=self._is_screen,
             end_line=end_line,
         )
 
@@ -251,9 +261,8 @@ class DebugSession:
         elif kind is Kind.END:
             self._prompter.end()
         elif kind is Kind.RESIZE:
-            columns, rows = parse_resize(payload)
-            self._columns = columns
-            self._prompter.resize(columns, rows)
+            self._columns, self._rows = usable_size(*parse_resize(payload))
+            self._prompter.resize(self._columns, self._rows)
         else:
             raise ProtocolError(f"{kind.name} is the agent's to send")
 

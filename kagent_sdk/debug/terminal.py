@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import io
 import itertools
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
 
     from kagent_sdk.debug.history import SharedHistory
 
-MAX_TYPED_BYTES = 64 * 1024
+MAX_TYPED_BYTES = 16 * 1024
 """For one line, with all editing, and what is typed ahead."""
+
+KEYS_AT_ONCE = 64
+"""A key takes up to a millisecond: other sessions have their turn between so many."""
 
 _numbers = itertools.count(1)
 
@@ -63,7 +67,7 @@ class SocketInput(Input):
         known = len(self._keys)
         self._parser.feed(self._decoder.decode(data))
         if self._ready is not None:
-            self._ready()
+            self._tell()
         elif any(key.key == Keys.ControlC for key in self._keys[known:]):
             self._keys.clear()
             self._on_interrupt()
@@ -71,6 +75,9 @@ class SocketInput(Input):
     def end(self) -> None:
         """Let prompts end with EOFError once what was typed is used up."""
         self._has_ended = True
+        self._tell()
+
+    def _tell(self) -> None:
         if self._ready is not None:
             self._ready()
 
@@ -91,9 +98,11 @@ class SocketInput(Input):
         return self._hash
 
     def read_keys(self) -> list[KeyPress]:
-        """Return the keys that came."""
-        keys = self._keys[:]
-        self._keys.clear()
+        """Return the first keys that came; the others are told of in another turn of the loop."""
+        keys = self._keys[:KEYS_AT_ONCE]
+        del self._keys[:KEYS_AT_ONCE]
+        if self._keys:
+            asyncio.get_running_loop().call_soon(self._tell)
         return keys
 
     def flush_keys(self) -> list[KeyPress]:

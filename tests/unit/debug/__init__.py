@@ -1,1 +1,1 @@
-"""Tests of the debug server and its commands."""
+"""Mirrors kagent_sdk.debug."""

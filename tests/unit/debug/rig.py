@@ -201,7 +201,7 @@ class Rig:
     @property
     def shell(self) -> Any:
         """What sessions share; there from the first one on."""
-        return self.server._shell  # noqa: SLF001
+        return self.server._shell
 
     def start_job(self) -> asyncio.Task[None]:
         """Return a job of the agent's that waits; it is cancelled at the end."""

@@ -44,7 +44,6 @@ def make_group() -> click.Group:
         ("task be", ["beta"]),
         ("task --h", ["--help"]),
         ("tail ", []),
-        ("nothing ", []),
         ("task 'un", []),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import functools
 import sys
 import weakref
 
@@ -123,7 +124,7 @@ def test_its_output_is_its_own(
     rig: Rig, python: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The agent's own prints are lines of its log, also while a console is open."""
-    rig.inspected.agent.shout = lambda: print("agent's own")  # type: ignore[attr-defined]
+    rig.inspected.agent.shout = functools.partial(print, "agent's own")  # type: ignore[attr-defined]
     stdout, hook = sys.stdout, sys.displayhook
     python.type("agent.shout(); print('the console')\r")
     python.expect("the console\r\n")
@@ -169,9 +170,13 @@ def test_code_that_holds_the_loop_is_left_alone(
     rig: Rig, python: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C gives the prompt back, though the code goes on."""
-    monkeypatch.setattr(console, "TAKE_S", 0.05)
     gate, entered = rig.gate(), rig.gate()
-    rig.inspected.agent.hold = lambda: (entered.set(), gate.wait(8))  # type: ignore[attr-defined]
+
+    def hold() -> None:
+        entered.set()
+        gate.wait(8)
+
+    rig.inspected.agent.hold = hold  # type: ignore[attr-defined]
     monkeypatch.setattr(console, "TAKE_S", 5.0)
     python.type("agent.hold()\r")
     assert entered.wait(8)
@@ -182,7 +187,7 @@ def test_code_that_holds_the_loop_is_left_alone(
 
 
 def test_a_flood_of_output_does_not_hold_the_loop(
-    rig: Rig, python: Client, monkeypatch: pytest.MonkeyPatch
+    python: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The agent waits for nobody's terminal; what is too much is dropped, and said so."""
     monkeypatch.setattr(evaluation, "MAX_WAITING_CHARS", 10_000)
@@ -203,7 +208,7 @@ def test_a_tracked_loop_gets_its_own_factory_back(rig: Rig, python: Client) -> N
     python.type(CTRL_D)
     python.expect("clerk › ")
     rig.agent.loop.set_task_factory(factory)  # type: ignore[arg-type]
-    assert run(rig, "await agent.double(2)\n").out.endswith("4\n")
+    assert run(rig, "await agent.double(2)\n").out == "4\n"
 
     assert made
     assert rig.agent.loop.get_task_factory() is factory
@@ -219,7 +224,7 @@ def test_an_ended_loop_is_told_of(rig: Rig) -> None:
     assert client.out == "the agent's loop has ended\n"
 
 
-def test_names_are_completed(rig: Rig, python: Client) -> None:
+def test_names_are_completed(python: Client) -> None:
     """As in any Python shell."""
     python.type("await age\t.dou\t(3)\r")
     python.expect("6\r\n")

@@ -61,10 +61,7 @@ def test_commands_find_their_context_in_these_variables() -> None:
     """`stacktrace` and the completion of jobs look there; every command sets `command_done`."""
     assert "current_stdout" in inspect.getsource(commands._get_current_stdout)
     assert "current_monitor" in inspect.getsource(completion.complete_task_id)
-    assert {"command_done", "set"} <= {
-        *commands.auto_command_done.__code__.co_consts[1].co_names,
-        *commands.command_done.__class__.__dict__,
-    }
+    assert "command_done_event.set()" in inspect.getsource(commands.auto_command_done)
     assert [variable.name for variable in (command_done, current_monitor, current_stdout)] == [
         "command_done",
         "current_monitor",
@@ -74,7 +71,7 @@ def test_commands_find_their_context_in_these_variables() -> None:
 
 def test_click_prints_where_aiomonitor_tells_it_to() -> None:
     """Help texts go to the session, not into the agent's log."""
-    assert utils._default_text_stdout is commands._get_current_stdout
+    assert vars(utils)["_default_text_stdout"] is commands._get_current_stdout
 
 
 def test_prompt_toolkit_has_what_is_used_of_its_insides() -> None:
@@ -93,7 +90,7 @@ def test_a_monitor_that_is_not_started_opens_nothing(agent_loop: AgentLoop) -> N
 
 
 def test_a_loop_that_does_not_tell_its_thread_is_taken_for_the_main_ones() -> None:
-    """uvloop's does not; agents run theirs in the main thread."""
+    """That of uvloop does not; agents run theirs in the main thread."""
 
     class Mute(asyncio.SelectorEventLoop):
         _thread_id = None

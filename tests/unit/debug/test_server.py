@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import threading
-import time
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +12,11 @@ from kagent_sdk.debug import outbox
 from kagent_sdk.debug.server import DebugServer
 from kagent_sdk.protocol.debug import Hello, Kind, encode_frame
 from tests.unit.debug.rig import DEADLINE_S, MASK, SECRET, FakeInspected, Rig
+
+
+def count_descriptors() -> int:
+    """Return how many this process has open."""
+    return len([*Path("/proc/self/fd").iterdir()])
 
 
 def test_one_command_prints_and_ends_with_its_code(rig: Rig) -> None:
@@ -131,9 +136,8 @@ def test_input_that_nobody_asked_for_is_bounded(rig: Rig, is_terminal: bool) -> 
     client = rig.attach(Hello(None, is_terminal=is_terminal))
     client.type("hold\n")
     gate, _ = rig.gates.get(timeout=DEADLINE_S)
-    with pytest.raises(OSError):  # noqa: PT011 - which one depends on how far it came
-        for _ in range(100):
-            client.type("x" * 60_000)
+    with contextlib.suppress(OSError):  # it may be cut off in the middle
+        client.connection.sendall(encode_frame(Kind.INPUT, b"x" * 60_000) * 5)
     gate.set()
 
     assert client.ended.wait(DEADLINE_S)
@@ -170,7 +174,7 @@ def test_only_so_many_commands_run(rig: Rig, monkeypatch: pytest.MonkeyPatch) ->
 def test_fifty_hang_ups_leave_nothing(rig: Rig) -> None:
     """Whatever was under way: a descriptor, a thread or a job each would add up."""
     rig.terminal().leave()
-    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    threads, descriptors = threading.active_count(), count_descriptors()
     for number in range(50):
         client = rig.terminal()
         if number % 10 == 1:
@@ -187,20 +191,9 @@ def test_fifty_hang_ups_leave_nothing(rig: Rig) -> None:
         client.leave()
 
     rig.wait_until(lambda: threading.active_count() <= threads)
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert count_descriptors() == descriptors
     assert rig.agent.jobs() == set()
     assert rig.agent.loop.get_task_factory() is None
-
-
-def test_an_idle_session_takes_no_time(rig: Rig) -> None:
-    """A forgotten terminal, and one that was cut off, must not cost the agent a core."""
-    rig.terminal().leave()
-    rig.terminal()
-    before_s = time.process_time()
-    threading.Event().wait(0.3)
-
-    # Of 0.3 s; a loop that spins would take all of it.
-    assert time.process_time() - before_s < 0.1
 
 
 def test_closing_ends_every_session(rig: Rig) -> None:
@@ -235,3 +228,35 @@ def test_commands_that_cannot_be_loaded_are_told_of(rig: Rig) -> None:
 
     assert client.finish() == 1
     assert "ImportError" in client.errors
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("help",), 0, "Print what a terminal obeys."),
+        (("help", "ps"), 0, "Usage: debug ps [OPTIONS]"),
+        (("--help",), 0, "Print what a terminal obeys."),
+        (("where", "--help"), 0, "Usage: debug where [OPTIONS] JOB"),
+        (("exit",), 0, ""),
+        (("help", "pss"), 2, ""),
+    ],
+)
+def test_help_goes_to_the_session(
+    rig: Rig, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, told: str
+) -> None:
+    """Not into the agent's log."""
+    client = rig.command(*words)
+
+    assert client.finish() == code
+    assert told in client.out
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_commands_of_ours_are_there(rig: Rig) -> None:
+    """A server that is given no others has them."""
+    rig.server.close()
+    rig.server = DebugServer(rig.inspected)
+    client = rig.command("secrets")
+
+    assert client.finish() == 0
+    assert "TOKEN" in client.out

@@ -20,10 +20,11 @@ def test_commands_and_options_are_completed(rig: Rig) -> None:
 
 def test_numbers_of_jobs_are_completed(rig: Rig) -> None:
     """They have fifteen digits."""
-    rig.start_job()
+    job = rig.start_job()
     client = rig.terminal()
     client.type(f"where {TAB}\r")
     client.expect("in linger")
+    assert not job.done()
 
 
 def test_history_is_shared_and_holds_no_secret(rig: Rig) -> None:
@@ -69,6 +70,27 @@ def test_what_is_typed_ahead_is_not_lost(rig: Rig) -> None:
     assert client.finish() == 0
 
     assert client.commands == ["say one", "say two"]
+
+
+def test_a_long_line_is_taken_piece_by_piece(rig: Rig) -> None:
+    """A paste must not keep the server from its other sessions."""
+    client = rig.terminal()
+    client.type(f"say {'x' * 400}\r")
+    rig.wait_until(lambda: bool(client.commands))
+
+    assert client.commands == [f"say {'x' * 400}"]
+
+
+def test_a_terminal_without_a_size_is_taken_for_a_usual_one(rig: Rig) -> None:
+    """Programs make such ones; prompt_toolkit divides by their columns."""
+    client = rig.attach(Hello(None, 1, 1, "xterm", is_terminal=True))
+    client.type(f"s{TAB}")
+    client.expect("stacktrace")
+    client.type("\x15width\r")
+    client.expect("80 columns")
+    client.connection.sendall(encode_resize(0, 0))
+    client.type("width\r")
+    client.expect("80 columns")
 
 
 def test_a_new_size_is_used_by_the_next_command(rig: Rig) -> None:
