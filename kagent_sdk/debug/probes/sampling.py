@@ -28,7 +28,7 @@ _WAITS = frozenset(
         ("queue.py", "get"),
         ("thread.py", "_worker"),  # concurrent.futures: waits in C
         ("threads.py", "_serve"),  # ours: waits in C
-        ("debugging.py", "receive"),  # ours: the next session
+        ("debugging.py", "wait_for_session"),  # ours
         ("socket.py", "accept"),
     }
 )
