@@ -59,13 +59,16 @@ NOT_HERE = "there is no input in a debug console"
 def console_command(session: CommandSession, code: str | None) -> None:
     """Run Python in the agent's loop, with `agent`, `state` and `await`; or CODE alone."""
     assert session.jobs is not None
+    assert session.running is not None
     with session.jobs.tracking() as jobs:
         console = Console(session, jobs)
         try:
-            if code is None:
-                console.converse()
-            elif not console.evaluate(code):
-                raise click.exceptions.Exit(1)
+            # All the time, or a Ctrl-C between two statements would end the console.
+            with session.running.listening(console.interrupt):
+                if code is None:
+                    console.converse()
+                elif not console.evaluate(code):
+                    raise click.exceptions.Exit(1)
         finally:
             console.close()
 
@@ -78,6 +81,7 @@ class Console:
         self._loop = session.inspected.loop
         self._jobs = jobs
         self._output = ConsoleOutput()
+        self._evaluation: Evaluation | None = None
         self.is_over = False
         self._variables = make_variables(session.inspected, self._output)
         self._completer = NameCompleter(self._variables)
@@ -100,17 +104,20 @@ class Console:
             self._tell(format_error(error.with_traceback(None)))
             return False
         evaluation = Evaluation(code, self._variables, self._output)
-        running = self._session.running
-        assert running is not None
-
-        def interrupt() -> None:
-            evaluation.give_up()
-            self._output.wake()
-
-        with running.listening(interrupt):
-            self._follow(evaluation)
+        self._evaluation = evaluation
+        if self._session.is_over():
+            self.interrupt()
+        self._follow(evaluation)
+        self._evaluation = None
         self.is_over = evaluation.wants_exit or self._session.is_over()
         return evaluation.has_ended and not evaluation.has_failed
+
+    def interrupt(self) -> None:
+        """Cancel what is awaited: Ctrl-C was typed, or nobody waits any more. For any thread."""
+        evaluation = self._evaluation
+        if evaluation is not None:
+            evaluation.give_up()
+        self._output.wake()
 
     def close(self) -> None:
         """End the jobs and drop the variables; output of what still ends is dropped."""
