@@ -8,7 +8,7 @@ from kagent_sdk.debug.commands.output import Command, change, json_option, say, 
 from kagent_sdk.debug.port import Session
 from kagent_sdk.debug.probes.sources import read_line
 from kagent_sdk.debug.probes.stacks import Place
-from kagent_sdk.debug.probes.watching import Growth, GrowthWatch
+from kagent_sdk.debug.probes.watching import NOWHERE, Growth, GrowthWatch
 
 
 @click.command("watch", cls=Command)
@@ -21,12 +21,13 @@ def watch(session: Session, seconds: float, *, hz: float, top: int, as_json: boo
     """Look for SECONDS at what malloc hands out, and say which of the author's lines ran when it grew.
 
     For memory that C code takes and 'memory diff' cannot see. It is a hint, no proof: growth is noticed
-    a moment later, and may be Python's own. What grows again and again on one line is worth a look.
+    a moment later, when its line may have ended, and may be Python's own. A line that comes up again and
+    again is worth a look.
 
     Example: kos-agent debug . memory watch 30
     """
     growth = GrowthWatch(hz).run(seconds, session.is_over)
-    ranked = sorted(growth.places.items(), key=lambda item: -item[1])
+    ranked = sorted(growth.places.items(), key=lambda item: (item[0] == NOWHERE, -item[1]))
     grown = [(place, taken) for place, taken in ranked if taken >= 1][:top]
     if as_json:
         lines = [{**place.as_json(), "bytes": round(taken)} for place, taken in grown]

@@ -38,6 +38,8 @@ class Place:
 
     def __str__(self) -> str:
         """Say it as a person looks for it."""
+        if not self.file:
+            return self.function
         return f"{short_file(self.file)}:{self.line} in {self.function}"
 
     def as_json(self) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def test_growth_that_nobody_is_seen_to_cause_is_said_to_be_so(
     growth = Rig(100, 200, 300, 400).watch().growth
 
     assert growth.places == {NOWHERE: 300.0}
+    assert str(NOWHERE) == "(no thread was seen running)"
 
 
 def test_the_command_says_how_often_it_looked() -> None:
