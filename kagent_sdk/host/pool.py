@@ -345,8 +345,8 @@ class Pool:
             self.kill_worker(place, place.kill_reason or "connection_closed")
 
     def _on_stacks(self, place: Place, dump: str) -> None:
-        if place.give_stacks(dump) and place.stacks_until_s is None:
-            return  # the watchdog has not asked: the worker is well
+        if place.give_stacks(dump) and (place.stacks_until_s is None or place.stack is not None):
+            return  # the watchdog has not asked, or has been answered
         # What cannot be read is told as it came.
         text = format_dump(parse_dump(dump)) or dump
         redacted = self._pump.redactor.redact(text.encode(errors="backslashreplace"))

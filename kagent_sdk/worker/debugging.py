@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import json
 import os
+import select
 import socket
 import threading
 from contextlib import suppress
@@ -90,7 +91,10 @@ class DebugReceiver:
             self._server.close()
 
     def _receive(self) -> None:
+        poller = select.poll()
+        poller.register(self._channel, select.POLLIN)
         while True:
+            wait_for_session(poller)
             try:
                 message, descriptors = receive(self._channel)
             except OSError:
@@ -136,6 +140,11 @@ class DebugReceiver:
         for report, connection in tuple(self._open.items()):
             report.close_in_child()
             connection.close()
+
+
+def wait_for_session(poller: select.poll) -> None:
+    """Wait in the kernel; a function of its own, so that profiles know the thread as a waiting one."""
+    poller.poll()  # holds no buffer meanwhile, as recvmsg(2) would
 
 
 def receive(channel: socket.socket) -> tuple[bytes, list[int]]:

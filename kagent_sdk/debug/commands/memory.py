@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -17,6 +18,7 @@ from kagent_sdk.debug.commands.output import (
     size,
 )
 from kagent_sdk.debug.commands.tracing import diff, start, stop
+from kagent_sdk.debug.commands.watching import watch
 from kagent_sdk.debug.port import Session
 from kagent_sdk.debug.probes.budget import Budget
 from kagent_sdk.debug.probes.heap import HeapView, TypeUse, measure_heap
@@ -27,8 +29,22 @@ LAST = "memory.last"
 MAX_KEPT_TYPES = 5000
 """Of the last call: enough for every program, and a bound for one that makes classes."""
 
-Kept = dict[str, tuple[int, int]]
-"""Count and bytes by type."""
+ALWAYS_WHOLE = frozenset({"rss_bytes", "uss_bytes", "tracer_bytes"})
+"""Numbers that do not depend on how many objects were measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is kept of one call for the next.
+
+    Attributes:
+        types: count and bytes by type.
+        is_whole: whether all objects were measured; else sizes cannot be compared.
+    """
+
+    usage: Usage
+    types: dict[str, tuple[int, int]]
+    is_whole: bool
 
 
 @click.group("memory", cls=Group, invoke_without_command=True)
@@ -61,63 +77,72 @@ def memory(
     "outside of Python" is what C code has taken from malloc beside Python's objects: when it grows
     from one call to the next and the types do not, C code leaks.
 
-    'memory start', 'memory diff' and 'memory stop' show files and lines.
+    'memory start', 'memory diff' and 'memory stop' show files and lines of what Python allocates,
+    'memory watch' those that run while C code takes more.
 
     Example: kos-agent debug . memory --top 20
     """
     if context.invoked_subcommand is not None:
         return
     session: Session = context.obj
-    last: tuple[Usage, Kept] | None = session.memory.get(LAST)
+    last: Look | None = session.memory.get(LAST)
     process = read_memory()
     heap = measure_heap(Budget(seconds, objects, session.is_over))
     usage = explain(process, heap, _tracer_bytes())
-    old_usage, old_types = last if last is not None else (None, None)
-    session.memory[LAST] = (usage, _most(heap.types))
+    session.memory[LAST] = Look(usage, _most(heap.types), heap.cut is None)
     if as_json:
-        say_json(session, _as_json(heap, usage, old_usage, old_types, top))
+        say_json(session, _as_json(heap, usage, last, top))
     else:
-        _show_usage(session, usage, old_usage)
-        _show_types(session, heap, old_types, top)
+        _show_usage(session, heap, usage, last)
+        _show_types(session, heap, last, top)
 
 
 memory.add_command(start)
 memory.add_command(diff)
 memory.add_command(stop)
+memory.add_command(watch)
 
 
 def _tracer_bytes() -> int:
     return tracemalloc.get_tracemalloc_memory() if tracemalloc.is_tracing() else 0
 
 
-def _most(types: dict[str, TypeUse]) -> Kept:
+def _most(types: dict[str, TypeUse]) -> dict[str, tuple[int, int]]:
     return {name: (use.count, use.bytes) for name, use in _largest(types, MAX_KEPT_TYPES)}
 
 
-def _growth(types: dict[str, TypeUse], old: Kept | None, top: int) -> list[tuple[str, int, int]]:
-    """Return name, more instances and more bytes, the largest growth first."""
-    if old is None:
-        return []
-    # A type that was not among the largest then is taken for new: it has grown in any case.
-    changes = []
-    for name, use in types.items():
-        count, bytes_before = old.get(name, (0, 0))
-        changes.append((name, use.count - count, use.bytes - bytes_before))
-    grown = [part for part in changes if part[1] > 0 or part[2] > 0]
-    return sorted(grown, key=lambda part: (-part[2], -part[1], part[0]))[:top]
+def _growth(heap: HeapView, last: Look, top: int) -> list[tuple[str, int, int | None]]:
+    """Return name, more instances and more bytes, the largest growth first.
+
+    Bytes are None where they cannot be compared. A type that was not among the largest then is
+    taken for new: it has grown in any case.
+    """
+    changes: list[tuple[str, int, int | None]] = []
+    for name, use in heap.types.items():
+        count, old_bytes = last.types.get(name, (0, 0))
+        more = use.bytes - old_bytes if _is_comparable(heap, last) else None
+        if use.count > count or (more or 0) > 0:
+            changes.append((name, use.count - count, more))
+    return sorted(changes, key=lambda part: (-(part[2] or 0), -part[1], part[0]))[:top]
+
+
+def _is_comparable(heap: HeapView, last: Look) -> bool:
+    return heap.cut is None and last.is_whole
 
 
 def _largest(types: dict[str, TypeUse], top: int) -> list[tuple[str, TypeUse]]:
     return sorted(types.items(), key=lambda item: (-item[1].bytes, item[0]))[:top]
 
 
-def _show_usage(session: Session, usage: Usage, old: Usage | None) -> None:
+def _show_usage(session: Session, heap: HeapView, usage: Usage, last: Look | None) -> None:
     heads = ("MEMORY", "SIZE", "CHANGE", "")
     rows = []
     for name, label, note in Usage.ROWS:
         value = getattr(usage, name)
-        before = getattr(old, name) if old is not None else None
+        before = getattr(last.usage, name) if last is not None else None
         changed = change(value - before) if value is not None and before is not None else ""
+        if last is not None and name not in ALWAYS_WHOLE and not _is_comparable(heap, last):
+            changed = "?"
         if name == "tracer_bytes" and not value and not before:
             continue
         rows.append((label, size(value), changed, note))
@@ -125,20 +150,21 @@ def _show_usage(session: Session, usage: Usage, old: Usage | None) -> None:
     say(session)
 
 
-def _show_types(session: Session, heap: HeapView, old: Kept | None, top: int) -> None:
+def _show_types(session: Session, heap: HeapView, last: Look | None, top: int) -> None:
     rows = [(name, str(use.count), size(use.bytes)) for name, use in _largest(heap.types, top)]
     say_table(session, ("TYPE", "COUNT", "SIZE"), rows, right="COUNT SIZE")
     if heap.cut:
-        say(session, f"cut: {heap.cut}; counts are whole, sizes are not (--objects, --seconds)")
+        say(session, f"cut: {heap.cut}; counts are whole, sizes are not, and too much counts as")
+        say(session, "outside of Python; for more: --objects, --seconds")
     if heap.frozen:
         say(session, f"{heap.frozen} objects are frozen (gc.freeze), and not seen")
     say(session)
-    if old is None:
+    if last is None:
         say(session, "call it again to see what grows")
         return
     grown = [
-        (name, f"{count:+d}", change(more) or "0 B")
-        for name, count, more in _growth(heap.types, old, top)
+        (name, f"{count:+d}", "?" if more is None else change(more) or "0 B")
+        for name, count, more in _growth(heap, last, top)
     ]
     if grown:
         say_table(session, ("GROWN SINCE", "COUNT", "SIZE"), grown, right="COUNT SIZE")
@@ -146,25 +172,19 @@ def _show_types(session: Session, heap: HeapView, old: Kept | None, top: int) ->
         say(session, "no type has grown since the last call")
 
 
-def _as_json(
-    heap: HeapView,
-    usage: Usage,
-    old_usage: Usage | None,
-    old_types: Kept | None,
-    top: int,
-) -> dict[str, Any]:
+def _as_json(heap: HeapView, usage: Usage, last: Look | None, top: int) -> dict[str, Any]:
     return {
         "process": usage.as_json(),
-        "process_before": None if old_usage is None else old_usage.as_json(),
+        "process_before": None if last is None else last.usage.as_json(),
         "types": [
             {"type": name, "count": use.count, "bytes": use.bytes}
             for name, use in _largest(heap.types, top)
         ],
         "growth": None
-        if old_types is None
+        if last is None
         else [
             {"type": name, "count": count, "bytes": more}
-            for name, count, more in _growth(heap.types, old_types, top)
+            for name, count, more in _growth(heap, last, top)
         ],
         "objects": heap.objects,
         "frozen": heap.frozen,

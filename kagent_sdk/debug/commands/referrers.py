@@ -87,7 +87,7 @@ def _say_type(cls: type) -> str:
 
 
 def _show(session: Session, words: str, found: Chains) -> None:
-    say(session, f"{words}: {found.found} alive")
+    say(session, f"{words}: {'at least ' if found.cut else ''}{found.found} alive")
     for chain in found.chains:
         say(session, f"\n{chain.count} by")
         for depth, step in enumerate(chain.steps):

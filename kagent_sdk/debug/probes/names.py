@@ -10,6 +10,7 @@ from pathlib import Path
 MAX_WORD_CHARS = 200
 
 _OUR_PACKAGE = str(Path(__file__).parents[2]) + os.sep
+_OUR_PARENT = str(Path(__file__).parents[3]) + os.sep
 
 
 def type_name(cls: type) -> str:
@@ -50,7 +51,8 @@ def is_author_file(filename: str) -> bool:
 
 def short_file(filename: str) -> str:
     """Return a file's name as a person looks for it: from the agent's folder, or from its library."""
-    for folder in (os.getcwd() + os.sep, *_library_folders()):  # noqa: PTH109 - compared as text
+    here = os.getcwd() + os.sep  # noqa: PTH109 - compared as text
+    for folder in (here, *_library_folders(), _OUR_PARENT):
         if filename.startswith(folder):
             filename = filename[len(folder) :]
             break

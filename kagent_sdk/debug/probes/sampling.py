@@ -6,9 +6,9 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from kagent_sdk.debug.port import Inspected
@@ -17,6 +17,9 @@ from kagent_sdk.debug.probes.stacks import MAX_DEPTH, Place, find_loop_thread, p
 
 MAX_STACKS = 20_000
 """Different stacks of one profile: about 100 MB of JSON at most."""
+
+RENAME_EVERY = 10
+"""Looks after which threads are named anew in any case: a pool's thread has taken another task."""
 
 OTHER = Place("", 0, f"(more than {MAX_STACKS} different stacks)")
 
@@ -28,6 +31,7 @@ _WAITS = frozenset(
         ("queue.py", "get"),
         ("thread.py", "_worker"),  # concurrent.futures: waits in C
         ("threads.py", "_serve"),  # ours: waits in C
+        ("debugging.py", "wait_for_session"),  # ours
         ("socket.py", "accept"),
     }
 )
@@ -79,9 +83,15 @@ class Sampler:
         self._inspected = inspected
         self._with_idle = with_idle
         self._loop_thread = find_loop_thread(inspected.loop)
-        self._places: dict[tuple[Any, int], Place] = {}
+        self._profile = Profile(hz)
+        # While it looks, places are numbers and stacks are told by the innermost first: cheap.
+        self._numbers: dict[tuple[int, int], int] = {}
+        self._codes: list[CodeType] = []  # their identities are in use as long as they are here
+        self._places: dict[Place, int] = {OTHER: 0}
+        self._seconds: dict[str, dict[tuple[int, ...], float]] = {}
         self._stacks = 0
-        self.profile = Profile(hz)
+        self._names: dict[int, str] = {}
+        self._named: object = None
 
     def run(
         self,
@@ -92,7 +102,7 @@ class Sampler:
         wait: Callable[[float], None] = time.sleep,
     ) -> Profile:
         """Look for so many seconds, or until it is over."""
-        profile, period_s = self.profile, 1 / self.profile.hz
+        profile, period_s = self._profile, 1 / self._profile.hz
         began_s = last_s = clock()
         due_s = began_s + period_s
         while last_s - began_s < seconds and not is_over():
@@ -105,60 +115,86 @@ class Sampler:
             due_s += (late + 1) * period_s
             last_s = now_s
         profile.took_s = last_s - began_s
-        return profile
+        return self.profile
+
+    @property
+    def profile(self) -> Profile:
+        """What has been seen so far."""
+        places = list(self._places)
+        self._profile.seconds = {
+            who: {
+                tuple(places[number] for number in reversed(stack)): seconds
+                for stack, seconds in stacks.items()
+            }
+            for who, stacks in self._seconds.items()
+        }
+        return self._profile
 
     def look(self, weight_s: float) -> None:
         """Note where every thread but this one is, for so many seconds."""
-        self.profile.looks += 1
-        names = self._who_runs()
+        profile = self._profile
+        profile.looks += 1
         frames = sys._current_frames()  # noqa: SLF001 - the documented way to the stacks of others
         frames.pop(threading.get_ident(), None)
+        self._name_threads(tuple(frames))
         for ident, frame in frames.items():
-            who = names.get(ident, f"thread {ident}")
-            if _is_waiting(frame):
-                self.profile.idle_s[who] = self.profile.idle_s.get(who, 0.0) + weight_s
+            who = self._names.get(ident, f"thread {ident}")
+            if is_waiting(frame):
+                profile.idle_s[who] = profile.idle_s.get(who, 0.0) + weight_s
                 if not self._with_idle:
                     continue
             self._add(who, self._stack_of(frame), weight_s)
 
-    def _add(self, who: str, stack: Stack, weight_s: float) -> None:
-        stacks = self.profile.seconds.setdefault(who, {})
+    def _add(self, who: str, stack: tuple[int, ...], weight_s: float) -> None:
+        stacks = self._seconds.setdefault(who, {})
         if stack not in stacks:
             self._stacks += 1
             if self._stacks > MAX_STACKS:
-                stack = (OTHER,)
+                stack = (0,)
         stacks[stack] = stacks.get(stack, 0.0) + weight_s
 
-    def _who_runs(self) -> dict[int, str]:
-        """Name the threads by what they do: the task, the job, else the thread."""
+    def _name_threads(self, idents: tuple[int, ...]) -> None:
+        """Name the threads by what they do, anew when that may have changed."""
+        job = _current_job(self._inspected.loop) if self._loop_thread else None
+        named = (idents, id(job))
+        if named != self._named or self._profile.looks % RENAME_EVERY == 0:
+            self._names = self._who_runs(job)
+            self._named = named
+
+    def _who_runs(self, job: asyncio.Task[Any] | None) -> dict[int, str]:
+        """Name the threads: by the task, the job, else the thread's own name."""
         names = {
             thread.ident: f"thread {clean(thread.name)}"
             for thread in threading.enumerate()
             if thread.ident is not None
         }
-        tasks = self._inspected.tasks()
-        job = _current_job(self._inspected.loop) if self._loop_thread else None
         if job is not None and self._loop_thread is not None:
             names[self._loop_thread] = f"job {clean(job.get_name())}"
-        for task in tasks:
+        for task in self._inspected.tasks():
             thread = self._loop_thread if job is not None and task.job is job else task.thread
             if thread is not None:
                 names[thread] = f"task {clean(task.task)} ({clean(task.capability)})"
         return names
 
-    def _stack_of(self, frame: FrameType | None) -> Stack:
-        return tuple(self._iter_places(frame))[::-1]
-
-    def _iter_places(self, frame: FrameType | None) -> Iterator[Place]:
-        for _ in range(MAX_DEPTH):
-            if frame is None:
-                return
-            key = (frame.f_code, frame.f_lineno)
-            place = self._places.get(key)
-            if place is None:
-                place = self._places[key] = place_of(*key)
-            yield place
+    def _stack_of(self, frame: FrameType | None) -> tuple[int, ...]:
+        numbers: list[int] = []
+        while frame is not None and len(numbers) < MAX_DEPTH:
+            code = frame.f_code
+            at = frame.f_lasti
+            number = self._numbers.get((id(code), at))
+            if number is None:
+                number = self._number(frame, at)
+            numbers.append(number)
             frame = frame.f_back
+        return tuple(numbers)
+
+    def _number(self, frame: FrameType, at: int) -> int:
+        code = frame.f_code
+        number = self._places.setdefault(place_of(code, frame.f_lineno), len(self._places))
+        if frame.f_lasti == at:  # else its thread has gone on meanwhile, to another line perhaps
+            self._numbers[id(code), at] = number
+            self._codes.append(code)
+        return number
 
 
 def _current_job(loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any] | None:
@@ -168,6 +204,7 @@ def _current_job(loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any] | None:
         return None
 
 
-def _is_waiting(frame: FrameType) -> bool:
+def is_waiting(frame: FrameType) -> bool:
+    """Return whether a thread waits for something to do."""
     code = frame.f_code
     return (code.co_filename.rpartition("/")[2], code.co_name) in _WAITS

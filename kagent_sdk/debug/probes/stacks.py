@@ -38,6 +38,8 @@ class Place:
 
     def __str__(self) -> str:
         """Say it as a person looks for it."""
+        if not self.file:
+            return self.function
         return f"{short_file(self.file)}:{self.line} in {self.function}"
 
     def as_json(self) -> dict[str, Any]:
@@ -119,9 +121,12 @@ def author_place(places: list[Place] | tuple[Place, ...]) -> Place | None:
 
 def find_loop_thread(loop: asyncio.AbstractEventLoop) -> int | None:
     """Return the thread that runs a loop; None when none does."""
-    # BaseEventLoop keeps it there; other loops (uvloop) do too.
-    ident = getattr(loop, "_thread_id", None)
-    return ident if isinstance(ident, int) else None
+    ident = getattr(loop, "_thread_id", None)  # of asyncio's own loops
+    if isinstance(ident, int):
+        return ident
+    # uvloop does not tell; an agent runs in the main thread.
+    is_running = type(loop).__module__.startswith("uvloop") and loop.is_running()
+    return threading.main_thread().ident if is_running else None
 
 
 def _iter_frames(frame: FrameType | None) -> Iterator[tuple[FrameType, int | None]]:

@@ -40,7 +40,9 @@ def find_types(name: str) -> tuple[list[type], list[str]]:
 
 def instances_of(types: Iterable[type], budget: Budget) -> list[object]:
     """Return the objects of exactly these types, also those that the collector does not know."""
-    wanted = set(map(id, types))
+    all_types = list(types)
+    wanted = set(map(id, all_types))
+    is_hidden = any(map(_may_be_untracked, all_types))
     objects = gc.get_objects()
     found: dict[int, object] = {}
     try:
@@ -48,7 +50,7 @@ def instances_of(types: Iterable[type], budget: Budget) -> list[object]:
         for thing in budget.walk(objects):
             if id(type(thing)) in wanted and id(thing) not in hidden:
                 found[id(thing)] = thing
-            for other in gc.get_referents(thing):
+            for other in gc.get_referents(thing) if is_hidden else ():
                 if id(type(other)) in wanted and not gc.is_tracked(other):
                     found.setdefault(id(other), other)
     finally:
@@ -70,6 +72,12 @@ def object_of(ident: int, budget: Budget) -> object | None:
     finally:
         objects.clear()
     return None
+
+
+def _may_be_untracked(cls: type) -> bool:
+    """Return whether the collector may not know of an instance: then it is found where it is held."""
+    # Py_TPFLAGS_HAVE_GC; of tuples and dictionaries it forgets those that can be in no cycle.
+    return not cls.__flags__ & (1 << 14) or cls in {tuple, dict}
 
 
 def _all_types() -> set[type]:

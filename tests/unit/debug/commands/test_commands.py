@@ -28,7 +28,7 @@ def test_the_commands_are_those_of_the_documentation() -> None:
     "words",
     [
         *([name] for name in NAMES),
-        *(["memory", name] for name in ("start", "diff", "stop")),
+        *(["memory", name] for name in ("start", "diff", "stop", "watch")),
         *(["gc", name] for name in ("collect", "cycles")),
     ],
     ids=" ".join,
@@ -51,6 +51,7 @@ def test_help_is_printed_to_the_session_with_an_example(
             ["tasks"],
             ["stacks"],
             ["memory", "--seconds", "0.2"],
+            ["memory", "watch", "0.05"],
             ["gc"],
             ["profile", "0.05"],
             ["loops"],

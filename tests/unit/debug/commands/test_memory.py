@@ -44,10 +44,10 @@ def test_what_is_kept_between_calls_is_bounded_and_holds_no_object() -> None:
     """The tool that looks for leaks must not be one."""
     console = make_console()
     console.run("memory")
-    usage, kept = console.memory["memory.last"]
+    last = console.memory["memory.last"]
 
-    assert all(type(part) is int for pair in kept.values() for part in pair)
-    assert all(type(part) in {int, type(None)} for part in usage.as_json().values())
+    assert all(type(part) is int for pair in last.types.values() for part in pair)
+    assert all(type(part) in {int, type(None)} for part in last.usage.as_json().values())
 
 
 def test_a_walk_that_is_cut_says_so() -> None:
@@ -57,6 +57,24 @@ def test_a_walk_that_is_cut_says_so() -> None:
 
     assert f"cut: {1000} objects looked at" in shown
     assert len(things) == 1500
+
+
+def test_what_was_cut_is_not_compared() -> None:
+    """A part against the whole would look like a leak."""
+    things: list[list[int]] = [[] for _ in range(1500)]
+    console = make_console()
+    console.run("memory", "--objects", "1000")
+    things += [[] for _ in range(100)]
+    shown = console.run("memory", "--top", "1000")
+    document = console.read("memory")
+
+    (line,) = [line for line in shown.splitlines() if line.startswith("list ") and "+" in line]
+    assert line.split()[2] == "?"
+    assert int(line.split()[1]) >= 100
+    (python,) = [line for line in shown.splitlines() if line.startswith("Python objects")]
+    assert " ? " in python
+    assert all(part["bytes"] is not None for part in document["growth"])
+    assert len(things) == 1600
 
 
 def test_tracing_is_begun_once_and_ended() -> None:

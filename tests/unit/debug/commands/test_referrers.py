@@ -105,6 +105,16 @@ async def test_a_local_variable_of_a_job_is_named() -> None:
     assert any(line.startswith("→ coroutine at ") and "work (tests/unit" in line for line in lines)
 
 
+def test_what_the_collector_does_not_know_is_found_too() -> None:
+    """A buffer that is too large is often a bytearray."""
+    KEPT["buffers"] = [bytearray(10)]
+    found = make_console().read("referrers", "bytearray")
+
+    assert [f"module {HERE}.KEPT", "dict['buffers']", "list[0]", "bytearray"] in [
+        chain["steps"] for chain in found["chains"]
+    ]
+
+
 def test_an_unknown_type_names_the_nearest() -> None:
     """A slip of the finger is the likeliest cause."""
     KEPT["x"] = Wanted()
@@ -123,5 +133,7 @@ def test_what_the_time_did_not_suffice_for_is_said() -> None:
     KEPT.update({str(number): [number] for number in range(5000)}, last=thing)
     shown = console.run("referrers", "Wanted")
 
+    assert "Wanted (tests/unit" in shown
+    assert ": at least " in shown
     assert "cut: ended by the client" in shown
     assert "reached from nowhere" not in shown

@@ -75,4 +75,5 @@ def test_files_are_named_as_they_are_looked_for(
 
     assert short_file(str(tmp_path / "triage" / "cache.py")) == "triage/cache.py"
     assert short_file(sysconfig.get_path("stdlib") + "/json/decoder.py") == "json/decoder.py"
+    assert short_file(names.__file__) == "kagent_sdk/debug/probes/names.py"
     assert short_file("/elsewhere/a.py") == "/elsewhere/a.py"
