@@ -145,7 +145,8 @@ class FakeOrchestrator(LinkServer):
     async def away(self, process: AgentProcess | None = None) -> AsyncIterator[None]:
         """Be gone for the time of the block: the port is closed, as are all connections.
 
-        After the block it listens again, knows nobody, and waits until the agent has registered anew.
+        After the block it listens again, knows nobody, and waits until the agent has registered anew,
+        unless it has ended.
 
         Args:
             process: an agent that is to notice. Proof: its ``/status`` shows the link as ``down``,
@@ -160,7 +161,7 @@ class FakeOrchestrator(LinkServer):
             yield
         finally:
             await self.start()
-        if before:
+        if before and (process is None or process.exit_code is None):
             await self.wait_registered()
 
     async def _assert_refused(self) -> None:
