@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -32,18 +31,17 @@ from typing import Any
 
 import psutil
 
+from kagent_sdk.testing import AgentFailedError, host_process
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 START_DEADLINE_S = 30.0
 """Two shared, noisy cores: a start takes a second, the deadline is for a machine that is busy."""
 STOP_DEADLINE_S = 40.0
 """Over the default ``shutdown.grace_s`` of 25 s."""
 POLL_S = 0.02
-MARKER_NAME = "KOS_TEST_AGENT"
-"""Inherited by all processes of one agent (the host drops only ``AGENT_*``): finds orphans too."""
 
-
-class AgentFailedError(AssertionError):
-    """The host ended, or did not become ready in time; the message holds the end of its log."""
+MARKER_NAME = host_process.MARKER_NAME
+coverage_environment = host_process.coverage_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ class RunningAgent:
 
     def processes(self) -> list[psutil.Process]:
         """Return every living process of this agent, orphans included, host first."""
-        found = [process for process in psutil.process_iter() if self._owns(process)]
+        found = host_process.find_processes(self.marker)
         return sorted(found, key=lambda process: (process.pid != self.pid, process.pid))
 
     def request(
@@ -233,12 +231,6 @@ class RunningAgent:
                 continue
         self.process.wait()
 
-    def _owns(self, process: psutil.Process) -> bool:
-        try:
-            return process.environ().get(MARKER_NAME) == self.marker
-        except (psutil.Error, OSError):
-            return False
-
     def _is_ready(self) -> bool:
         try:
             document = json.loads((self.directory / "runtime" / "host.json").read_bytes())
@@ -297,30 +289,12 @@ def start_agent(
 
 
 def agent_environment(env: Mapping[str, str] | None, marker: str) -> dict[str, str]:
-    """Return an environment that no surrounding agent, proxy or terminal can leak into."""
-    dropped = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
-    base = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("AGENT_") and name not in dropped
-    }
-    base |= {
-        "AGENT_HTTP__HOST": "127.0.0.1",
-        "AGENT_HTTP__PORT": "0",
-        # Where tests run as root, user 1000 may be kept from the interpreter, or from pytest's
-        # folders: tests of users take both elsewhere.
-        "AGENT_WORKER__USER": "keep",
-        MARKER_NAME: marker,
-    }
-    return base | coverage_environment() | dict(env or {})
+    """Return an environment that no surrounding agent, proxy or terminal can leak into.
 
-
-def coverage_environment() -> dict[str, str]:
-    """Return what lets confined workers write what coverage sees in them, where it looks."""
-    if "COVERAGE_PROCESS_CONFIG" not in os.environ or "COVERAGE_FILE" not in os.environ:
-        return {}
-    folder = Path(os.environ["COVERAGE_FILE"]).parent
-    return {"AGENT_SANDBOX__WRITE": json.dumps([str(folder)])}
+    Workers stay the caller: where tests run as root, user 1000 may be kept from the interpreter, or
+    from pytest's folders; tests of users take both elsewhere.
+    """
+    return host_process.agent_environment(env or {}, marker)
 
 
 @contextmanager

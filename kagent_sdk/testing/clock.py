@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -29,11 +30,30 @@ class _ShiftedTime:
 
     def __init__(self, real: Callable[[], float]) -> None:
         self._real = real
-        self.offset_s = 0.0
+        self._offset_s = 0.0
+        self._still_at_s: float | None = None
         self.users = 0
 
     def __call__(self) -> float:
-        return self._real() + self.offset_s
+        return self._real() + self._offset_s if self._still_at_s is None else self._still_at_s
+
+    @contextmanager
+    def moved_by_hand(self) -> Iterator[None]:
+        """Let it stand still but for `move_to`: what sleeps an hour twice has slept two, no less."""
+        if self._still_at_s is not None:
+            yield
+            return
+        self._still_at_s = self()
+        try:
+            yield
+        finally:
+            self._offset_s = self._still_at_s - self._real()
+            self._still_at_s = None
+
+    def move_to(self, moment_s: float) -> None:
+        """Go on to a moment, if it is still to come."""
+        assert self._still_at_s is not None
+        self._still_at_s = max(self._still_at_s, moment_s)
 
 
 class Clock:
@@ -81,16 +101,17 @@ class Clock:
             raise ValueError(f"time does not go back: {seconds}")
         if self._loop is None or self._shift is None:
             raise ClockError("this clock goes with a harness that is open; none is")
-        goal_s = self._shift() + seconds
-        await self._settle()
-        for _ in range(MAX_STEPS):
-            due_s = _next_due_s(self._loop)
-            if due_s is None or due_s > goal_s:
-                break
-            self._move_to(due_s)
+        with self._shift.moved_by_hand():
+            goal_s = self._shift() + seconds
             await self._settle()
-        self._move_to(goal_s)
-        await self._settle()
+            for _ in range(MAX_STEPS):
+                due_s = _next_due_s(self._loop)
+                if due_s is None or due_s > goal_s:
+                    break
+                self._shift.move_to(due_s)
+                await self._settle()
+            self._shift.move_to(goal_s)
+            await self._settle()
 
     def open(self) -> None:
         """Take hold of the running loop; the harness's business.
@@ -124,10 +145,6 @@ class Clock:
         shift.users -= 1
         if not shift.users:
             del loop.time
-
-    def _move_to(self, moment_s: float) -> None:
-        assert self._shift is not None
-        self._shift.offset_s += max(0.0, moment_s - self._shift())
 
     async def _settle(self) -> None:
         assert self._loop is not None

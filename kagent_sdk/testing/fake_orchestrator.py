@@ -115,7 +115,7 @@ class FakeOrchestrator(LinkServer):
         body = {"id": task_id, "capability": capability, "input": {} if input is None else input}
         self.offer(
             json.dumps(body).encode(),
-            Klink_Lease=lease or f"lease-{token_hex(12)}",
+            Klink_Lease=lease or _make_lease(),
             Klink_Attempt=str(attempt),
             Klink_Hops="1",
         )
@@ -127,17 +127,24 @@ class FakeOrchestrator(LinkServer):
         """Deliver one task twice at the same moment, and once more after its end.
 
         The third has another lease, as when the orchestrator has not heard of the end. Proof: all
-        three were fetched. Return the ends that were reported: two, the same one under each lease.
+        three were fetched. Return the ends that were reported: the same one under each lease.
         """
-        task_id, lease = id or f"task-{token_hex(8)}", f"lease-{token_hex(12)}"
+        task_id, lease, later = id or f"task-{token_hex(8)}", _make_lease(), _make_lease()
         for _ in range(2):
             self.send(capability, input, id=task_id, lease=lease)
         await self.wait_result(task_id)
         await until(lambda: not self.offers, "the second delivery")
-        self.send(capability, input, id=task_id, attempt=2)
-        await self.wait_result(task_id, 2)
-        assert not self.offers
+        self.send(capability, input, id=task_id, lease=later, attempt=2)
+        await until(lambda: not self.offers, "the third delivery")
+        await until(lambda: later in self._leases_told(task_id), "the end under the other lease")
         return self.results(task_id)
+
+    def _leases_told(self, task_id: str) -> set[str]:
+        return {
+            report["lease"]
+            for report in self.reports
+            if (report["task"], report["kind"]) == (task_id, "result")
+        }
 
     # What goes wrong
 
@@ -145,7 +152,8 @@ class FakeOrchestrator(LinkServer):
     async def away(self, process: AgentProcess | None = None) -> AsyncIterator[None]:
         """Be gone for the time of the block: the port is closed, as are all connections.
 
-        After the block it listens again, knows nobody, and waits until the agent has registered anew.
+        After the block it listens again, knows nobody, and waits until the agent has registered anew,
+        unless it has ended.
 
         Args:
             process: an agent that is to notice. Proof: its ``/status`` shows the link as ``down``,
@@ -160,7 +168,7 @@ class FakeOrchestrator(LinkServer):
             yield
         finally:
             await self.start()
-        if before:
+        if before and (process is None or process.exit_code is None):
             await self.wait_registered()
 
     async def _assert_refused(self) -> None:
@@ -170,6 +178,10 @@ class FakeOrchestrator(LinkServer):
             return
         writer.close()
         raise AssertionError("the orchestrator's port still takes connections")
+
+
+def _make_lease() -> str:
+    return f"lease-{token_hex(12)}"
 
 
 async def _wait_down(process: AgentProcess) -> None:

@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
 
 if TYPE_CHECKING:
-    from kagent_sdk.testing.process import AgentProcess
+    from kagent_sdk.testing.host_process import HostProcess
+    from kagent_sdk.testing.process_tasks import ProcessTasks
+    from kagent_sdk.testing.waiting import Condition
 
 VAULT = Path("secrets/vault.json")
 STATE_FILE = Path("runtime/memory_store.json")
@@ -68,6 +70,51 @@ class Deliveries:
         return first["attempt"] == 1 and all(answer == first for answer in self.answers)
 
 
+class FaultyAgent(Protocol):
+    """What the faults need of an agent; `kagent_sdk.testing.AgentProcess` has it."""
+
+    folder: Path
+    tasks: ProcessTasks
+
+    @property
+    def host(self) -> HostProcess:
+        """The present host process."""
+        ...
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the host has ended."""
+        ...
+
+    async def status(self) -> dict[str, Any]:
+        """Return the ``/status`` document."""
+        ...
+
+    async def worker_pid(self) -> int:
+        """Return the worker's process id."""
+        ...
+
+    def logs(self, event: str | None = None, **values: object) -> list[dict[str, Any]]:
+        """Return records."""
+        ...
+
+    async def wait_logged(self, event: str, **values: object) -> dict[str, Any]:
+        """Wait for a record."""
+        ...
+
+    async def wait_until(self, condition: Condition, what: str = ...) -> None:
+        """Wait for a condition."""
+        ...
+
+    async def wait_ready(self) -> None:
+        """Wait until the agent takes tasks."""
+        ...
+
+    async def terminate(self) -> int:
+        """Ask the agent to stop, and return its exit code."""
+        ...
+
+
 class ProcessFaults:
     """The faults of one agent. All of it works without root.
 
@@ -75,7 +122,7 @@ class ProcessFaults:
         process: the agent.
     """
 
-    def __init__(self, process: AgentProcess) -> None:
+    def __init__(self, process: FaultyAgent) -> None:
         self._process = process
 
     async def kill_worker(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
@@ -70,7 +69,7 @@ class LoopRunner:
         services: what the loop may use.
         stopping: the flag that the agent's STOP raises.
         sleep: waits so many seconds.
-        clock: seconds, monotonic.
+        clock: seconds, monotonic; the event loop's if None.
     """
 
     def __init__(
@@ -79,13 +78,13 @@ class LoopRunner:
         services: Services,
         stopping: Flag,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._part = part
         self._services = services
         self._stopping = stopping
         self._sleep = sleep
-        self._clock = clock
+        self._clock = clock or services.loop.time
         self._job: asyncio.Task[None] | None = None
         self._thread: Threads | None = None
         self._state: LoopState = "waiting"

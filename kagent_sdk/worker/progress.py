@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 from kagent_sdk.protocol.frames import Kind
@@ -43,7 +42,7 @@ class ProgressReport:
     """The progress of one task: the first update travels at once, later ones coalesced.
 
     Args:
-        clock: seconds, monotonic.
+        clock: seconds, monotonic; the loop's, by which the rest is sent, if None.
 
     Attributes:
         last: what was reported last; None before.
@@ -70,13 +69,13 @@ class ProgressReport:
         loop: asyncio.AbstractEventLoop,
         connection: Connection,
         mailbox: Mailbox,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._number = number
         self._loop = loop
         self._connection = connection
         self._mailbox = mailbox
-        self._clock = clock
+        self._clock = clock or loop.time
         self.last: Progress | None = None
         self._latest: Progress | None = None
         self._sent_at_s = float("-inf")

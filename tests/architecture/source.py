@@ -56,9 +56,16 @@ class Arrow:
     line: int
 
 
+TEMPLATES = "templates"
+
+
 def read_modules(folder: Path) -> dict[str, Module]:
-    """Parse every Python file below the package's folder, keyed by dotted name."""
-    modules = (_read_module(path, folder) for path in sorted(folder.rglob("*.py")))
+    """Parse every Python file below the package's folder, keyed by dotted name.
+
+    Templates are files that ``kos-agent init`` writes elsewhere: nothing imports them here.
+    """
+    paths = (path for path in sorted(folder.rglob("*.py")) if TEMPLATES not in path.parts)
+    modules = (_read_module(path, folder) for path in paths)
     return {module.name: module for module in modules}
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.agents import AgentFailedError, running_agent
+from kagent_sdk.testing import AgentFailedError
+from tests.agents import running_agent
 
 ENTRYPOINT = """
 import socket, subprocess

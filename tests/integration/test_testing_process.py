@@ -130,7 +130,7 @@ async def test_sigterm_in_mid_task_and_a_torn_state_file_lose_no_more_than_they_
         await process.start()
         assert (await process.tasks.wait("s-1"))["output"] == 2
         assert await process.call("recall", key="k") == 7
-        assert process.logs("state_file_put_aside")
+        await process.wait_logged("state_file_put_aside")
         with pytest.raises(RuntimeError, match="stop the agent first"):
             process.faults.tear_state_file()
         await process.terminate()
@@ -139,7 +139,7 @@ async def test_sigterm_in_mid_task_and_a_torn_state_file_lose_no_more_than_they_
         assert torn.before.startswith(torn.after)
         await process.start()
         assert await process.call("recall", key="k") is None
-        assert process.logs("state_begins_empty")
+        await process.wait_logged("state_begins_empty")
 
 
 async def test_an_agent_that_does_not_start_is_shown_with_why(tmp_path: Path) -> None:

@@ -23,13 +23,18 @@ class Note(BaseModel):
     value: int
 
 
-def make_agent() -> Agent:  # noqa: C901 - a list of functions
+def make_agent() -> Agent:
     """Return a new one."""
     agent = Agent("subject", "1.2")
+    add_life(agent)
+    add_tasks(agent)
+    add_failures(agent)
+    add_surroundings(agent)
+    return agent
 
-    @agent.on_startup
-    async def begin() -> None:
-        await agent.state.update("starts", lambda count: count + 1, default=0)
+
+def add_tasks(agent: Agent) -> None:
+    """Add tasks of every kind."""
 
     @agent.capability
     async def upper(document: Document) -> Document:
@@ -59,6 +64,10 @@ def make_agent() -> Agent:  # noqa: C901 - a list of functions
             await asyncio.Event().wait()
         return ctx.attempt
 
+
+def add_failures(agent: Agent) -> None:
+    """Add tasks that fail."""
+
     @agent.capability
     async def fail(code: str) -> None:
         raise TaskError(code, "as asked", retryable=True, details={"n": 1}, status=418)
@@ -66,6 +75,10 @@ def make_agent() -> Agent:  # noqa: C901 - a list of functions
     @agent.capability
     async def crash() -> None:
         raise ValueError("unforeseen")
+
+
+def add_surroundings(agent: Agent) -> None:
+    """Add tasks that use the state, secrets and other agents."""
 
     @agent.capability
     async def visit(name: str, ctx: TaskContext, *, give_up: bool = False) -> int:
@@ -96,6 +109,14 @@ def make_agent() -> Agent:  # noqa: C901 - a list of functions
     async def listen(target: str, ctx: TaskContext) -> list[object]:
         return [item async for item in ctx.stream(target, {})]
 
+
+def add_life(agent: Agent) -> None:
+    """Add what runs by itself."""
+
+    @agent.on_startup
+    async def begin() -> None:
+        await agent.state.update("starts", lambda count: count + 1, default=0)
+
     @agent.on_secrets_changed
     async def hear(secrets: dict[str, SecretStr]) -> None:
         await agent.state.set("secrets", sorted(secrets))
@@ -112,5 +133,3 @@ def make_agent() -> Agent:  # noqa: C901 - a list of functions
     @agent.on_shutdown
     async def end() -> None:
         agent.ended = True  # type: ignore[attr-defined]
-
-    return agent

@@ -45,6 +45,24 @@ async def test_timers_fire_in_their_order_each_at_its_time(clock: Clock) -> None
     assert round(loop.time() - began_s) == 55
 
 
+async def test_what_sleeps_an_hour_twice_wakes_after_two(clock: Clock) -> None:
+    """The time that the computer needs does not count while the time is moved on."""
+    naps = 0
+
+    async def nap() -> None:
+        nonlocal naps
+        while True:
+            await asyncio.sleep(3600)
+            naps += 1
+
+    job = asyncio.create_task(nap())
+    await asyncio.sleep(0)
+    await clock.advance(100 * 3600)
+    job.cancel()
+
+    assert naps == 100
+
+
 async def test_a_job_that_never_rests_does_not_hold_it_up(clock: Clock) -> None:
     """It is given up at a number of steps, and the time is what was asked for."""
     loop = asyncio.get_running_loop()

@@ -226,6 +226,48 @@ async def test_a_lost_worker_costs_an_idempotent_task_an_attempt() -> None:
         assert await harness.call("double", number=1) == 2
 
 
+async def test_a_task_that_ignores_its_cancellation_costs_the_worker() -> None:
+    """By the same ladder as in production: asked, asked harder, and then the worker is replaced."""
+    agent = make_agent()
+    asked = 0
+
+    @agent.capability
+    async def ignore() -> None:
+        nonlocal asked
+        while asked < 3:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                asked += 1
+
+    async with AgentHarness(agent) as harness:
+        task = await harness.start("ignore")
+        cancelling = asyncio.create_task(task.cancel())
+        await harness.advance(3)
+        assert (asked, task.state) == (1, "working")
+        await harness.advance(3)
+        assert (asked, task.state) == (2, "working")
+        await harness.advance(5)
+
+        assert await cancelling == "canceled"
+        assert asked == 3
+        assert await harness.call("double", number=1) == 2
+        assert await harness.state.get("starts") == 2
+
+
+async def test_a_call_that_is_given_up_cancels_its_task() -> None:
+    """As a caller who hangs up does."""
+    async with AgentHarness(make_agent()) as harness:
+        call = asyncio.create_task(harness.call("wait"))
+        await harness.advance(0)
+        assert harness.logged("waits")
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+        assert not harness._running.services.running
+
+
 async def test_metadata_reaches_the_task() -> None:
     """As a caller sends it along."""
     async with AgentHarness(make_agent()) as harness:
