@@ -36,7 +36,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 OUTPUT = REPOSITORY / "docs" / "session.svg"
 TITLE = "kos-agent: run an agent, call it, kill it, and look inside"
 
-COLUMNS, ROWS = 88, 60
+COLUMNS, ROWS = 92, 60
 DEADLINE_S = 60.0
 
 COMMANDS = (
@@ -55,8 +55,8 @@ ADDRESS = "localhost:8080"
 """As a reader has it; here it is a free port, so that nothing is in the way."""
 
 READY = (
-    f"while kill -0 $! && ! kos-agent health --ready --url http://{ADDRESS} ||"
-    f" kos-agent status --url http://{ADDRESS} | grep 'not audited'; do sleep 0.1; done &>/dev/null"
+    f"while kill -0 $! && ! {{ curl -sf {ADDRESS}/readyz &&"
+    f' curl -s {ADDRESS}/status | grep \'"checked_at":"\'; }}; do sleep 0.1; done &>/dev/null'
 )
 """Not shown: somebody who types takes longer than an agent to start, and to look at its sandbox."""
 
@@ -221,6 +221,8 @@ def screen_lines(output: str) -> tuple[str, ...]:
             case "K" | "J":
                 rows[row] = ""
                 at_start = 0
+            case _:
+                pass  # The cursor is hidden or shown.
     rows, _ = _put(rows, row, output[position:], at_start)
     while rows and not rows[-1].strip():
         rows.pop()
