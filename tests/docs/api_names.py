@@ -118,6 +118,9 @@ PACKAGES = (
                     "DeclarationError",
                     "ConfigError",
                     "VaultError",
+                    "WebhookSecretError",
+                    "SecretMissingError",
+                    "SecretMismatchError",
                     "StartupError",
                     "StateError",
                     "StateConflictError",
@@ -126,13 +129,33 @@ PACKAGES = (
                     "StateValueError",
                     "WebhookSignatureError",
                 ),
-                (
-                    "kagent_sdk.errors:SecretMissingError",
-                    "kagent_sdk.errors:SecretMismatchError",
-                    "kagent_sdk.errors:WebhookSecretError",
-                ),
             ),
             Group("Version", ("__version__",)),
+        ),
+    ),
+    Package(
+        "kagent_sdk.testing",
+        "Testing: other names",
+        (
+            Group(
+                "Testing",
+                (
+                    "AgentHarness",
+                    "HarnessTask",
+                    "Progress",
+                    "MadeCall",
+                    "Clock",
+                    "AgentProcess",
+                    "ProcessTasks",
+                    "FakeOrchestrator",
+                    "load_agent",
+                    "AgentFailedError",
+                ),
+                (
+                    "kagent_sdk.testing.process_faults:ProcessFaults",
+                    "kagent_sdk.testing.host_process:HostProcess",
+                ),
+            ),
         ),
     ),
 )
