@@ -10,6 +10,9 @@ import pytest
 
 KIT = Path(__file__).parent / "kit"
 
+WITHOUT = ("-p", "no:cacheprovider", "-p", "no:schemathesis")
+"""The second is a plugin of this environment, whose import takes as long as all the rest."""
+
 SUITE = """
 import pytest
 from pathlib import Path
@@ -45,7 +48,7 @@ def test_nothing_is_imported_for_whoever_does_not_ask():
 
 def run_pytest(folder: Path, *options: str) -> tuple[int, str]:
     """Run pytest on a folder, with warnings as errors, as its user would; return code and output."""
-    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", *WITHOUT]
     done = subprocess.run(
         [*command, *options, str(folder)],
         cwd=folder,
@@ -96,7 +99,7 @@ def test_without_pytest_asyncio_the_fixtures_say_what_is_missing(tmp_path: Path)
     )
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     command = "import sys; sys.path.insert(0, '.'); import sitecustomize, pytest; "
-    command += "sys.exit(pytest.main(['-q', '-p', 'no:asyncio', '-p', 'no:cacheprovider']))"
+    command += f"sys.exit(pytest.main(['-q', '-p', 'no:asyncio', *{WITHOUT!r}]))"
     done = subprocess.run(
         [sys.executable, "-c", command], cwd=tmp_path, capture_output=True, check=False, text=True
     )
