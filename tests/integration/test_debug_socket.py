@@ -260,6 +260,20 @@ def _sessions(agent: RunningAgent) -> set[int]:
     return opened - {record["session"] for record in agent.logged("debug_session_ended")}
 
 
+def test_a_forked_child_keeps_no_session_open(agent: RunningAgent, path: Path) -> None:
+    """It inherits everything; the host would wait for its end, and the person too."""
+    with DebugClient(path) as client:
+        number = client.greet().session
+        client.read_until(PROMPT)
+        child = agent.call("leave_child", {"seconds": 600})
+        client.type("\x04")
+        assert client.wait().code == 0
+
+    agent.wait_logged("debug_session_ended", session=number)
+    assert psutil.pid_exists(child)
+    os.kill(child, signal.SIGKILL)
+
+
 # When nothing moves in the worker
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 import time
@@ -47,6 +48,16 @@ async def block_loop(seconds: float) -> str:
     """Hold the event loop."""
     time.sleep(seconds)  # noqa: ASYNC251 - the very fault
     return "done"
+
+
+@agent.capability
+async def leave_child(seconds: float) -> int:
+    """Fork a process that lives on; return its number."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(seconds)  # noqa: ASYNC251 - there is no event loop any more
+        os._exit(0)
+    return child
 
 
 @agent.capability
