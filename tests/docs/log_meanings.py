@@ -185,6 +185,16 @@ _FLEET = {
     "vault_not_copied": "A replica keeps the vault that it had.",
 }
 
+_DEBUG = {
+    "debug_command": "A command that somebody runs through the debug socket; in a terminal, as the worker tells it.",
+    "debug_connection_not_taken": "A connection to the debug socket could not be accepted.",
+    "debug_listening": "The debug socket is there; whoever may attach can run code.",
+    "debug_not_available": "There is no debug socket, for `reason`; the agent runs without.",
+    "debug_session_ended": "Somebody who looked into the agent has left, for `why`.",
+    "debug_session_opened": "Somebody looks into the agent through the debug socket.",
+    "debug_session_refused": "Somebody was not let in, for `reason`.",
+}
+
 MEANINGS: Mapping[str, str] = {
     **_LIFE,
     **_WORKERS,
@@ -196,6 +206,7 @@ MEANINGS: Mapping[str, str] = {
     **_LINK,
     **_ORCHESTRATOR,
     **_FLEET,
+    **_DEBUG,
 }
 """By event; of one that two parts write, for both."""
 
@@ -213,11 +224,14 @@ FIELDS: Mapping[str, str] = {
     "cause": "a word, as in [why did it end](operations.md#why-did-it-end)",
     "changed": "keys of the configuration that took effect",
     "code": "an [error code](http.md#errors)",
+    "command": "a command of a debug session, as it was typed, at most 1,000 characters",
+    "commands": "how many commands a debug session ran",
     "control": "a control, as in [the sandbox](sandbox.md#what-is-in-force)",
     "count": "how many",
     "delivery": "`push` or `pull`",
     "destination": "host and port",
     "detail": "a sentence for people",
+    "dropped_commands": "how many more commands the worker told of than are written",
     "errno": "number of the operating system's error",
     "error": "what was raised, in words",
     "exception": "the traceback",
@@ -245,6 +259,8 @@ FIELDS: Mapping[str, str] = {
     "open_tasks": "how many tasks have not ended",
     "orchestrator": "id of the orchestrator",
     "outcome": "how the connection ended: `done`, `lost` (one side hung up), `cut` (by the proxy), or a reason",
+    "peer_pid": "process id of who is at the debug socket",
+    "peer_uid": "user id of who is at the debug socket",
     "phase": "`draining` or `stopped`",
     "pid": "process id of the replica",
     "put_aside": "name that the file has now",
@@ -257,8 +273,10 @@ FIELDS: Mapping[str, str] = {
     "route": "the route, as in [HTTP](http.md#routes)",
     "running": "the release that runs",
     "sent_bytes": "bytes to the destination",
+    "session": "number of a debug session",
     "size_bytes": "bytes of the file",
     "snapshot": "name of the snapshot",
+    "socket": "path of the debug socket",
     "stack": "stacks of the worker's threads",
     "state_keys": "how many keys of the state went in",
     "task_id": "id of the task",
