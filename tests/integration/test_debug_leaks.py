@@ -19,6 +19,8 @@ from tests.integration.waiting import wait_until
 LEAKY = Path(__file__).parent / "leaky"
 FILE = "leaks.py"
 MIB = 1 << 20
+PATIENTLY = ("--seconds", "60")
+"""On a machine that is busy with other things."""
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +70,15 @@ def leak(agent: RunningAgent, kind: str, count: int, size: int = 0) -> None:
 
 def test_leaks_of_python_objects_are_found(agent: RunningAgent) -> None:
     """A growing dictionary, cycles that nobody collects, and buffers that C code holds."""
-    debug(agent, "memory")
+    debug(agent, "memory", *PATIENTLY)
     debug(agent, "memory", "start")
     leak(agent, "dictionary", 300)
     leak(agent, "cycle", 200)
     leak(agent, "buffer", 4, MIB)
     diff = read(agent, "memory", "diff", "--top", "50")
     debug(agent, "memory", "stop")
-    memory = read(agent, "memory", "--top", "50")
-    nodes = read(agent, "referrers", "Node")
+    memory = read(agent, "memory", "--top", "50", *PATIENTLY)
+    nodes = read(agent, "referrers", "Node", *PATIENTLY)
     cycles = read(agent, "gc", "cycles")
 
     growth = {part["type"]: part for part in memory["growth"]}
@@ -114,7 +116,7 @@ def test_why_a_leaked_object_lives_is_told(agent: RunningAgent) -> None:
     wait_until(lambda: "holding" in debug(agent, "tasks"))
     tasks = debug(agent, "tasks")
     task = debug(agent, "task", "holder")
-    referrers = debug(agent, "referrers", "Digest")
+    referrers = debug(agent, "referrers", "Digest", *PATIENTLY)
     agent.request("POST", "/v1/tasks/holder-1/cancel")
 
     assert "50% holding  entrypoint.py:" in tasks
@@ -127,9 +129,9 @@ def test_why_a_leaked_object_lives_is_told(agent: RunningAgent) -> None:
 
 def test_what_c_code_has_taken_shows_as_outside_of_python(agent: RunningAgent) -> None:
     """No tool of Python's sees it: it must at least be known for what it is."""
-    debug(agent, "memory")
+    debug(agent, "memory", *PATIENTLY)
     leak(agent, "malloc", 32, MIB)
-    found = read(agent, "memory")
+    found = read(agent, "memory", *PATIENTLY)
     before, after = found["process_before"], found["process"]
 
     assert 30 * MIB <= after["outside_bytes"] - before["outside_bytes"] <= 36 * MIB

@@ -29,6 +29,7 @@ def loops(session: Session, *, as_json: bool) -> None:
 
     Example: kos-agent debug . loops
     """
+    redact = session.inspected.redact
     views = session.inspected.loops()
     if as_json:
         document = [
@@ -37,7 +38,7 @@ def loops(session: Session, *, as_json: bool) -> None:
                 "state": view.state,
                 "runs": view.runs,
                 "failures": view.failures,
-                "last_error": view.last_error,
+                "last_error": view.last_error and redact(view.last_error),
             }
             for view in views
         ]
@@ -49,7 +50,7 @@ def loops(session: Session, *, as_json: bool) -> None:
                 view.state,
                 str(view.runs),
                 str(view.failures),
-                clean(view.last_error or "-"),
+                clean(redact(view.last_error or "-")),
             )
             for view in views
         ]

@@ -35,7 +35,8 @@ def tasks(session: Session, *, as_json: bool) -> None:
     described = [(view, author_place(_stack_of(session, view))) for view in views]
     if as_json:
         documents = [
-            {**_as_json(view), "where": place and place.as_json()} for view, place in described
+            {**_as_json(session, view), "where": place and place.as_json()}
+            for view, place in described
         ]
         say_json(session, {"tasks": documents})
     elif described:
@@ -46,7 +47,7 @@ def tasks(session: Session, *, as_json: bool) -> None:
                 view.state,
                 str(view.attempt),
                 age(_age_s(view)),
-                _say_progress(view),
+                _say_progress(session, view),
                 str(place or "-"),
             )
             for view, place in described
@@ -71,7 +72,9 @@ def task(session: Session, task_id: str, *, as_json: bool) -> None:
     view = _find(session, task_id)
     places = _stack_of(session, view)
     if as_json:
-        say_json(session, {**_as_json(view), "stack": [place.as_json() for place in places]})
+        say_json(
+            session, {**_as_json(session, view), "stack": [place.as_json() for place in places]}
+        )
         return
     for name, word in (
         ("task", clean(view.task)),
@@ -79,7 +82,7 @@ def task(session: Session, task_id: str, *, as_json: bool) -> None:
         ("state", view.state),
         ("attempt", str(view.attempt)),
         ("age", age(_age_s(view))),
-        ("progress", _say_progress(view)),
+        ("progress", _say_progress(session, view)),
         ("runs in", _say_runner(view)),
     ):
         say(session, f"{name:<11} {word}")
@@ -112,8 +115,9 @@ def _stack_of(session: Session, view: TaskView) -> list[Place]:
     return stack_of_job(view.job, find_loop_thread(session.inspected.loop))
 
 
-def _as_json(view: TaskView) -> dict[str, Any]:
-    fraction, message = view.progress or (None, None)
+def _as_json(session: Session, view: TaskView) -> dict[str, Any]:
+    fraction, message = view.progress or (None, "")
+    message = session.inspected.redact(message)
     return {
         "task": view.task,
         "capability": view.capability,
@@ -129,10 +133,11 @@ def _age_s(view: TaskView) -> float:
     return max(0.0, time.time() - view.started_at)
 
 
-def _say_progress(view: TaskView) -> str:
+def _say_progress(session: Session, view: TaskView) -> str:
     if view.progress is None:
         return "-"
     fraction, message = view.progress
+    message = session.inspected.redact(message)
     share = "" if fraction is None else f"{fraction:.0%}"
     return f"{share} {clean(message, 60)}".strip() or "-"
 

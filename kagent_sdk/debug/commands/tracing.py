@@ -89,7 +89,7 @@ def diff(session: Session, *, top: int, as_json: bool) -> None:
     changes = compare(before, after)
     if as_json:
         tracer = tracemalloc.get_tracemalloc_memory()
-        lines = [_as_json(growth) for growth in changes[:top]]
+        lines = [_as_json(session, growth) for growth in changes[:top]]
         say_json(session, {"lines": lines, "tracer_bytes": tracer})
     else:
         _show(session, changes, top)
@@ -150,7 +150,7 @@ def _source(session: Session, growth: LineGrowth) -> str:
     return session.inspected.redact(read_line(*growth.line)) if growth.is_author else ""
 
 
-def _as_json(growth: LineGrowth) -> dict[str, object]:
+def _as_json(session: Session, growth: LineGrowth) -> dict[str, object]:
     return {
         "file": short_file(growth.line[0]),
         "line": growth.line[1],
@@ -158,5 +158,5 @@ def _as_json(growth: LineGrowth) -> dict[str, object]:
         "bytes": growth.bytes,
         "blocks": growth.blocks,
         "held_bytes": growth.total_bytes,
-        "source": read_line(*growth.line) if growth.is_author else "",
+        "source": _source(session, growth),
     }

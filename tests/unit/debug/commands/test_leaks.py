@@ -17,6 +17,8 @@ from tests.unit.debug.sessions import Console, make_console
 SOURCE = Path(__file__).parents[3] / "integration" / "leaky" / "leaks.py"
 FILE = "tests/integration/leaky/leaks.py"
 MIB = 1 << 20
+PATIENTLY = ("--seconds", "60")
+"""On a machine that is busy with other things."""
 
 
 def line_of(text: str) -> int:
@@ -55,11 +57,11 @@ def traced() -> Iterator[Console]:
 
 def test_a_growing_dictionary_is_found(leaks: ModuleType, traced: Console) -> None:
     """The most frequent leak of all: what is put into a cache and never taken out."""
-    traced.run("memory")
+    traced.run("memory", *PATIENTLY)
     leaks.remember(300)
-    grown = traced.read("memory")["growth"]
+    grown = traced.read("memory", *PATIENTLY)["growth"]
     lines = traced.read("memory", "diff")["lines"]
-    chains = traced.read("referrers", "Digest")
+    chains = traced.read("referrers", "Digest", *PATIENTLY)
 
     assert grown[0]["type"] == "leaks.Digest"
     assert grown[0]["count"] == 300
@@ -105,10 +107,10 @@ def test_cycles_with_a_finalizer_are_found(leaks: ModuleType, traced: Console) -
 
 def test_buffers_that_c_code_holds_are_found(leaks: ModuleType, traced: Console) -> None:
     """No referrer shows them: they are seen by type, and by the line that made them."""
-    traced.run("memory")
+    traced.run("memory", *PATIENTLY)
     leaks.keep_in_c(4, MIB)
     buffers = [thing for thing in gc.get_objects() if isinstance(thing, ctypes.Array)]
-    grown = traced.read("memory")
+    grown = traced.read("memory", *PATIENTLY)
     lines = traced.read("memory", "diff")["lines"]
     for buffer in buffers:
         ctypes.pythonapi.Py_DecRef(ctypes.py_object(buffer))
@@ -123,11 +125,11 @@ def test_buffers_that_c_code_holds_are_found(leaks: ModuleType, traced: Console)
 def test_memory_of_which_python_knows_nothing_shows_as_such(leaks: ModuleType) -> None:
     """When it grows and the types do not, C code leaks: the search goes on in the right place."""
     console = make_console()
-    console.read("memory")
+    console.read("memory", *PATIENTLY)
     free = ctypes.CDLL(None).free
     kept: list[int] = []
     leaks.allocate(8, MIB, kept)
-    found = console.read("memory")
+    found = console.read("memory", *PATIENTLY)
     for address in kept:
         free(ctypes.c_void_p(address))
     before, after = found["process_before"], found["process"]

@@ -16,10 +16,12 @@ from tests.unit.debug.sessions import make_console
 
 def test_loops_are_shown_with_their_last_error() -> None:
     """A loop that crashes again and again is seen at a glance, on one line."""
-    console = make_console(author_loops=(LoopView("sweep", "backing_off", 7, 2, "OSError: a\nb"),))
+    console = make_console(
+        author_loops=(LoopView("sweep", "backing_off", 7, 2, "OSError: hunter2\nb"),)
+    )
 
     assert console.run("loops").splitlines()[1].split() == [
-        *("sweep", "backing_off", "7", "2", "OSError:", "a\\nb"),
+        *("sweep", "backing_off", "7", "2", "OSError:", "[redacted]\\nb"),
     ]
     assert console.read("loops") == {
         "loops": [
@@ -28,7 +30,7 @@ def test_loops_are_shown_with_their_last_error() -> None:
                 "state": "backing_off",
                 "runs": 7,
                 "failures": 2,
-                "last_error": "OSError: a\nb",
+                "last_error": "OSError: [redacted]\nb",
             }
         ]
     }

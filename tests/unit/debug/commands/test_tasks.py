@@ -122,8 +122,8 @@ def test_a_task_in_a_thread_shows_that_threads_stack() -> None:
 
 def test_a_task_that_has_just_ended_is_no_error() -> None:
     """Between the list and the look it may be over."""
-    console = make_console(running=(make_view("t", progress=(None, "x")),))
+    console = make_console(running=(make_view("t", progress=(None, "hunter2")),))
 
     assert "between two lines" in console.run("task", "t")
-    assert console.run("tasks").splitlines()[1].split()[-2:] == ["x", "-"]
+    assert console.run("tasks").splitlines()[1].split()[-2:] == ["[redacted]", "-"]
     assert make_console().run("tasks") == "no tasks\n"
