@@ -14,6 +14,7 @@ from typing import Any
 
 from kagent_sdk.debug.console_code import FILE_NAME
 from kagent_sdk.debug.console_jobs import ConsoleJobs, mark
+from kagent_sdk.debug.interruption import ConsoleInterrupt, Interruptible
 
 MAX_WAITING_CHARS = 1024 * 1024
 """Of output that the client has not taken; what is printed beyond it is dropped, and said so."""
@@ -81,6 +82,7 @@ class Evaluation:
         self._output = output
         self._lock = threading.Lock()
         self._job: asyncio.Task[None] | None = None
+        self._steps = Interruptible()
         self.is_given_up = False
         self.has_begun = False
         self.settled = threading.Event()
@@ -99,11 +101,12 @@ class Evaluation:
         loop.call_soon_threadsafe(self._begin, loop, context, context=context)
 
     def give_up(self) -> None:
-        """Do not begin it if it has not begun; cancel it if it has. For any thread."""
+        """Do not begin it if it has not begun; interrupt it if it runs, cancel it if it waits. For any thread."""
         with self._lock:
             self.is_given_up = True
             self.settled.set()
             job = self._job
+        self._steps.interrupt()
         if job is not None:
             with contextlib.suppress(RuntimeError):  # its loop has ended
                 job.get_loop().call_soon_threadsafe(job.cancel)
@@ -120,16 +123,19 @@ class Evaluation:
 
     async def _run(self, code: types.CodeType) -> None:
         try:
-            result = types.FunctionType(code, self._variables)()
+            result = self._steps.run(types.FunctionType(code, self._variables))
             if code.co_flags & inspect.CO_COROUTINE:
-                await result
+                await self._steps.steps(result)
         except SystemExit:
             # Out of a job it would end the agent.
             self.wants_exit = True
         except asyncio.CancelledError:
             self.has_failed = True
-            self._output.write("cancelled\n")
+            self._output.write("interrupted\n" if self.is_given_up else "cancelled\n")
             raise
+        except ConsoleInterrupt:
+            self.has_failed = True
+            self._output.write("interrupted\n")
         except BaseException as error:  # noqa: BLE001 - shown to who typed it, KeyboardInterrupt too
             self.has_failed = True
             self._output.write(format_error(error))

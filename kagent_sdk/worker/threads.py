@@ -11,11 +11,11 @@ bytecode the thread runs next, so three rules keep it inside the work it is mean
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import Protocol
 
 from kagent_sdk.errors import TaskInterrupted
+from kagent_sdk.interrupts import set_interrupt, swallow
 from kagent_sdk.worker.mailbox import Mailbox
 
 
@@ -89,7 +89,7 @@ class Threads:
         with self._lock:
             if work.thread_ident and not work.is_interrupted:
                 work.is_interrupted = True
-                _set_interrupt(work.thread_ident)
+                set_interrupt(work.thread_ident, TaskInterrupted)
 
     def close(self) -> None:
         """Let the threads end when the queue is empty; nobody waits for them."""
@@ -123,31 +123,7 @@ class Threads:
         with self._lock:
             work.thread_ident = 0
         if work.is_interrupted:
-            _swallow_interrupt()
+            swallow(TaskInterrupted)
 
     def _release(self) -> None:
         self._outstanding -= 1
-
-
-def _swallow_interrupt() -> None:
-    """Make sure that no interrupt is left for this thread, whether the last one has landed or not.
-
-    Taking one back by setting NULL is no way: up to CPython 3.12 that leaves the interpreter's
-    eval breaker set for good, which slows down every thread and hangs a traced one (`ceval.c`,
-    `_PyEval_SignalAsyncExc`). A thread has room for one asynchronous exception: the one set here
-    takes the place of one that has not landed.
-    """
-    ident = threading.get_ident()
-    with suppress(TaskInterrupted):
-        while True:
-            _set_interrupt(ident)
-
-
-def _set_interrupt(thread_ident: int) -> None:
-    """Let `TaskInterrupted` be raised at that thread's next bytecode."""
-    import ctypes  # noqa: PLC0415
-
-    # int PyThreadState_SetAsyncExc(unsigned long id, PyObject *exc)
-    # (https://docs.python.org/3/c-api/init.html#c.PyThreadState_SetAsyncExc)
-    set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    set_exception(ctypes.c_ulong(thread_ident), ctypes.py_object(TaskInterrupted))

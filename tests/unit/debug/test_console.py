@@ -142,7 +142,7 @@ def test_ctrl_c_cancels_what_is_awaited(rig: Rig, python: Client) -> None:
     python.type("print('begun'); await asyncio.sleep(3600)\r")
     python.expect("begun\r\n")
     python.type(CTRL_C)
-    python.expect("cancelled\r\n")
+    python.expect("interrupted\r\n")
     python.type(f"half{CTRL_C}x + ' on'\r")
     python.expect("'kept on'\r\n")
 
@@ -166,7 +166,32 @@ def test_a_blocked_loop_does_not_wedge_the_session(
     assert rig.inspected.agent.values == []
 
 
-def test_code_that_holds_the_loop_is_left_alone(
+@pytest.mark.parametrize("waits", ["", "; await asyncio.sleep(0)"])
+def test_ctrl_c_ends_code_that_spins_in_the_agents_loop(
+    rig: Rig, python: Client, waits: str
+) -> None:
+    """A slip of the hand must not cost the agent its worker."""
+    python.type(f"x = 0\rwhile True: x = x or print('spin' + 'ning') or 1{waits}\r\r")
+    python.expect("spinning\r\n")
+    python.type(CTRL_C)
+    python.expect("interrupted\r\n")
+    python.type("await agent.double(4)\r")
+    python.expect("8\r\n")
+
+    assert rig.agent.jobs() == set()
+
+
+def test_code_that_spins_does_not_outlive_its_session(rig: Rig, python: Client) -> None:
+    """The client is gone: nobody is left who could end it."""
+    python.type("agent.values.append('begun')\rwhile True: agent.values[0] = 'spinning'\r\r")
+    rig.wait_until(lambda: rig.inspected.agent.values == ["spinning"])
+    python.leave()
+
+    assert rig.agent.run(asyncio.sleep(0, "free")) == "free"
+    rig.wait_until(lambda: not rig.agent.jobs())
+
+
+def test_code_in_c_that_holds_the_loop_is_left_alone(
     rig: Rig, python: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C gives the prompt back, though the code goes on."""
