@@ -30,9 +30,9 @@ def rows_of(picture: str) -> list[str]:
 
 
 def shape_of(rows: list[str]) -> list[str]:
-    """Return each line's first words, but for lines that tell of the machine."""
-    shown = [row for row in rows if not re.match(r" +(memory|cpu|pids|pressure|sandbox) ", row)]
-    return [" ".join(re.findall(r"[A-Za-z_]{3,}", row)[:2]) for row in shown]
+    """Return each line's first word, but for lines that tell of the machine."""
+    shown = [row for row in rows if not re.match(r" *(memory|cpu|pids|pressure|sandbox) ", row)]
+    return [" ".join(re.findall(r"[A-Za-z_]{3,}", row)[:1]) for row in shown]
 
 
 def test_the_picture_shows_what_the_commands_do_today(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ TURN_ON = "set debug.enabled: true in config.yaml, or AGENT_DEBUG__ENABLED=true,
 @click.argument("target", metavar="[DIR|SOCKET]", default=".")
 @click.argument("words", metavar="[COMMAND [ARGUMENT]...]", nargs=-1, type=click.UNPROCESSED)
 def command(target: str, words: tuple[str, ...]) -> int:
-    r"""Look into the worker of an agent that runs on this machine.
+    """Look into the worker of an agent that runs on this machine.
 
     DIR is the agent's folder, the current one if not given; SOCKET is its debug socket. Without a
     COMMAND this terminal is attached to the worker (Ctrl-D detaches), or the commands are read from
@@ -37,7 +37,7 @@ def command(target: str, words: tuple[str, ...]) -> int:
     kos-agent debug . help             the commands there are
 
     The agent must run with debug.enabled. Whoever attaches can run code in it.
-    """
+    """  # noqa: D301 - click wants the character
     path = find_socket(Path(target), words)
     way = f"kos-agent debug {shlex.quote(target)} stacks"
     hint = f"the worker does not answer; `{way}` asks the host what it is doing"

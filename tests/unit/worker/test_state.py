@@ -358,7 +358,7 @@ async def test_a_task_with_state_leaves_nothing_to_the_garbage_collector(is_asyn
         await bench.ending()
         while bench.services.threads.busy:  # noqa: ASYNC110 - what a thread does
             await asyncio.sleep(0)
-        left = [each for each in gc.get_objects() if isinstance(each, Execution | State)]
+        left = [each for each in gc.get_objects() if issubclass(type(each), Execution | State)]
     finally:
         gc.enable()
         bench.services.threads.close()
