@@ -11,6 +11,7 @@ pytest_plugins = ["tests.conduct"]
 settings.register_profile(
     "ci",
     derandomize=True,  # the same tree gets the same verdict
+    max_examples=50,
     deadline=None,  # two noisy cores: the time of one example says nothing
     suppress_health_check=[HealthCheck.too_slow],
     print_blob=True,

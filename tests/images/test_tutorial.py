@@ -127,6 +127,7 @@ def test_root_gets_from_an_empty_folder_into_a_container(place: Path, machine: M
     follow(blocks, place, machine)
 
 
+@pytest.mark.long
 def test_an_ordinary_user_gets_as_far_as_the_container(place: Path, machine: Machine) -> None:
     """Nobody should need root to try something."""
     for folder in ("page", "home"):
