@@ -26,5 +26,7 @@ rm -rf "$work"
 
 packages=$(python3 -c 'import os, kagent_sdk; print(os.path.dirname(os.path.dirname(kagent_sdk.__file__)))')
 python3 /images/trim.py "$packages"
-# See python.sh. Not what colours source code in a terminal: half of the size, used by nobody here.
-python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/pygments/(lexers|styles|formatters)/' "$packages"
+# See python.sh. Not what colours source code in a terminal, nor how wide what is in each kind of terminal: half of
+# the size, used by nobody here.
+python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash \
+  -x '/pygments/(lexers|styles|formatters)/|/wcwidth/table_grapheme_overrides/_' "$packages"

@@ -55,6 +55,9 @@ def test_what_is_no_library_of_this_kind_is_left_alone(text: bytes) -> None:
     ("path", "dropped"),
     [
         ("zstandard/_cffi.cpython-311-x86_64-linux-gnu.so", True),
+        ("wcwidth/_wcwidth_c.abi3.so", True),
+        ("aiomonitor/webui/static/tailwind.js", True),
+        ("aiomonitor/webui/app.py", False),
         ("zstandard/backend_c.cpython-311-x86_64-linux-gnu.so", False),
         ("psutil/tests/test_linux.py", True),
         ("aiohttp/_http_parser.pyx", True),
