@@ -1,7 +1,7 @@
 """The debug server of a worker: takes connections, and serves each on a thread that is its own.
 
 Because the thread has an event loop of its own, it answers while the agent's loop is blocked. The
-thread, aiomonitor and what that needs come with the first connection: 0.3 to 0.5 s of CPU in that
+thread, aiomonitor and what that needs come with the first connection: 0.3 to 0.6 s of CPU in that
 thread and 25 MB that stay, most of it aiohttp, which aiomonitor imports for the web UI that we do
 not start. An agent that is never debugged pays nothing.
 """

@@ -26,7 +26,8 @@ rm -rf "$work"
 
 packages=$(python3 -c 'import os, kagent_sdk; print(os.path.dirname(os.path.dirname(kagent_sdk.__file__)))')
 python3 /images/trim.py "$packages"
-# See python.sh. Not what colours source code in a terminal, nor how wide what is in each kind of terminal: half of
-# the size, used by nobody here.
+# See python.sh. Not what an agent never loads, which is half of the size: what colours source code in a terminal,
+# the widths of each kind of terminal, telnet, pip and pydantic 1.
+rarely='/pygments/(lexers|styles|formatters)/|/wcwidth/table_grapheme_overrides/_|/telnetlib3/|/pip/|/pydantic/v1/'
 python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash \
-  -x '/pygments/(lexers|styles|formatters)/|/wcwidth/table_grapheme_overrides/_' "$packages"
+  -x "$rarely" "$packages"

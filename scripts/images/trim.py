@@ -19,9 +19,10 @@ from pathlib import Path
 # zstandard has its library twice, and loads this one only where there is no C API of CPython (and
 # the package cffi, which nothing here needs). wcwidth does in Python what its library does, 2 MB of
 # it for the widths of a few prompts; aiomonitor's files are for its web pages, which nobody opens
-# here. The rest is source that C compilers would read.
+# here. What is for other systems is never loaded, and the rest is source that C compilers would read.
 _DROPPED = re.compile(
-    r"(^|/)(zstandard/_cffi\..*\.so|wcwidth/_wcwidth_c\..*\.so|aiomonitor/webui/static/.*|tests?/.*)$"
+    r"(^|/)(zstandard/_cffi\..*\.so|wcwidth/_wcwidth_c\..*\.so|aiomonitor/webui/static/.*"
+    r"|psutil/_ps(aix|bsd|osx|sunos|windows)\.py|pip/.*\.exe|tests?/.*)$"
     r"|^(?!kagent_sdk/).*\.(pyx|pxd|pxi|c|h)$"
 )
 _KEPT = re.compile(r"^kagent_sdk/")
