@@ -60,7 +60,7 @@ def test_no_file_at_all_is_fine(folder: Path) -> None:
 
 def test_the_file_sets_keys(folder: Path) -> None:
     """The usual case."""
-    text = "name: digest\nhttp:\n  port: 0\n  auth: none\nsecrets: {expose: [a, b]}\nhealth:\n"
+    text = "name: digest\nhttp:\n  port: 0\n  auth: none\nsecrets: {expose: [a, b]}\nstate:\n"
     loaded = read_config(write(folder, text), environ=NOTHING)
 
     assert loaded.path == folder / "config.yaml"
@@ -68,7 +68,15 @@ def test_the_file_sets_keys(folder: Path) -> None:
     assert loaded.config.http.port == 0
     assert loaded.config.http.auth == "none"
     assert loaded.config.secrets.expose == ("a", "b")
-    assert loaded.config.health == AgentConfig().health
+    assert loaded.config.state == AgentConfig().state
+
+
+def test_a_worker_may_be_silent_as_long_as_the_file_says(folder: Path) -> None:
+    """A model that is loaded into a GPU takes minutes."""
+    write(folder, "health: {stall_warn_s: 60, stall_fail_s: 600}")
+    health = load_config(folder, environ=NOTHING).health
+
+    assert (health.stall_warn_s, health.stall_fail_s) == (60, 600)
 
 
 def test_a_file_with_a_byte_order_mark_is_read(folder: Path) -> None:
