@@ -14,7 +14,8 @@ from contextlib import suppress
 def set_interrupt(thread_ident: int, error: type[BaseException]) -> None:
     """Let an exception of this class be raised at that thread's next bytecode.
 
-    A thread that is inside C code sees it when it comes back to Python.
+    A thread that is inside C code sees it when it comes back to Python. Until then CPython 3.11 hangs other
+    threads that are traced, as by a debugger or coverage.
     """
     import ctypes  # noqa: PLC0415 - few workers ever need it
 
