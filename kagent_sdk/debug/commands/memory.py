@@ -15,6 +15,7 @@ from kagent_sdk.debug.commands.output import (
     say,
     say_json,
     say_table,
+    seconds_option,
     size,
 )
 from kagent_sdk.debug.commands.tracing import diff, start, stop
@@ -56,13 +57,7 @@ class Look:
     show_default=True,
     help="Measure at most so many; each costs 70 bytes meanwhile.",
 )
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0.1, 60),
-    default=10,
-    show_default=True,
-    help="Look for at most so long, half of the time resting.",
-)
+@seconds_option
 @json_option
 @click.pass_context
 def memory(

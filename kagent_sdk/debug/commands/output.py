@@ -41,6 +41,14 @@ class Group(HelpInSession, click.Group):
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
+seconds_option = click.option(
+    "--seconds",
+    type=click.FloatRange(0.1, 60),
+    default=10,
+    show_default=True,
+    help="Look for at most so long, half of the time resting.",
+)
+
 
 def _print_help(ctx: click.Context, _param: click.Parameter, value: object) -> None:
     if value and not ctx.resilient_parsing:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from kagent_sdk.debug.commands.output import Command, json_option, say, say_json
+from kagent_sdk.debug.commands.output import Command, json_option, say, say_json, seconds_option
 from kagent_sdk.debug.port import Session
 from kagent_sdk.debug.probes.budget import Budget
 from kagent_sdk.debug.probes.chains import ChainFinder, Chains, default_roots
@@ -28,13 +28,7 @@ MAX_OBJECTS = 2_000_000
     show_default=True,
     help="Show at most so many chains.",
 )
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0.1, 60),
-    default=10,
-    show_default=True,
-    help="Look for at most so long, half of the time resting.",
-)
+@seconds_option
 @json_option
 @click.pass_obj
 def referrers(session: Session, target: str, *, limit: int, seconds: float, as_json: bool) -> None:
